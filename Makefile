@@ -1,0 +1,56 @@
+# The verbs. `make` alone prints them.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env sources repro repro-cold tiny test lint clean
+
+help:  ## print these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: .venv/ready  ## create .venv with the pinned packages
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet uv
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
+		--python $(BIN)/python -c constraints.txt -e ".[dev]"
+	touch $@
+
+sources: env  ## fetch the pinned picture sets and weights, verified
+	$(BIN)/python -m commoncanvas.sources
+
+repro: sources  ## run every stage that changed, then build the pages
+	$(BIN)/dvc repro
+	@echo "read reports/html/index.html"
+
+repro-cold: sources  ## the same, with nothing taken from earlier runs
+	rm -rf .checkpoints
+	$(BIN)/dvc repro --force --no-run-cache
+	@echo "read reports/html/index.html"
+
+tiny: sources  ## run every stage at the smallest scale, without DVC
+	@set -e; for stage in 01_licenses 02_captions 03_latents 04_train 05_evaluate \
+		06_figures 07_speed; do \
+		case $$stage in 04_*|05_*) variants=$$($(BIN)/python -c \
+			"import yaml; print(*yaml.safe_load(open('params.yaml'))['experiment'])");; \
+			*) variants=none;; esac; \
+		for variant in $$variants; do \
+			echo "$$stage tiny $$variant"; \
+			case $$variant in none) option=;; *) option="--variant $$variant";; esac; \
+			$(BIN)/python -m commoncanvas.run $$stage --scale tiny $$option; \
+		done; \
+	done
+
+lint: env  ## ruff and codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md docs commoncanvas notebooks tests profiles params.yaml
+
+test: sources lint  ## everything that needs no accelerator and no network
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+clean:  ## remove what `make repro` writes; environment, sources and cache stay
+	rm -rf .checkpoints data reports/html .pytest_cache .ruff_cache .hypothesis
+	find reports/executed -name '*.ipynb' ! -name '00_pretrain.ipynb' -delete

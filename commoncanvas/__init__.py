@@ -1,0 +1,1 @@
+"""CommonCanvas, replicated: the thin package behind the notebooks."""

@@ -1,0 +1,125 @@
+"""Stage 05: the figures of one set of samples, each with count and interval.
+
+Features and embeddings come from the networks, distances and intervals from `metrics`;
+here they are put together under the names that every report uses.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from commoncanvas import metrics
+from commoncanvas.features import image_features
+from commoncanvas.images import stored_pixels
+
+NUM_BLOCKS = 20  # of the jackknife
+
+
+def measure(pixels, text_embeds, scorer, real, trained, num_choices, seed):
+    """Measure samples against their prompts, the reference and the training works.
+
+    Args:
+        pixels: (n, h, w, 3) uint8 samples, one a prompt.
+        text_embeds: (n, 384) sentence embeddings of the prompts.
+        scorer: an `ImageScorer`.
+        real: (m, 1280) features of the reference pictures.
+        trained: (k, 1280) features of the works trained on.
+        num_choices: names among which a picture must find its own.
+        seed: of shuffles and choices.
+
+    Returns:
+        {metric: {"value", "interval", "n"}}; distances in squared feature units,
+        alignment 100 times the cosine, retrieval_top1 a share.
+    """
+    features = image_features(pixels)
+    embeds = scorer.image_embeds(pixels)
+    num_choices = min(num_choices, len(pixels))
+    found = metrics.retrieval(embeds, text_embeds, num_choices, seed)
+    scores = {
+        "alignment": metrics.alignment(embeds, text_embeds),
+        "alignment_shuffled": metrics.alignment_shuffled(embeds, text_embeds, seed),
+        "alignment_gap": metrics.alignment_gap(embeds, text_embeds, seed),
+        "nearest_train_cosine": closest(pixels, trained, features)[1],
+    }
+    estimates = {
+        "fd_efficientnet": metrics.jackknife(
+            metrics.frechet_distance, features, real, num_blocks=NUM_BLOCKS
+        ),
+        "kd_efficientnet": metrics.jackknife(
+            metrics.kernel_distance, features, real, num_blocks=NUM_BLOCKS
+        ),
+        **{name: metrics.mean_interval(values) for name, values in scores.items()},
+        "retrieval_top1": found["image_to_text"],
+    }
+    return {name: estimate.as_dict() for name, estimate in estimates.items()}
+
+
+def as_table(measured):
+    """Return measured figures as a table of text, one row a guidance scale."""
+    rows = [
+        {"guidance_scale": guidance, **{name: _text(m) for name, m in figures.items()}}
+        for guidance, figures in measured.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _text(estimate):
+    """Write an estimate as "value [low, high]"."""
+    low, high = estimate["interval"]
+    return f"{estimate['value']:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def floors(real, num_samples, seed):
+    """Return the Frechet distance of real pictures from other real pictures.
+
+    The halves are as large as the samples where the reference allows, else as large as
+    it allows; `n` says which.
+    """
+    n = min(num_samples, len(real) // 2)
+    return metrics.frechet_floor(real, n, seed).as_dict()
+
+
+def closest(pixels, trained, features=None):
+    """Find each sample's most similar training work.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+        trained: (k, 1280) features of the training works.
+        features: the samples' features, where already known.
+
+    Returns:
+        (places, cosines): (n,) int64 and (n,) float64.
+    """
+    features = image_features(pixels) if features is None else features
+    cosines = _unit(features) @ _unit(trained).T
+    places = cosines.argmax(1)
+    return places, cosines[np.arange(len(places)), places]
+
+
+def _unit(rows):
+    """Scale rows to length one."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def pictures_of(licenses_folder, keys, size):
+    """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
+    stored = pd.read_parquet(licenses_folder / "pictures.parquet").set_index("key")[
+        "png"
+    ]
+    return np.stack([stored_pixels(stored[key], size) for key in keys])
+
+
+def write_samples(folder, samples, prompts):
+    """Write samples as `samples.npz` (one array a guidance scale) and their prompts."""
+    arrays = {f"guidance_{scale:g}": pixels for scale, pixels in samples.items()}
+    np.savez_compressed(folder / "samples.npz", **arrays)
+    text = json.dumps({"prompts": list(prompts)}, ensure_ascii=False, indent=1)
+    (folder / "prompts.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_samples(folder, guidance_scale):
+    """Return (pixels, prompts) that stage 05 wrote for one guidance scale."""
+    with np.load(folder / "samples.npz") as arrays:
+        pixels = arrays[f"guidance_{guidance_scale:g}"]
+    return pixels, json.loads((folder / "prompts.json").read_text())["prompts"]

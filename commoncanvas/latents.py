@@ -1,0 +1,241 @@
+"""Pictures and captions to tensors, once: the precomputed latents of stage 03.
+
+Shards of safetensors hold the VAE posterior's mean and log-variance, so that the sample
+is drawn anew at every training step; a table of distinct texts holds the text encoder's
+states, row 0 being the empty caption. `Latents` reads both back for training.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from diffusers import AutoencoderKL
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
+
+from commoncanvas.errors import ManifestError, ParameterError, PictureError
+from commoncanvas.features import NUM_FEATURES, image_features
+from commoncanvas.images import pixels_to_images, stored_pixels
+from commoncanvas.sources import weights_path
+
+PIXELS_PER_LATENT = 8
+
+
+@functools.cache
+def load_vae(folder):
+    """Load a frozen `AutoencoderKL` from a folder or the Hub."""
+    return AutoencoderKL.from_pretrained(folder).eval().requires_grad_(False)
+
+
+@functools.cache
+def load_text_encoder(max_length):
+    """Return (tokenizer, text_encoder) of all-MiniLM-L6-v2 as a pipeline wants them.
+
+    `use_attention_mask` tells diffusers' pipelines to mask padding, as we do here.
+
+    Args:
+        max_length: tokens of every caption, padded or cut [tokens].
+    """
+    folder = weights_path("all-MiniLM-L6-v2").parent
+    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=max_length)
+    text_encoder = AutoModel.from_pretrained(folder, add_pooling_layer=False)
+    text_encoder.config.use_attention_mask = True
+    return tokenizer, text_encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_texts(texts, max_length):
+    """Return (n, tokens, width) float32 text states of padded captions."""
+    tokenizer, text_encoder = load_text_encoder(max_length)
+    batch = tokenizer(
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=max_length,
+        return_tensors="pt",
+    )
+    return text_encoder(batch.input_ids, attention_mask=batch.attention_mask)[0]
+
+
+@torch.no_grad()
+def encode_images(vae, pixels, keys):
+    """Encode pixels to the VAE's posterior.
+
+    Args:
+        vae: an `AutoencoderKL`.
+        pixels: (batch, h, w, 3) uint8.
+        keys: the pictures' names, for the error.
+
+    Returns:
+        (mean, logvar), each (batch, channels, h/8, w/8) float32, not scaled.
+
+    Raises:
+        PictureError: a latent is not finite; the message names the picture.
+    """
+    posterior = vae.encode(pixels_to_images(pixels).to(vae.dtype)).latent_dist
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    # They are stored as float16, where 65,520 is infinite already.
+    both = torch.cat([mean, logvar], 1).half()
+    finite = torch.isfinite(both).flatten(1).all(1)
+    if not finite.all():
+        bad = keys[int((~finite).nonzero()[0])]
+        raise PictureError(
+            f"the latent of {bad} is not finite; expected numbers; use a float32 VAE "
+            "(latents.dtype) or reject the picture."
+        )
+    return mean, logvar
+
+
+def make_index(catalog, captions):
+    """Give every picture its place and every distinct text a row.
+
+    Args:
+        catalog: kept rows of stage 01 with key, title, split, is_holdout and order.
+        captions: Series key -> synthetic caption, for the captioned pictures.
+
+    Returns:
+        (index, texts): a DataFrame sorted by key whose text_human, text_synthetic and
+        text_alt_text point into `texts`, −1 where there is none; texts[0] is "".
+    """
+    index = catalog.sort_values("key", ignore_index=True)
+    said = {
+        "human": index["title"],
+        "synthetic": index["key"].map(captions),
+        "alt_text": pd.Series([None] * len(index)),
+    }
+    distinct = {text for column in said.values() for text in column.dropna()} - {""}
+    texts = ["", *sorted(distinct)]
+    row_of = {text: row for row, text in enumerate(texts)}
+    columns = ["key", "source", "split", "is_holdout", "order"]
+    rows = {
+        f"text_{source}": [row_of.get(text, -1) for text in column]
+        for source, column in said.items()
+    }
+    return index[columns].assign(**rows), texts
+
+
+def latent_table(vae, size, rows):
+    """Encode rows of (key, png) to a table of raw float16 bytes, for `run_shards`."""
+    pixels = np.stack([stored_pixels(png, size) for _, png in rows])
+    keys = [key for key, _ in rows]
+    mean, logvar = (t.half().numpy() for t in encode_images(vae, pixels, keys))
+    return pa.table(
+        {
+            "key": keys,
+            "mean": [m.tobytes() for m in mean],
+            "logvar": [v.tobytes() for v in logvar],
+            "features": [f.tobytes() for f in image_features(pixels).astype("float32")],
+        }
+    )
+
+
+def text_table(max_length, texts):
+    """Encode texts to a table of raw float16 bytes, for `run_shards`."""
+    states = encode_texts(texts, max_length).half().numpy()
+    return pa.table({"text": list(texts), "states": [s.tobytes() for s in states]})
+
+
+def _tensor(column, shape, dtype=np.float16):
+    """Return a tensor (rows, *shape) of a column of raw bytes."""
+    flat = np.frombuffer(b"".join(column.to_pylist()), dtype)
+    return torch.from_numpy(flat.reshape(-1, *shape).copy())
+
+
+def write_latents(folder, table, texts, index, latent_shape, text_shape):
+    """Write latents, text states and the index of a stage's pictures.
+
+    Args:
+        folder: the stage's data folder.
+        table: from `latent_table`, one row a picture in the order of `index`.
+        texts: from `text_table`, row 0 the empty caption.
+        index: DataFrame with key, split, is_holdout and one text row a caption source.
+        latent_shape: (channels, h/8, w/8).
+        text_shape: (tokens, width).
+
+    Raises:
+        ManifestError: index and table disagree.
+    """
+    if table["key"].to_pylist() != index["key"].tolist():
+        raise ManifestError(
+            f"03_latents: {table.num_rows} latents, {len(index)} index rows; expected "
+            "the same keys in the same order; delete .checkpoints/ and run again."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = {name: _tensor(table[name], latent_shape) for name in ("mean", "logvar")}
+    save_file(latents, folder / "latents.safetensors")
+    features = _tensor(table["features"], (NUM_FEATURES,), np.float32)
+    save_file({"features": features}, folder / "features.safetensors")
+    save_file(
+        {"states": _tensor(texts["states"], text_shape)}, folder / "texts.safetensors"
+    )
+    texts.select(["text"]).to_pandas().to_parquet(folder / "texts.parquet")
+    index.to_parquet(folder / "index.parquet")
+
+
+class Latents:
+    """Memory-mapped latents and text states of one stage 03 folder.
+
+    Args:
+        folder: a folder written by `write_latents`.
+        splits: which licence splits may be trained on, e.g. ["c"] or ["c", "nc"].
+        caption_source: "synthetic", "human" or "alt_text".
+        fraction: share of the works to keep, the same works for every larger share.
+        holdout: True reads the held-out works instead of the training works.
+        sources: the sets to keep, None for all.
+
+    Raises:
+        ParameterError: no work is left.
+    """
+
+    def __init__(
+        self, folder, splits, caption_source, fraction=1.0, holdout=False, sources=None
+    ):
+        folder = Path(folder)
+        # Rows of the tensors are places in the table, whatever its index says.
+        index = pd.read_parquet(folder / "index.parquet").reset_index(drop=True)
+        chosen = index["split"].isin(splits) & (index["is_holdout"] == holdout)
+        chosen &= index[f"text_{caption_source}"] >= 0
+        if sources is not None:
+            chosen &= index["source"].isin(sources)
+        index = index[chosen]
+        index = index.sort_values("order").head(round(len(index) * fraction))
+        if index.empty:
+            raise ParameterError(
+                f"no work is left for splits {list(splits)}, {caption_source} captions "
+                f"and fraction {fraction}; expected one or more; edit the profile."
+            )
+        self.folder = folder
+        self.keys = index["key"].tolist()
+        self.rows = torch.tensor(index.index.to_numpy())
+        self.text_rows = torch.tensor(index[f"text_{caption_source}"].to_numpy())
+        latents = load_file(folder / "latents.safetensors")
+        self.mean, self.logvar = latents["mean"], latents["logvar"]
+        self.states = load_file(folder / "texts.safetensors")["states"]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def texts(self):
+        """Return the works' captions, in order."""
+        texts = pd.read_parquet(self.folder / "texts.parquet")["text"]
+        return texts.iloc[self.text_rows.tolist()].tolist()
+
+    def features(self):
+        """Return (n, 1280) float64 image features of the works (see `features`)."""
+        with safe_open(self.folder / "features.safetensors", "pt") as file:
+            return file.get_tensor("features")[self.rows].double().numpy()
+
+    def posterior(self, places):
+        """Return (mean, std) of the given places, each (batch, channels, h/8, w/8)."""
+        rows = self.rows[places]
+        return self.mean[rows].float(), self.logvar[rows].float().mul(0.5).exp()
+
+    def prompt_embeds(self, places, is_dropped):
+        """Return (batch, tokens, width) states, the empty caption's where dropped."""
+        rows = torch.where(is_dropped, 0, self.text_rows[places])
+        return self.states[rows].float()

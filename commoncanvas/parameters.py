@@ -1,0 +1,123 @@
+"""The parameters of one stage, exactly as DVC tracks them.
+
+Sections come from DVC where it runs the stage, else from the profile's file; they are
+merged, compared with what the notebook declares, and type-checked; `run` uses this.
+"""
+
+import os
+
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML  # YAML 1.2 as DVC reads it, so that 1e-4 is a number
+
+from commoncanvas import paths
+from commoncanvas.errors import ParameterError
+
+RUNNER_KEYS = ("num_threads", "offline")  # the runner's own; a notebook may take them
+_TYPES = {t.__name__: t for t in (int, float, str, bool, list, dict)}
+
+
+def read_sections(slug, scale):
+    """Read the parameter sections of a stage, from DVC or from the profile's file.
+
+    Under DVC only what the stage tracks is there, so a notebook cannot depend on a
+    value whose change DVC would not see.
+    """
+    if stage := os.environ.get("DVC_STAGE"):
+        import dvc.api  # about 1 s, and not needed by hand
+
+        return dvc.api.params_show(stages=stage, repo=str(paths.ROOT))
+    profile = load_yaml(paths.PROFILES / f"{_profile(slug, scale)}.yaml")
+    return {**load_yaml(paths.ROOT / "params.yaml"), **profile}
+
+
+def collect(slug, scale, variant, sections, declared):
+    """Merge the sections into the parameters of one notebook, and check them.
+
+    The order is `common`, the stage's section, the variant's differences. A variant
+    differs from the base *training*; where another stage has the same key, it follows.
+
+    Args:
+        slug, scale, variant: as for `commoncanvas.run.execute`.
+        sections: {section: {key: value}}.
+        declared: what `papermill.inspect_notebook` returns.
+
+    Returns:
+        {name: value}, exactly the notebook's declared parameters.
+
+    Raises:
+        ParameterError: a parameter is unknown, missing or of another type.
+    """
+    word = slug.split("_", 1)[1]
+    where = f"profiles/{_profile(slug, scale)}.yaml"
+    section = sections.get(word) or {}
+    values = {**(sections.get("common") or {}), **section}
+    if variant:
+        values |= _differences(word, variant, section, sections)
+        values["variant"] = variant
+    if scale:
+        values["scale"] = scale
+    if "unet" in values:
+        unets = sections.get("unets") or {}
+        if values["unet"] not in unets:
+            raise ParameterError(
+                f"unet is {values['unet']!r}; {where} has {names_of(unets)} in "
+                "`unets`. Choose one of them or add it."
+            )
+        values["unet_config"] = unets[values["unet"]]
+    if "experiment" in declared and "experiment" in sections:
+        values["experiment"] = sections["experiment"]
+    values = {k: v for k, v in values.items() if k in declared or k not in RUNNER_KEYS}
+    unknown, missing = values.keys() - declared.keys(), declared.keys() - values.keys()
+    if unknown or missing:
+        raise ParameterError(
+            f"got unknown parameters {names_of(unknown)} and lacks "
+            f"{names_of(missing)}; the notebook declares {names_of(declared)}. Edit "
+            f"{where}, the stage's params in dvc.yaml or the parameters cell."
+        )
+    return {name: _typed(declared[name], values[name], where) for name in declared}
+
+
+def load_yaml(path):
+    """Read one settings file; an empty one is no settings."""
+    if not path.is_file():
+        raise ParameterError(f"{path.name} is missing; restore it with git.")
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+
+
+def _profile(slug, scale):
+    return scale or slug.split("_", 1)[1]
+
+
+def names_of(names):
+    """Write names in one line, sorted, or the word none."""
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
+def _differences(word, variant, section, sections):
+    variants = sections.get("variants") or {}
+    if variant not in variants and (variants or word == "train"):
+        raise ParameterError(
+            f"there is no variant {variant!r}; params.yaml has {names_of(variants)}. "
+            "Choose one of them, add it, or list it in the stage's params in dvc.yaml."
+        )
+    differences = variants.get(variant) or {}
+    unknown = differences.keys() - section.keys()
+    if unknown and word == "train":
+        raise ParameterError(
+            f"the variant {variant!r} sets {names_of(unknown)}; it may change "
+            f"{names_of(section)}. Edit `variants` in params.yaml."
+        )
+    return {key: differences[key] for key in differences if key in section}
+
+
+def _typed(parameter, value, where):
+    """Return a value as the declared type wants it (a float from 1 too), or stop."""
+    wanted = parameter["inferred_type_name"]
+    try:
+        kind = eval(wanted, {"__builtins__": {}}, _TYPES)  # e.g. list[float]
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except Exception:
+        raise ParameterError(
+            f"`{parameter['name']}` is {value!r}, a {type(value).__name__}; the "
+            f"notebook declares {wanted}. Edit {where} or `variants` in params.yaml."
+        ) from None

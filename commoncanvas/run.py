@@ -1,0 +1,235 @@
+"""The only door: run one stage's notebook with exactly the parameters DVC tracks.
+
+Every stage of `dvc.yaml` calls this, and so may a reader. Unknown or missing parameters
+stop it before a kernel starts. The executed copy is cleaned of clocks and chatter, so
+that two runs of the same thing are the same bytes.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+import nbformat
+
+from commoncanvas import errors, paths
+from commoncanvas.checkpoints import write_atomically
+from commoncanvas.errors import CommonCanvasError, ParameterError
+from commoncanvas.parameters import collect, load_yaml, names_of, read_sections
+
+VARIANT_STAGES = ("04_train", "05_evaluate")
+FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
+
+
+def main(argv=None):
+    """Run one stage and return the exit code; a failure ends in one line."""
+    options = _parser().parse_args(argv)
+    name = options.stage
+    try:
+        slug, scale, variant = _chosen(options)
+        name = stage_name(slug, scale, variant)
+        execute(slug, scale, variant)
+    except CommonCanvasError as error:
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except StageFailed as failure:
+        print(f"{name} {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name} was interrupted; run it again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+class StageFailed(Exception):
+    """A cell raised or the kernel died; the message is the rest of the last line."""
+
+
+def execute(slug, scale=None, variant=None):
+    """Execute one notebook and write its cleaned copy under `reports/executed/`.
+
+    Args:
+        slug: name of the notebook, e.g. `04_train`.
+        scale: name of a profile; None for `00_pretrain`.
+        variant: name of a variant for the stages that have them, else None.
+
+    Raises:
+        ParameterError: parameters and the notebook's declarations disagree.
+        StageFailed: a cell failed; `<name>.failed.ipynb` beside shows how far it came.
+    """
+    import papermill  # 3 s, and `--help` needs none of it
+    from nbclient.exceptions import DeadKernelError
+
+    os.chdir(paths.ROOT)  # papermill takes `{}` in a path for a template: stay relative
+    source = Path("notebooks") / f"{slug}.ipynb"
+    declared = papermill.inspect_notebook(str(source))
+    sections = read_sections(slug, scale)
+    values = collect(slug, scale, variant, sections, declared)
+    _set_environment(sections.get("common") or {})
+    out = executed_path(slug, scale, variant)
+    partial = out.with_name(f"{out.stem}.failed.ipynb")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(source),
+            os.path.relpath(partial),
+            parameters=values,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except papermill.PapermillExecutionError as error:
+        if not _is_ours(error.ename):
+            print("\n".join(error.traceback), file=sys.stderr)
+        number = _failed_cell(partial)
+        message = _one_line(f"{error.ename}: {error.evalue}")
+        raise StageFailed(f"failed in cell {number}: {message}") from None
+    except DeadKernelError as error:
+        raise StageFailed(
+            f"failed: its kernel died, perhaps for memory ({error})"
+        ) from None
+    notebook = clean(nbformat.read(partial, as_version=4))
+    write_atomically(out, lambda part: nbformat.write(notebook, part))
+    partial.unlink()
+
+
+def stage_name(slug, scale=None, variant=None):
+    """Return the name of a stage in DVC, e.g. `04_train@mini-cc_human`."""
+    axes = "-".join(part for part in (scale, variant) if part)
+    return f"{slug}@{axes}" if axes else slug
+
+
+def executed_path(slug, scale=None, variant=None):
+    """Return where the executed copy of a notebook lies."""
+    folder = paths.EXECUTED / scale if scale else paths.EXECUTED
+    return folder / f"{slug}{'-' + variant if variant else ''}.ipynb"
+
+
+def clean(notebook):
+    """Drop what differs between two runs of the same notebook.
+
+    That is clocks, random ids, what went to stderr (it was shown live) and where
+    stdout happened to be cut. Cell ids become `cell-N`, counted from 1.
+    The notebook is changed in place and returned.
+    """
+    kept = ("kernelspec", "title")
+    metadata = {k: notebook.metadata[k] for k in kept if k in notebook.metadata}
+    metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata = nbformat.from_dict(metadata)
+    count = 0
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{number}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        cell.outputs = _joined(o for o in cell.outputs if o.get("name") != "stderr")
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    return notebook
+
+
+def _joined(outputs):
+    """Join neighbouring pieces of stdout; the cuts depend on timing."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and last.output_type == output.output_type == "stream":
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _set_environment(common):
+    """Fix what the kernel inherits: threads, hashes, clocks, widths, network."""
+    if os.environ.get("DVC_STAGE") and sys.platform == "linux":
+        # A killed dvc would leave this process and its kernel running beside the next.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = str(common.get("num_threads", 1))
+    os.environ |= {
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": "0",
+        "MATPLOTLIBRC": str(paths.ROOT / "matplotlibrc"),
+        "TZ": "UTC",
+        "COLUMNS": "88",  # the width of text tables, else the reader's terminal
+        "LINES": "40",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    if common.get("offline") is True:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _chosen(options):
+    """Return slug, scale and variant, or say which there are."""
+    slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+    slug, scale, variant = options.stage, options.scale, options.variant
+    if slug not in slugs:
+        raise ParameterError(
+            f"there is no such stage; choose one of {names_of(slugs)}."
+        )
+    if slug == FROZEN_STAGE and scale:
+        raise ParameterError(
+            f"got the scale {scale!r}; it has none. Leave --scale out."
+        )
+    if slug != FROZEN_STAGE:
+        scale = scale or load_yaml(paths.ROOT / "params.yaml").get("scale")
+        scales = {p.stem for p in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
+        if scale not in scales:
+            raise ParameterError(
+                f"there is no scale {scale!r}; choose one of {names_of(scales)}."
+            )
+    if (slug in VARIANT_STAGES) != bool(variant):
+        known = names_of(load_yaml(paths.ROOT / "params.yaml").get("variants") or {})
+        wanted = f"one of {known}" if slug in VARIANT_STAGES else "none"
+        raise ParameterError(f"got the variant {variant!r}; give --variant {wanted}.")
+    return slug, scale, variant
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m commoncanvas.run",
+        description="Run one stage: execute its notebook with the profile's values. "
+        "Plain `dvc repro` runs all stages that changed.",
+        epilog="example: %(prog)s 04_train --scale mini --variant cc_synthetic",
+    )
+    parser.add_argument("stage", help="name of a notebook, e.g. 03_latents")
+    scale = f"a profile; default: `scale` of params.yaml; {FROZEN_STAGE} has none"
+    parser.add_argument("--scale", help=scale)
+    stages = " and ".join(VARIANT_STAGES)
+    variant = f"an entry of `variants` in params.yaml, for {stages}"
+    parser.add_argument("--variant", help=variant)
+    return parser
+
+
+def _failed_cell(path):
+    """Return the place, counted from 1, of the failed cell in the source."""
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    cells = nbformat.read(path, as_version=4).cells
+    cells = [c for c in cells if not added & set(c.metadata.get("tags", []))]
+    kinds = [[o.output_type for o in cell.get("outputs", [])] for cell in cells]
+    return next((n for n, kind in enumerate(kinds, start=1) if "error" in kind), "?")
+
+
+def _is_ours(name):
+    kind = getattr(errors, name, None)
+    return isinstance(kind, type) and issubclass(kind, CommonCanvasError)
+
+
+def _one_line(text):
+    return " ".join(str(text).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+// Theme, marked contents, unfolded code. A page reads well without any of it.
+(function () {
+  "use strict";
+  var themes = ["auto", "light", "dark"];
+  var root = document.documentElement;
+  function remembered() {
+    try { return localStorage.getItem("theme"); } catch (e) { return null; }
+  }
+  function wear(theme) {
+    if (theme === "auto") root.removeAttribute("data-theme");
+    else root.setAttribute("data-theme", theme);
+    try { localStorage.setItem("theme", theme); } catch (e) { /* a private window */ }
+  }
+  var asked = (/[?&]theme=(light|dark)\b/.exec(location.search) || [])[1];
+  var theme = asked || remembered();
+  if (themes.indexOf(theme) < 0) theme = "auto";
+  if (theme !== "auto") root.setAttribute("data-theme", theme);
+
+  document.addEventListener("DOMContentLoaded", function () {
+    var button = document.querySelector("button.theme");
+    var word = button.querySelector("span");
+    button.hidden = false;
+    word.textContent = theme;
+    button.addEventListener("click", function () {
+      theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+      word.textContent = theme;
+      wear(theme);
+    });
+
+    var folds = Array.from(document.querySelectorAll("details.code"));
+    var unfold = document.querySelector("button.unfold");
+    if (unfold && folds.length) {
+      unfold.hidden = false;
+      unfold.addEventListener("click", function () {
+        var open = unfold.getAttribute("aria-pressed") !== "true";
+        folds.forEach(function (fold) { fold.open = open; });
+        unfold.setAttribute("aria-pressed", String(open));
+        unfold.textContent = open ? "Hide folded code" : "Show all code";
+      });
+    }
+    window.addEventListener("beforeprint", function () {
+      document.querySelectorAll("details").forEach(function (fold) { fold.open = true; });
+    });
+
+    var links = Array.from(document.querySelectorAll("nav.side a"));
+    var heads = links.map(function (link) {
+      return document.getElementById(link.getAttribute("href").slice(1));
+    });
+    function mark() {
+      var current = 0;
+      heads.forEach(function (head, i) {
+        if (head && head.getBoundingClientRect().top < 140) current = i;
+      });
+      links.forEach(function (link, i) {
+        if (i === current) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      });
+    }
+    if (links.length) {
+      document.addEventListener("scroll", mark, { passive: true });
+      mark();
+    }
+  });
+})();

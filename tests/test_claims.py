@@ -1,0 +1,442 @@
+"""A verdict follows from a rule and an interval, and from nothing else."""
+
+import copy
+import json
+import re
+
+import pytest
+import yaml
+
+from commoncanvas import claims
+from commoncanvas.errors import ParameterError
+from commoncanvas.metrics import Estimate
+from commoncanvas.paths import DOCS, ROOT
+
+CLAIM_IDS = [
+    "catalog_sizes",
+    "alt_text_share",
+    "caption_cost",
+    "speedup_total",
+    "speedup_latents",
+    "ema_last_fraction",
+    "data_saturation",
+    "synthetic_captions_match",
+    "cc_matches_web",
+    "larger_model_closes_gap",
+    "caption_domain_shift",
+    "telephoning_suppresses_marks",
+    "preference_37_38_50",
+]
+YES, NO, OPEN = claims.SUPPORTED, claims.NOT_SUPPORTED, claims.NOT_TESTABLE
+RULES = {
+    "interval_contains": {"value": 0.37, "max_width": 0.2},
+    "interval_above": {"threshold": 0.0},
+    "interval_below": {"threshold": 0.1},
+    "equivalence": {"margin": 0.1},
+    "ratio_at_least": {"threshold": 2.71},
+}
+
+
+def rule_of(kind, **more):
+    return {"kind": kind, "needs": 10, "metric": "m", **RULES.get(kind, {}), **more}
+
+
+def estimate(value, low, high, n=1000):
+    return {"value": value, "interval": [low, high], "n": n}
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "verdict"),
+    [
+        ("interval_contains", 0.30, 0.45, YES),
+        ("interval_contains", 0.40, 0.45, NO),
+        ("interval_contains", 0.10, 0.45, OPEN),
+        ("interval_above", 0.01, 0.45, YES),
+        ("interval_above", -0.45, -0.01, NO),
+        ("interval_above", -0.01, 0.45, OPEN),
+        ("interval_below", -0.30, 0.05, YES),
+        ("interval_below", 0.11, 0.45, NO),
+        ("interval_below", 0.05, 0.45, OPEN),
+        ("equivalence", -0.09, 0.09, YES),
+        ("equivalence", 0.11, 0.45, NO),
+        ("equivalence", -0.45, -0.11, NO),
+        ("equivalence", -0.05, 0.45, OPEN),
+        ("equivalence", -0.45, 0.45, OPEN),
+        ("ratio_at_least", 2.71, 3.00, YES),
+        ("ratio_at_least", 2.00, 2.70, NO),
+        ("ratio_at_least", 2.00, 3.00, OPEN),
+    ],
+)
+def test_each_kind_of_rule_reaches_its_verdict(kind, low, high, verdict):
+    found, why = claims.judge(rule_of(kind), estimate((low + high) / 2, low, high))
+    assert found == verdict
+    assert "interval" in why and why.endswith(".")
+
+
+def test_an_equivalence_that_cannot_be_told_says_that_its_interval_is_too_wide():
+    _, why = claims.judge(rule_of("equivalence"), estimate(0, -0.45, 0.45))
+    assert "too wide" in why
+
+
+def test_an_untestable_rule_gives_its_reason_whatever_was_measured():
+    rule = rule_of("untestable", reason="No Flickr here.")
+    assert claims.judge(rule, estimate(1, 0.9, 1.1)) == (OPEN, "No Flickr here.")
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_no_verdict_without_interval_or_enough_samples(kind):
+    for nothing in (None, {"value": 1.0, "interval": None, "n": 1000}):
+        assert claims.judge(rule_of(kind), nothing)[0] == OPEN
+    verdict, why = claims.judge(rule_of(kind), estimate(9, 9, 9, n=9))
+    assert verdict == OPEN and "n = 9" in why and "10" in why
+    assert claims.judge(rule_of(kind), estimate(9, 9, 9, n=10))[0] != OPEN
+
+
+def test_an_infinite_interval_gives_no_verdict():
+    verdict, why = claims.judge(
+        rule_of("interval_above"), estimate(1, float("nan"), float("inf"))
+    )
+    assert verdict == OPEN and "finite" in why
+
+
+def test_an_estimate_and_its_dict_are_judged_alike():
+    rule, record = rule_of("equivalence"), estimate(0.01, -0.02, 0.04)
+    assert claims.judge(rule, record) == claims.judge(
+        rule, Estimate(0.01, -0.02, 0.04, 1000)
+    )
+
+
+def test_a_failed_requirement_forbids_any_verdict():
+    sees = rule_of("interval_above", name="the test sees a loss")
+    rule = rule_of("equivalence", requires=[sees])
+    for main in (estimate(0, -0.01, 0.01), estimate(0.5, 0.4, 0.6)):
+        for part in (None, estimate(0, -1, 1), estimate(-1, -2, -0.5)):
+            verdict, why = claims.judge(rule, main, {"the test sees a loss": part})
+            assert verdict == OPEN and "the test sees a loss" in why
+        met = {"the test sees a loss": estimate(1, 0.5, 2)}
+        assert claims.judge(rule, main, met)[0] != OPEN
+
+
+@pytest.mark.parametrize(
+    ("main", "also", "verdict"),
+    [
+        (YES, YES, YES),
+        (YES, NO, NO),
+        (NO, YES, NO),
+        (YES, OPEN, OPEN),
+        (OPEN, YES, OPEN),
+        (OPEN, NO, NO),
+    ],
+)
+def test_all_further_conditions_must_hold_and_one_can_fail_the_claim(
+    main, also, verdict
+):
+    within = {YES: (-0.01, 0.01), NO: (0.4, 0.6), OPEN: (0, 1)}[main]
+    above = {YES: (1, 2), NO: (-2, -1), OPEN: (-1, 1)}[also]
+    part = rule_of("interval_above", name="alignment is higher")
+    rule = rule_of("equivalence", also=[part])
+    parts = {"alignment is higher": estimate(0, *above)}
+    assert claims.judge(rule, estimate(0, *within), parts)[0] == verdict
+
+
+def test_the_paper_file_has_exactly_the_claims_of_the_design_in_order():
+    assert list(claims.load_paper()["claims"]) == CLAIM_IDS
+
+
+def test_every_claim_cites_a_source_and_a_stage_that_exist():
+    paper = claims.load_paper()
+    stages = {"01_licenses", "02_captions", "04_train", "05_evaluate", "07_speed"}
+    for claim in paper["claims"].values():
+        assert claim["source"].split(",")[0] in paper["sources"]
+        assert claim["stage"] in stages
+
+
+def test_every_source_named_in_a_docstring_is_in_the_paper_file():
+    sources = claims.load_paper()["sources"]
+    named = {}
+    for path in sorted((ROOT / "commoncanvas").glob("*.py")):
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        for key in re.findall(r"Source: ([a-z][a-z0-9-]*)", text):
+            named.setdefault(key, path.name)
+    assert len(named) >= 4
+    assert {k: v for k, v in named.items() if k not in sources} == {}
+
+
+def test_every_source_has_an_address_and_a_year():
+    for key, source in claims.load_paper()["sources"].items():
+        assert source["url"].startswith("https://"), key
+        assert 1900 < source["year"] < 2030, key
+
+
+def broken_paper(tmp_path, change):
+    paper = yaml.safe_load((DOCS / "paper.yaml").read_text(encoding="utf-8"))
+    change(paper["claims"]["data_saturation"])
+    path = tmp_path / "paper.yaml"
+    path.write_text(yaml.safe_dump(paper, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda claim: claim.pop("stage"),
+        lambda claim: claim.pop("text"),
+        lambda claim: claim.update(source="hearsay, p. 1"),
+        lambda claim: claim["rule"].update(kind="looks_fine"),
+        lambda claim: claim["rule"].pop("margin"),
+        lambda claim: claim["rule"].pop("needs"),
+        lambda claim: claim["rule"]["requires"][1].pop("threshold"),
+    ],
+)
+def test_an_incomplete_claim_is_refused_by_name(tmp_path, change):
+    with pytest.raises(ParameterError, match="data_saturation"):
+        claims.load_paper(broken_paper(tmp_path, change))
+
+
+def test_the_difference_of_two_intervals_adds_their_errors():
+    a, b = Estimate(5, 2, 8, 100), Estimate(1, -3, 5, 80)
+    both = claims.difference(a, b)
+    assert (both.value, both.low, both.high, both.n) == (4, -1, 9, 80)
+
+
+def test_the_difference_of_shares_keeps_their_skewed_intervals():
+    a, b = Estimate(1.0, 0.9, 1.0, 50), Estimate(0.0, 0.0, 0.2, 50)
+    both = claims.difference(a, b)
+    assert both.high == 1 and both.low == pytest.approx(1 - 0.05**0.5)
+
+
+def test_the_relative_change_is_free_of_units_and_covers_its_truth():
+    a, b = Estimate(110, 100, 120, 50), Estimate(100, 95, 105, 50)
+    change = claims.relative_change(a, b)
+    scaled = claims.relative_change(
+        Estimate(1.1, 1.0, 1.2, 50), Estimate(1.0, 0.95, 1.05, 50)
+    )
+    assert change.value == pytest.approx(0.1)
+    assert (change.low, change.high) == pytest.approx((scaled.low, scaled.high))
+    assert change.high - change.value == pytest.approx((0.1**2 + 0.055**2) ** 0.5)
+
+
+def test_the_relative_change_to_nothing_is_refused():
+    with pytest.raises(ParameterError, match="use absolute"):
+        claims.relative_change(Estimate(1, 0, 2, 5), Estimate(0, 0, 0, 5))
+
+
+def test_the_common_guidance_is_shared_and_nearest_to_the_default():
+    runs = {
+        "a": {"guidance": {"1.0": {}, "3.0": {}, "4.0": {}}},
+        "b": {"guidance": {"1.0": {}, "4.0": {}}},
+    }
+    assert claims.common_guidance(runs, 3.0) == "4.0"
+    assert claims.common_guidance({"a": runs["a"]}, 3.0) == "3.0"
+    assert claims.common_guidance({"c": {"guidance": {}}, **runs}, 3.0) is None
+    assert claims.common_guidance({}, 3.0) is None
+
+
+def run_of(fd, gap=10.0, alignment=20.0, n=1000):
+    def around(value, half):
+        return estimate(value, value - half, value + half, n)
+
+    table = {
+        "fd_efficientnet": around(fd, 0.01 * fd),
+        "alignment": around(alignment, 0.5),
+        "alignment_gap": around(gap, 0.5),
+    }
+    return {"guidance": {"1.0": run_far(n), "3.0": table}}
+
+
+def run_far(n):
+    # Another guidance scale, where every number would give another verdict.
+    return {
+        name: estimate(500, 1, 999, n)
+        for name in ("fd_efficientnet", "alignment", "alignment_gap")
+    }
+
+
+def world(**changes):
+    runs = {
+        "cc_synthetic": run_of(100, alignment=25),
+        "cc_human": run_of(101, alignment=20),
+        "web_human": run_of(99),
+        "cc_tenth": run_of(102),
+        "cc_thirtieth": run_of(150),
+        "cc_large": run_of(80),
+    }
+    return {**runs, **changes}
+
+
+MARKS = {
+    "marks": {"human": estimate(0.95, 0.9, 0.97), "synthetic": estimate(0, 0, 0.02)}
+}
+SPLITS = {"splits": {"c": 3000, "nc": 352}, "alt_texts": 0}
+
+
+def verdicts(runs, captions_metrics=MARKS, licenses_metrics=SPLITS, **more):
+    measured = claims.measure_claims(runs, captions_metrics, licenses_metrics, **more)
+    return {row["claim_id"]: row for row in claims.scorecard(measured)}
+
+
+def test_a_world_in_which_the_paper_is_right_supports_its_claims():
+    rows = verdicts(world())
+    for claim_id in (
+        "data_saturation",
+        "synthetic_captions_match",
+        "cc_matches_web",
+        "larger_model_closes_gap",
+        "telephoning_suppresses_marks",
+    ):
+        assert rows[claim_id]["verdict"] == YES, rows[claim_id]
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "changes"),
+    [
+        ("data_saturation", {"cc_tenth": run_of(140)}),
+        ("synthetic_captions_match", {"cc_human": run_of(60)}),
+        ("synthetic_captions_match", {"cc_human": run_of(100, alignment=40)}),
+        ("cc_matches_web", {"web_human": run_of(60)}),
+        ("larger_model_closes_gap", {"cc_large": run_of(130)}),
+    ],
+)
+def test_a_world_in_which_the_paper_is_wrong_does_not_support_the_claim(
+    claim_id, changes
+):
+    assert verdicts(world(**changes))[claim_id]["verdict"] == NO
+
+
+def test_models_that_ignore_their_prompts_prove_nothing_about_data():
+    rows = verdicts({name: run_of(100, gap=0.1) for name in world()})
+    for claim_id in (
+        "data_saturation",
+        "synthetic_captions_match",
+        "cc_matches_web",
+        "larger_model_closes_gap",
+    ):
+        assert rows[claim_id]["verdict"] == OPEN
+        assert "prompts" in rows[claim_id]["why"]
+
+
+def test_data_saturation_is_open_where_even_a_thirtieth_does_not_hurt():
+    row = verdicts(world(cc_thirtieth=run_of(100)))["data_saturation"]
+    assert row["verdict"] == OPEN and "thirtieth" in row["why"]
+
+
+def test_a_missing_variant_is_named_in_the_reason():
+    runs = world()
+    del runs["cc_large"]
+    row = verdicts(runs)["larger_model_closes_gap"]
+    assert row["verdict"] == OPEN and "cc_large" in row["why"]
+
+
+def test_variants_on_unequal_numbers_of_pictures_are_not_compared():
+    row = verdicts(world(cc_tenth=run_of(100, n=900)))["data_saturation"]
+    assert row["verdict"] == OPEN and "unequal" in row["why"]
+
+
+def test_a_small_run_gives_no_verdict_but_shows_its_numbers():
+    row = verdicts({name: run_of(100, n=64) for name in world()})["cc_matches_web"]
+    assert row["verdict"] == OPEN and "n = 64" in row["why"]
+    assert row["n"] == 64 and row["value"] == 0 and "guidance 3.0" in row["ours"]
+
+
+def test_marks_that_survive_the_captioner_are_not_supported():
+    kept = {"marks": {**MARKS["marks"], "synthetic": estimate(0.7, 0.65, 0.75)}}
+    assert verdicts(world(), kept)["telephoning_suppresses_marks"]["verdict"] == NO
+
+
+def test_caption_domain_shift_needs_two_kinds_of_prompts():
+    assert verdicts(world())["caption_domain_shift"]["verdict"] == OPEN
+    runs = world()
+
+    def prompts(human, synthetic):
+        return {
+            name: {"fd_efficientnet": estimate(v, 0.99 * v, 1.01 * v)}
+            for name, v in (("human", human), ("synthetic", synthetic))
+        }
+
+    runs["cc_synthetic"]["guidance"]["3.0"]["by_prompt"] = prompts(130, 100)
+    runs["cc_human"]["guidance"]["3.0"]["by_prompt"] = prompts(100, 100)
+    assert verdicts(runs)["caption_domain_shift"]["verdict"] == YES
+    runs["cc_synthetic"]["guidance"]["3.0"]["by_prompt"] = prompts(130, 160)
+    assert verdicts(runs)["caption_domain_shift"]["verdict"] == NO
+
+
+def test_late_averaging_is_judged_only_where_the_ablation_was_run():
+    open_row = verdicts(world())["ema_last_fraction"]
+    assert open_row["verdict"] == OPEN and "cc_full_ema" in open_row["why"]
+    rows = verdicts(world(cc_full_ema=run_of(101)))
+    assert rows["ema_last_fraction"]["verdict"] == YES
+
+
+def test_what_the_open_world_cannot_test_says_why():
+    rows = verdicts(world())
+    assert rows["catalog_sizes"]["verdict"] == OPEN
+    assert "Flickr" in rows["catalog_sizes"]["why"]
+    assert rows["catalog_sizes"]["ours"] == "3,000 (C) and 3,352 (NC) pictures"
+    assert "alt text" in rows["alt_text_share"]["why"]
+    assert "voted" in rows["preference_37_38_50"]["why"]
+
+
+def test_alt_text_and_votes_are_judged_once_they_exist():
+    listed = {"splits": {"c": 100_000, "nc": 0}, "alt_texts": 30_800}
+    votes = Estimate(0.38, 0.32, 0.44, 300)
+    rows = verdicts(world(), licenses_metrics=listed, votes=votes)
+    assert rows["alt_text_share"]["verdict"] == YES
+    assert rows["preference_37_38_50"]["verdict"] == YES
+    listed["alt_texts"] = 20_000
+    rows = verdicts(world(), licenses_metrics=listed)
+    assert rows["alt_text_share"]["verdict"] == NO
+
+
+def test_the_speed_stage_brings_its_own_measurements():
+    assert "speedup_total" not in claims.measure_claims(world(), MARKS, SPLITS)
+    measured = {"speedup_total": {"estimate": estimate(3, 2.9, 3.1, 5)}}
+    rows = claims.scorecard(measured, stage_filter="07_speed")
+    names = [row["claim_id"] for row in rows]
+    assert names == ["caption_cost", "speedup_total", "speedup_latents"]
+    assert [row["verdict"] for row in rows] == [OPEN, YES, OPEN]
+
+
+def test_nothing_measured_gives_thirteen_open_rows():
+    for rows in (
+        claims.scorecard({}),
+        list(verdicts({}, {}, {}).values()),
+    ):
+        assert [row["claim_id"] for row in rows] == CLAIM_IDS
+        assert {row["verdict"] for row in rows} == {OPEN}
+        assert all(row["why"] for row in rows)
+
+
+def test_a_row_has_the_fields_of_claims_json_and_survives_json():
+    rows = claims.scorecard(claims.measure_claims(world(), MARKS, SPLITS))
+    fields = ["claim_id", "says", "paper", "source", "ours", "value", "interval", "n"]
+    for row in json.loads(json.dumps(rows, allow_nan=False)):
+        assert list(row) == [*fields, "verdict", "why", "stage"]
+        assert row["paper"]
+
+
+def test_a_reason_given_against_a_verdict_wins_over_the_interval():
+    entry = {"estimate": estimate(3, 2.9, 3.1, 5), "why_not": "Another captioner."}
+    row = claims.scorecard({"speedup_total": entry}, "07_speed")[1]
+    assert (row["verdict"], row["why"]) == (OPEN, "Another captioner.")
+    assert row["value"] == 3
+
+
+def test_an_unknown_claim_is_refused_with_the_known_ones():
+    with pytest.raises(ParameterError, match="data_saturation"):
+        claims.scorecard({"world_peace": {}})
+
+
+def test_changing_a_rule_changes_the_verdict_and_no_measurement():
+    measured = claims.measure_claims(world(), MARKS, SPLITS)
+    paper = claims.load_paper()
+    stricter = copy.deepcopy(paper)
+    stricter["claims"]["data_saturation"]["rule"]["margin"] = 0.001
+    before = claims.scorecard(measured, paper=paper)
+    after = claims.scorecard(measured, paper=stricter)
+    changed = {
+        (row["claim_id"], key)
+        for row, other in zip(before, after, strict=True)
+        for key in row
+        if row[key] != other[key]
+    }
+    assert changed == {("data_saturation", "verdict"), ("data_saturation", "why")}

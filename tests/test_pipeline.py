@@ -1,0 +1,223 @@
+"""Graph, settings, notebooks and environment tell one story."""
+
+import ast
+import functools
+import itertools
+import re
+import tomllib
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from commoncanvas import paths
+from commoncanvas.parameters import collect
+from commoncanvas.run import FROZEN_STAGE, VARIANT_STAGES
+
+STAGES = [
+    "00_pretrain",
+    "01_licenses",
+    "02_captions",
+    "03_latents",
+    "04_train",
+    "05_evaluate",
+    "06_figures",
+    "07_speed",
+]
+SCALES = ["tiny", "mini", "full", "pilot", "paper"]
+PAGES = ("reports/html", "reports/executed")
+
+
+@functools.cache
+def load(name):
+    return yaml.safe_load((paths.ROOT / name).read_text(encoding="utf-8"))
+
+
+def stage(slug):
+    return load("dvc.yaml")["stages"][slug]
+
+
+def names_in(entries):
+    """Return dependencies or outputs, which may carry options."""
+    return [e if isinstance(e, str) else next(iter(e)) for e in entries]
+
+
+def tracked(slug):
+    """Return {file: [key]} of the parameters that DVC tracks for a stage."""
+    found = {}
+    for entry in stage(slug).get("params", []):
+        entry = {"params.yaml": [entry]} if isinstance(entry, str) else entry
+        for file, keys in entry.items():
+            found.setdefault(file, []).extend(keys or [])
+    return found
+
+
+def modules_of(source):
+    """Return the modules of this package that a source imports directly."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "commoncanvas":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    found = {name.removeprefix("commoncanvas.") for name in found}
+    return {n for n in found if (paths.ROOT / "commoncanvas" / f"{n}.py").is_file()}
+
+
+def closure(slug):
+    """Return the modules that a notebook imports, directly or through another."""
+    notebook = nbformat.read(paths.NOTEBOOKS / f"{slug}.ipynb", as_version=4)
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    found, waiting = set(), modules_of(code)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        file = paths.ROOT / "commoncanvas" / f"{name}.py"
+        waiting |= modules_of(file.read_text(encoding="utf-8")) - found
+    return {f"commoncanvas/{name}.py" for name in found}
+
+
+def test_every_notebook_is_a_stage_and_every_stage_of_the_runner_a_notebook():
+    run = [s for s in load("dvc.yaml")["stages"] if "commoncanvas.run" in str(stage(s))]
+    assert sorted(run) == STAGES
+
+
+@pytest.mark.parametrize("slug", STAGES)
+def test_a_stage_runs_its_own_notebook(slug):
+    command = f"python -m commoncanvas.run {slug}"
+    if slug != FROZEN_STAGE:
+        command += " --scale ${item.scale}"
+    if slug in VARIANT_STAGES:
+        command += " --variant ${item.variant}"
+    assert stage(slug)["cmd"] == command
+
+
+@pytest.mark.parametrize("slug", STAGES)
+def test_a_stage_depends_on_exactly_the_modules_it_imports(slug):
+    modules = {d for d in names_in(stage(slug)["deps"]) if d.endswith(".py")}
+    assert modules == closure(slug)
+
+
+@pytest.mark.parametrize("slug", STAGES)
+def test_a_stage_depends_on_its_notebook_and_the_environment(slug):
+    wanted = {f"notebooks/{slug}.ipynb", "environment.yml"}
+    assert wanted <= set(names_in(stage(slug)["deps"]))
+
+
+@pytest.mark.parametrize("slug", STAGES)
+def test_no_stage_depends_on_a_page_or_an_executed_notebook(slug):
+    assert not [d for d in names_in(stage(slug)["deps"]) if d.startswith(PAGES)]
+
+
+@pytest.mark.parametrize("slug", STAGES[1:])
+def test_a_stage_writes_its_own_folder_and_its_executed_notebook(slug):
+    outs = names_in(stage(slug)["outs"])
+    variant = slug in VARIANT_STAGES
+    data = "data/${item.scale}/" + slug + ("/${item.variant}" if variant else "")
+    copy = "reports/executed/${item.scale}/" + slug
+    copy += "-${item.variant}.ipynb" if variant else ".ipynb"
+    assert sorted(outs) == sorted([data, copy])
+
+
+@pytest.mark.parametrize("slug", STAGES[1:])
+def test_a_stage_reads_only_folders_of_smaller_numbers(slug):
+    data = [d for d in names_in(stage(slug)["deps"]) if d.startswith("data/")]
+    numbers = [re.search(r"/(\d\d)_", name) for name in data]
+    assert all(n is None or int(n[1]) < int(slug[:2]) for n in numbers)
+
+
+@pytest.mark.parametrize("slug", STAGES[1:])
+def test_the_axes_of_a_matrix_are_scale_then_variant(slug):
+    axes = ["scale", "variant"] if slug in VARIANT_STAGES else ["scale"]
+    assert list(stage(slug)["matrix"]) == axes
+    assert stage(slug)["matrix"]["scale"] == ["${scale}"]
+
+
+def test_the_pretrained_parts_are_frozen():
+    assert stage(FROZEN_STAGE)["frozen"] is True
+
+
+def test_the_experiment_lists_the_variants():
+    params = load("params.yaml")
+    assert sorted(params["experiment"]) == sorted(params["variants"])
+
+
+def test_there_is_a_profile_for_each_scale():
+    profiles = {path.stem for path in paths.PROFILES.glob("*.yaml")}
+    assert profiles == {*SCALES, "pretrain"}
+    assert load("params.yaml")["scale"] == "mini"
+
+
+@pytest.mark.parametrize("scale", [*SCALES, "pretrain"])
+def test_a_profile_is_flat_and_literal(scale):
+    profile = load(f"profiles/{scale}.yaml")
+    words = {slug.partition("_")[2] for slug in STAGES}
+    assert set(profile) <= {"common", "unets", *words}
+    sections = [s for name, s in profile.items() if name != "unets"]
+    values = [
+        v for s in [*sections, *profile.get("unets", {}).values()] for v in s.values()
+    ]
+    assert not [v for v in values if isinstance(v, dict) or v is None]
+
+
+def runs():
+    """Return every (stage, scale, variant) that can be run."""
+    variants = list(load("params.yaml")["variants"])
+    yield FROZEN_STAGE, None, None
+    for slug, scale in itertools.product(STAGES[1:], SCALES):
+        for variant in variants if slug in VARIANT_STAGES else [None]:
+            yield slug, scale, variant
+
+
+@pytest.mark.parametrize("slug", STAGES)
+def test_what_dvc_tracks_is_what_the_notebook_declares(slug):
+    declared = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{slug}.ipynb"))
+    for _, scale, variant in [run for run in runs() if run[0] == slug]:
+        sections = {}
+        for file, keys in tracked(slug).items():
+            file = file.replace("${item.scale}", str(scale))
+            for key in keys:
+                key = key.replace("${item.variant}", str(variant))
+                top, _, inner = key.partition(".")
+                value = load(file)[top]
+                value = {inner: value[inner]} if inner else value
+                sections[top] = value
+        collect(slug, scale, variant, sections, declared)  # raises where they differ
+
+
+@functools.cache
+def pinned():
+    text = (paths.ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pairs = [line.split("==") for line in text.splitlines() if "==" in line]
+    return {name: version for name, version in pairs}
+
+
+def needed():
+    """Return the direct requirements of the default environment."""
+    text = (paths.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    return project["dependencies"] + project["optional-dependencies"]["dev"]
+
+
+def test_the_two_lists_of_requirements_are_one():
+    lists = load("environment.yml")["dependencies"]
+    pip = next(entry["pip"] for entry in lists if isinstance(entry, dict))
+    assert sorted(e for e in pip if not e.startswith("-")) == sorted(needed())
+    assert {"-c constraints.txt", "-e ."} <= set(pip)
+    assert "python=3.11" in lists
+
+
+@pytest.mark.parametrize("requirement", needed())
+def test_a_requirement_is_pinned_to_its_constraint(requirement):
+    name, _, version = requirement.partition("==")
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    assert name in pinned()
+    assert version in ("", pinned()[name])
+
+
+@pytest.mark.parametrize("library", ["torchvision", "ipywidgets", "torch-fidelity"])
+def test_what_breaks_the_environment_is_not_in_it(library):
+    assert library not in pinned()
