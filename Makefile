@@ -26,7 +26,7 @@ repro: sources  ## run every stage that changed, then build the pages
 	@echo "read reports/html/index.html"
 
 repro-cold: sources  ## the same, with nothing taken from earlier runs
-	rm -rf .checkpoints
+	rm -rf .checkpoints .finished
 	$(BIN)/dvc repro --force --no-run-cache
 	@echo "read reports/html/index.html"
 
@@ -52,5 +52,5 @@ test: sources lint  ## everything that needs no accelerator and no network
 	$(BIN)/python -m pytest -m "not gpu and not network"
 
 clean:  ## remove what `make repro` writes; environment, sources and cache stay
-	rm -rf .checkpoints data reports/html .pytest_cache .ruff_cache .hypothesis
+	rm -rf .checkpoints .finished data reports/html .pytest_cache .ruff_cache .hypothesis
 	find reports/executed -name '*.ipynb' ! -name '00_pretrain.ipynb' -delete

@@ -233,5 +233,7 @@ def draw_rows(rows, size, num_threads=2):
 
     with ThreadPoolExecutor(num_threads) as pool:
         drawn = list(tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img"))
-    pixels = np.stack([d[0] for d in drawn]) if drawn else np.zeros((0, size, size, 4))
-    return pixels, [d[1] for d in drawn]
+    pixels = np.zeros((len(rows), size, size, 4), np.uint8)
+    for place, (picture, _) in enumerate(drawn):
+        pixels[place] = picture
+    return pixels, [reason for _, reason in drawn]

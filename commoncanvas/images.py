@@ -131,13 +131,8 @@ def decode_picture(data):
             picture = ImageOps.exif_transpose(picture).convert("RGBA")
     except PictureError:
         raise
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Warning,
-        Image.DecompressionBombError,
-    ) as e:
+    except Exception as e:
+        # Pillow's readers raise whatever their parsers do: TypeError, struct.error, ...
         raise PictureError(f"not a readable picture ({type(e).__name__})") from None
     return Image.alpha_composite(
         Image.new("RGBA", picture.size, "white"), picture

@@ -6,8 +6,10 @@ of this package that two runs do not repeat. Source: commoncanvas-cvpr, §5.1, F
 """
 
 import platform
+import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from accelerate import Accelerator
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from torch.nn.functional import group_norm, layer_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from commoncanvas.images import pixels_to_images, stored_pixels
@@ -54,12 +57,8 @@ RECIPES = (PLAIN, ATTENTION, LATENTS, LATE_EMA, TUNED, EXAMPLE)  # all but the l
 class OnlineLatents:
     """Reads like `Latents`, but decodes and encodes every batch anew.
 
-    Args:
-        data: the `Latents` whose works and captions it follows.
-        pngs: Series key -> PNG bytes of the stored pictures.
-        resolution_px: edge of the training pictures [pixels].
-        vae: an `AutoencoderKL`; moved to the device.
-        max_tokens: length of every caption [tokens].
+    It follows the works and captions of a `Latents`; `pngs` is a Series key -> bytes.
+    VAE and text encoder are moved to the device.
     """
 
     def __init__(self, data, pngs, resolution_px, vae, max_tokens):
@@ -113,8 +112,8 @@ class Trainee:
                 self.accelerator.gather(loss.detach()[None]).mean().item()
                 self.accelerator.backward(loss)
                 self.accelerator.clip_grad_norm_(unet.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
+                for part in (optimizer, schedule):
+                    part.step()
                 optimizer.zero_grad()
         else:
             loss.backward()
@@ -133,18 +132,24 @@ def measure_training(
     Args:
         make: returns a fresh UNet with the same weights each time.
         data, online: `Latents` and `OnlineLatents` of the same works.
-        num_repeats, steps_per_repeat, batch_size: turns, steps a turn, works a step.
         recipes: rows to time; None for all that this device can run.
 
-    Returns:
-        row's name -> (num_repeats,) rates [images/s], after one step that is not timed.
+    Returns: name -> (num_repeats,) rates [images/s]; one step of warm-up is not timed.
     """
-    is_gpu, noise_scheduler = DEVICE.type == "cuda", make_noise_scheduler()
+    is_gpu, schedule = DEVICE.type == "cuda", make_noise_scheduler()
     recipes = recipes or [r for r in RECIPES if is_gpu or not r.is_tuned]
     trainees = {t: Trainee(make(), t) for t in {r.is_tuned for r in recipes}}
+
+    def step(recipe, trainee, reader, number):
+        places = batch_places(len(data), batch_size, seed, number)
+        lots = make_generator(seed, "speed", number)
+        options = (reader, places, scaling_factor, CAPTION_DROP, lots)
+        trainee.step(recipe, lambda unet: diffusion_loss(unet, schedule, *options))
+
     rates = {recipe.name: [] for recipe in recipes}
-    for turn in range(num_repeats + 1):
-        steps = range(turn * steps_per_repeat, (turn + 1) * steps_per_repeat)
+    for turn in range(num_repeats + 1):  # turn 0 is one step, for warmth
+        last = turn * steps_per_repeat
+        steps = range(max(0, last - steps_per_repeat), max(1, last))
         for place in range(len(recipes)):
             recipe = recipes[(turn + place) % len(recipes)]
             trainee = trainees[recipe.is_tuned]
@@ -152,19 +157,9 @@ def measure_training(
             if not recipe.is_tuned:
                 kind = AttnProcessor2_0 if recipe.fast_attention else AttnProcessor
                 trainee.unet.set_attn_processor(kind())
-
-            def step(number, trainee=trainee, recipe=recipe, reader=reader):
-                places = batch_places(len(data), batch_size, seed, number)
-                lots = make_generator(seed, "speed", number)
-                options = (reader, places, scaling_factor, CAPTION_DROP, lots)
-                loss_of = lambda unet: diffusion_loss(unet, noise_scheduler, *options)  # noqa: E731
-                trainee.step(recipe, loss_of)
-
-            if turn == 0:
-                step(0)
-            else:
-                rates[recipe.name].append(rate_of(step, steps, batch_size))
-    return {name: np.array(values) for name, values in rates.items()}
+            todo = partial(step, recipe, trainee, reader)
+            rates[recipe.name].append(rate_of(todo, steps, batch_size))
+    return {name: np.array(values[1:]) for name, values in rates.items()}
 
 
 def rate_of(call, items, size=1):
@@ -181,11 +176,8 @@ def rate_of(call, items, size=1):
 def flops_per_image(unet, text_shape):
     """Count the products of one forward and backward pass [FLOP/image].
 
-    VAE and text encoder are not counted: they train nothing.
-
-    Args:
-        unet: on the CPU; its attention is left eager, so that no product is hidden.
-        text_shape: (tokens, width).
+    VAE and text encoder are not counted: they train nothing. The UNet, on the CPU, is
+    left with eager attention, which hides no product. `text_shape`: (tokens, width).
     """
     unet.set_attn_processor(AttnProcessor())
     side, channels = unet.config.sample_size, unet.config.in_channels
@@ -216,17 +208,18 @@ def ratio(rates, recipe, base=PLAIN):
 def summarise(rates, flops, peak):
     """Turn rates [images/s] into the rows of `RECIPES`, intervals over the repeats.
 
-    Returns: list of dict with row, images_per_second and ratio (an `Estimate`'s dict),
-        mfu (flops · rate / peak) and note; None and a note where a row was not run.
+    A row has an `Estimate`'s dict as images_per_second and as ratio, and mfu, which is
+    flops · rate / peak; None and a note where it was not run.
     """
     rows = []
     for recipe in RECIPES:
-        row = {"row": recipe.name, "images_per_second": None, "ratio": None}
-        row |= {"mfu": None, "note": "needs a GPU"}
+        row = dict.fromkeys(("row", "images_per_second", "ratio", "mfu"))
+        row |= {"row": recipe.name, "note": "needs a GPU"}
         if recipe.name in rates:
             rate = mean_interval(rates[recipe.name])
-            row |= {"images_per_second": rate.as_dict(), "mfu": flops * rate.value / peak}
-            row |= {"ratio": ratio(rates, recipe).as_dict(), "note": ""}
+            row |= {"images_per_second": rate.as_dict(), "note": ""}
+            row |= {"ratio": ratio(rates, recipe).as_dict()}
+            row["mfu"] = flops * rate.value / peak
         rows.append(row)
     return rows
 
@@ -246,8 +239,8 @@ def measure_claims(rates, captions_per_second):
 def measure_captioner(captioner, pixels, num_repeats):
     """Time an `OpenCaptioner` on (batch, h, w, 3) pixels, in one batch and singly.
 
-    Returns: (rates "batched" and "one by one", (num_repeats,) each [pictures/s]; number
-        of pictures whose greedy tokens are the same both ways).
+    Returns: (rates "batched" and "one by one" [pictures/s]; number of pictures whose
+        greedy tokens are the same both ways).
     """
     singles = np.split(pixels, len(pixels))
     pairs = zip(_tokens(captioner, pixels), singles, strict=True)
@@ -282,13 +275,10 @@ def measure_reader(data, batch_size, num_batches, num_repeats, seed):
 
 def hardware():
     """Name the machine: device, threads, torch; for metrics.json only."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if DEVICE.type == "cuda":
-        name = torch.cuda.get_device_name()
-    elif cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if "model name" in x), name)
+    found = cpuinfo.exists() and re.search(r"model name\s*: (.+)", cpuinfo.read_text())
+    name = found[1] if found else platform.machine()
+    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else name
     threads = torch.get_num_threads()
     return {"device": name, "threads": threads, "torch": torch.__version__}
 
@@ -297,14 +287,12 @@ def _lower_norms(unet):
     """Let the norms run in their input's type, which autocast would lift to float32."""
     for module in unet.modules():
         if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
-            module.forward = lambda hidden, module=module: _low_norm(module, hidden)
+            module.forward = partial(_low_norm, module)
 
 
 def _low_norm(module, hidden):
-    weight, bias = module.weight.to(hidden.dtype), module.bias.to(hidden.dtype)
+    weight, bias = (p.to(hidden.dtype) for p in (module.weight, module.bias))
     with torch.autocast(hidden.device.type, enabled=False):
         if isinstance(module, torch.nn.GroupNorm):
-            groups = module.num_groups
-            return torch.group_norm(hidden, groups, weight, bias, module.eps)
-        shape = module.normalized_shape
-        return torch.layer_norm(hidden, shape, weight, bias, module.eps)
+            return group_norm(hidden, module.num_groups, weight, bias, module.eps)
+        return layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)

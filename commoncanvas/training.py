@@ -175,7 +175,10 @@ def train(
         unet.parameters(), learning_rate, weight_decay=weight_decay
     )
     lr_scheduler = get_scheduler(
-        lr_schedule, optimizer, lr_warmup_steps, num_train_steps
+        lr_schedule,
+        optimizer,
+        num_warmup_steps=lr_warmup_steps,
+        num_training_steps=num_train_steps,
     )
     unet, optimizer = accelerator.prepare(unet, optimizer)
     # 0.035 of 600 is 21.000000000000004 in floating point, and 21 steps are meant.

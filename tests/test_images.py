@@ -298,14 +298,14 @@ def test_every_grey_level_survives_the_way_to_images_and_back():
 
 
 def test_channels_are_not_mixed_up():
-    there = images.pixels_to_images(np.asarray(HALVES)[None])
+    there = images.pixels_to_images(np.array(HALVES)[None])
     assert there[0, :, 0, 0].tolist() == [1, -1, -1]
     assert there[0, :, 0, -1].tolist() == [-1, -1, 1]
 
 
 @pytest.mark.parametrize("size", [4, 24, 33])
 def test_resizing_keeps_the_range(size):
-    resized = images.pixels_to_images(np.asarray(NOISE)[None], size)
+    resized = images.pixels_to_images(np.array(NOISE)[None], size)
     assert resized.shape == (1, 3, size, size)
     assert resized.min() >= -1 and resized.max() <= 1
 
@@ -313,3 +313,13 @@ def test_resizing_keeps_the_range(size):
 def test_images_beyond_the_range_are_cut_not_wrapped():
     far = torch.tensor([-9.0, 9.0, 0.0]).view(1, 3, 1, 1)
     assert images.images_to_pixels(far).ravel().tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize("error", [TypeError, struct.error, MemoryError])
+def test_whatever_a_reader_raises_is_a_reason(monkeypatch, error):
+    def fail(_):
+        raise error("in a parser")
+
+    monkeypatch.setattr(images.Image, "open", fail)
+    with pytest.raises(PictureError, match=f"not a readable picture .{error.__name__}"):
+        images.decode_picture(b"data")

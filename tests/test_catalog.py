@@ -1,0 +1,261 @@
+"""No row is lost, and what is kept depends on the licence and the lots alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commoncanvas import catalog
+from commoncanvas.errors import SourceError
+
+BODY = '<rect width="16" height="16"/>'
+SPLITS = {"c", "nc", "nd", "web", "rejected"}
+STATEMENTS = {
+    "free": ("CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/"),
+    "zero": ("CC0-1.0", ""),
+    "closed": ("CC-BY-NC-4.0", ""),
+    "fixed": ("CC-BY-ND-4.0", ""),
+    "gpl": ("GPL-3.0", ""),
+    "font": ("OFL-1.1", ""),
+    "odd": ("all mine", ""),
+    "web": ("CC-BY-4.0", ""),
+}
+
+
+def rows_of(source, num=8, **fields):
+    text, url = STATEMENTS[source]
+    return [
+        {
+            "key": f"{source}/{i:02d}",
+            "title": f"name {i}",
+            "author": "A",
+            "license_text": text,
+            "license_url": url,
+            "source": source,
+            "is_hidden": i == 1,
+            "is_skin_tone": i == 2,
+            **fields,
+        }
+        for i in range(num)
+    ]
+
+
+ROWS = [row for source in STATEMENTS for row in rows_of(source)]
+
+
+FRAME = catalog.judge(ROWS, ["web"], seed=3)
+
+
+@pytest.fixture
+def frame():
+    return FRAME.copy()
+
+
+@pytest.fixture
+def iconify(monkeypatch):
+    """Return a function that reads a made-up Iconify set of the given icon names."""
+
+    def read(names, **fields):
+        icons = {name: {"body": BODY} for name in names}
+        icons = {"icons": icons, "lastModified": 86_400, **fields}
+        info = {"author": {"name": "A"}, "license": {"spdx": "CC-BY-4.0"}}
+        monkeypatch.setattr(catalog, "read_pins", lambda: {"toy": None})
+        monkeypatch.setattr(catalog, "read_members", lambda *_: [icons, info])
+        return catalog.iconify_rows("toy")
+
+    return read
+
+
+def kept_keys(frame, max_per_source):
+    chosen = catalog.choose(frame, max_per_source, False, 0.3)
+    return set(chosen.loc[chosen["split"] != "rejected", "key"])
+
+
+def test_every_row_is_judged_once(frame):
+    assert sorted(frame["key"]) == sorted(row["key"] for row in ROWS)
+    assert set(frame["split"]) == SPLITS
+
+
+@pytest.mark.parametrize("max_per_source", [0, 1, 3, 100])
+def test_rows_in_are_rows_kept_and_rows_rejected(frame, max_per_source):
+    chosen = catalog.choose(frame, max_per_source, False, 0.3)
+    assert chosen["key"].tolist() == frame["key"].tolist()
+    reasons = chosen.loc[chosen["split"] == "rejected", "reason"].value_counts()
+    kept = (chosen["split"] != "rejected").sum()
+    assert len(frame) == kept + reasons.sum()
+
+
+def test_a_reason_is_given_to_the_rejected_and_to_nobody_else(frame):
+    chosen = catalog.choose(frame, 3, False, 0.3)
+    assert ((chosen["reason"] != "") == (chosen["split"] == "rejected")).all()
+
+
+def test_a_first_reason_is_never_written_over(frame):
+    chosen = catalog.choose(frame, 1, False, 0.3)
+    before = frame["split"] == "rejected"
+    assert (chosen["reason"] == frame["reason"])[before].all()
+
+
+def test_choosing_changes_neither_the_frame_nor_its_facts(frame):
+    before = frame.copy(deep=True)
+    chosen = catalog.choose(frame, 2, False, 0.3)
+    pd.testing.assert_frame_equal(frame, before)
+    facts = ["is_hidden", "is_skin_tone", "license_slug", "order"]
+    pd.testing.assert_frame_equal(chosen[facts], before[facts])
+
+
+@pytest.mark.parametrize(
+    ("source", "split"), [("free", "c"), ("zero", "c"), ("closed", "nc"), ("fixed", "nd")]
+)
+def test_the_split_follows_the_licence(frame, source, split):
+    assert set(frame.loc[frame["source"] == source, "split"]) == {split}
+
+
+@pytest.mark.parametrize("text", [s[0] for s in STATEMENTS.values()])
+def test_the_web_is_never_among_the_licensed(text):
+    rows = rows_of("web", license_text=text)
+    assert set(catalog.judge(rows, ["web"], 0)["split"]) == {"web"}
+
+
+@pytest.mark.parametrize(("source", "word"), [("gpl", "GPL"), ("font", "OFL")])
+def test_software_and_font_licences_are_rejected_by_name(frame, source, word):
+    found = frame[frame["source"] == source]
+    assert set(found["split"]) == {"rejected"}
+    assert all(word in reason for reason in found["reason"])
+
+
+def test_a_licence_that_cannot_be_read_is_rejected_with_its_words(frame):
+    found = frame[frame["source"] == "odd"]
+    assert set(found["license_slug"]) == {"unread"}
+    assert all("all mine" in reason for reason in found["reason"])
+
+
+def test_hidden_pictures_and_skin_tones_are_named(frame):
+    chosen = catalog.choose(frame, 0, False, 0.0).set_index("key")
+    assert "withdrawn" in chosen.loc["free/01", "reason"]
+    assert "skin-tone" in chosen.loc["free/02", "reason"]
+
+
+def test_skin_tones_stay_where_they_are_wanted(frame):
+    chosen = catalog.choose(frame, 0, True, 0.0).set_index("key")
+    assert chosen.loc["free/02", "split"] == "c"
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+@settings(max_examples=10, deadline=None)
+def test_a_larger_scale_keeps_every_work_of_a_smaller_one(a, b):
+    small, large = sorted((a, b))
+    assert kept_keys(FRAME, small) <= kept_keys(FRAME, large) <= kept_keys(FRAME, 0)
+
+
+@pytest.mark.parametrize("max_per_source", [1, 4])
+def test_no_set_gives_more_than_the_scale_allows(frame, max_per_source):
+    chosen = catalog.choose(frame, max_per_source, False, 0.3)
+    kept = chosen[chosen["split"] != "rejected"]
+    assert set(kept.groupby("source").size()) == {max_per_source}
+
+
+def test_whether_a_work_is_held_out_does_not_depend_on_the_scale(frame):
+    whole = catalog.choose(frame, 0, False, 0.5).set_index("key")["is_holdout"]
+    for max_per_source in (1, 3, 5):
+        part = catalog.choose(frame, max_per_source, False, 0.5).set_index("key")
+        kept = part[part["split"] != "rejected"]
+        assert (kept["is_holdout"] == whole[kept.index]).all()
+
+
+def test_a_larger_holdout_holds_the_smaller_one(frame):
+    held = [catalog.choose(frame, 0, True, s)["is_holdout"] for s in (0.1, 0.4, 1.0)]
+    assert not (held[0] & ~held[1]).any() and not (held[1] & ~held[2]).any()
+    assert 0 < held[0].sum() < held[1].sum() < held[2].sum()
+
+
+def test_nothing_of_the_web_and_nothing_rejected_is_held_out(frame):
+    chosen = catalog.choose(frame, 3, False, 1.0)
+    assert set(chosen.loc[chosen["is_holdout"], "split"]) == {"c", "nc", "nd"}
+
+
+def test_lots_depend_on_seed_and_key_alone(frame):
+    part = catalog.judge(rows_of("free")[::-1], [], seed=3).set_index("key")["order"]
+    assert (part == frame.set_index("key")["order"][part.index]).all()
+    other = catalog.judge(rows_of("free"), [], seed=4).set_index("key")["order"]
+    assert (part != other[part.index]).all()
+
+
+def test_lots_are_spread_evenly():
+    lots = np.array([catalog._lot(0, f"k{i}") for i in range(2000)])
+    assert 0 <= lots.min() and lots.max() < 1 and abs(lots.mean() - 0.5) < 0.03
+
+
+def test_a_last_word_that_most_of_the_set_shares_is_left_out(iconify):
+    titles = [row["title"] for row in iconify(["red-car-flat", "tree-flat", "sun"])]
+    assert titles == ["red car", "sun", "tree"]
+
+
+def test_a_last_word_that_few_share_stays(iconify):
+    names = ["red-car", "toy-car", "sun", "tree", "sea", "sky"]
+    assert "red car" in [row["title"] for row in iconify(names)]
+
+
+def test_a_name_that_is_the_style_alone_keeps_its_title(iconify):
+    assert "flat" in [row["title"] for row in iconify(["flat", "a-flat", "b-flat"])]
+
+
+def test_keys_keep_the_whole_name_and_their_order(iconify):
+    keys = [row["key"] for row in iconify(["b-flat", "a-flat"])]
+    assert keys == ["toy/a-flat", "toy/b-flat"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_tone"),
+    [
+        ("waving-hand-medium-light-skin-tone", True),
+        ("woman-dark-skin-tone-red-hair", True),
+        ("hand-light", True),
+        ("light-bulb", False),
+        ("darkness", False),
+    ],
+)
+def test_skin_tones_are_told_by_name(iconify, name, is_tone):
+    assert iconify([name, "x"])[name > "x"]["is_skin_tone"] is is_tone
+
+
+def test_the_day_is_the_one_the_set_was_packed(iconify):
+    assert iconify(["a"])[0]["date_seen"] == "1970-01-02"
+
+
+def test_the_view_box_is_the_icon_s_or_else_the_set_s(iconify):
+    row = iconify(["a"], width=20, height=10)[0]
+    assert 'viewBox="0 0 20 10"' in row["svg"]
+    assert 'viewBox="0 0 16 16"' in iconify(["a"])[0]["svg"]
+
+
+def test_a_set_that_is_not_pinned_is_named_in_one_line():
+    with pytest.raises(SourceError, match="'nosuchset' is not pinned.*profile") as caught:
+        catalog.iconify_rows("nosuchset")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_cannot_be_drawn_has_a_reason_and_no_pixels():
+    good = f'<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16">{BODY}</svg>'
+    rows = [{"svg": good}, {"svg": "<svg"}, {"svg": good}]
+    pixels, reasons = catalog.draw_rows(rows, 8)
+    assert pixels.shape == (3, 8, 8, 4) and pixels.dtype == np.uint8
+    assert [bool(reason) for reason in reasons] == [False, True, False]
+    assert not pixels[1].any() and (pixels[0] == pixels[2]).all() and pixels[0].any()
+
+
+def test_no_rows_are_no_pixels():
+    pixels, reasons = catalog.draw_rows([], 8)
+    assert pixels.shape == (0, 8, 8, 4) and pixels.dtype == np.uint8 and reasons == []
+
+
+def test_copies_bear_the_name_of_their_first_and_others_their_own():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    pixels[2] = pixels[0]
+    pixels[3] = pixels[0]
+    pixels[3, 0, 0, 0] ^= 1
+    rows = pd.DataFrame({"key": list("abcd")})
+    marked = catalog.mark_duplicates(rows, pixels)
+    assert marked["exact_group"].tolist() == ["a", "b", "a", "d"]
+    assert marked["near_group"].tolist() == ["a", "b", "a", "a"]

@@ -1,0 +1,225 @@
+"""What stage 03 writes is what training reads, work by work."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from commoncanvas import latents
+from commoncanvas.errors import ManifestError, ParameterError, PictureError
+from commoncanvas.features import NUM_FEATURES
+from commoncanvas.images import encode_png
+
+NUM = 24
+SHAPE, TEXT_SHAPE = (4, 2, 2), (3, 5)
+RNG = np.random.default_rng(0)
+CATALOG = pd.DataFrame(
+    {
+        "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
+        "title": ["cat", "dog", "cat", ""] * (NUM // 4),
+        "source": ["a", "b"] * (NUM // 2),
+        "split": ["c", "c", "nc"] * (NUM // 3),
+        "is_holdout": [i % 4 == 1 for i in range(NUM)],
+        "order": RNG.permutation(NUM) / NUM,
+    }
+)
+CAPTIONS = pd.Series({key: f"a {key[-1]}" for key in CATALOG["key"][4:]})
+
+
+def raw(array, dtype="float16"):
+    return [row.tobytes() for row in array.astype(dtype)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A folder of random latents, and the arrays that went into it."""
+    index, texts = latents.make_index(CATALOG, CAPTIONS)
+    arrays = {name: RNG.normal(size=(NUM, *SHAPE)) for name in ("mean", "logvar")}
+    arrays["features"] = RNG.normal(size=(NUM, NUM_FEATURES))
+    arrays["states"] = RNG.normal(size=(len(texts), *TEXT_SHAPE))
+    table = pa.table(
+        {
+            "key": index["key"].tolist(),
+            "mean": raw(arrays["mean"]),
+            "logvar": raw(arrays["logvar"]),
+            "features": raw(arrays["features"], "float32"),
+        }
+    )
+    states = pa.table({"text": texts, "states": raw(arrays["states"])})
+    latents.write_latents(tmp_path, table, states, index, SHAPE, TEXT_SHAPE)
+    return tmp_path, index, texts, arrays
+
+
+def test_the_first_text_is_the_empty_caption():
+    texts = latents.make_index(CATALOG, CAPTIONS)[1]
+    assert texts[0] == "" and texts.count("") == 1
+    assert latents.make_index(CATALOG, CAPTIONS.iloc[:0])[1][0] == ""
+
+
+def test_texts_are_distinct_and_none_is_missing():
+    texts = latents.make_index(CATALOG, CAPTIONS)[1]
+    assert len(texts) == len(set(texts))
+    assert set(texts) == {"", "cat", "dog", *CAPTIONS}
+
+
+def test_every_picture_points_at_its_own_words():
+    index, texts = latents.make_index(CATALOG, CAPTIONS)
+    titles = CATALOG.set_index("key")["title"]
+    for row in index.itertuples():
+        assert texts[row.text_human] == titles[row.key]
+        synthetic = None if row.text_synthetic < 0 else texts[row.text_synthetic]
+        assert synthetic == CAPTIONS.get(row.key)
+
+
+def test_where_there_is_no_text_there_is_minus_one():
+    index = latents.make_index(CATALOG, CAPTIONS)[0].set_index("key")
+    assert (index["text_alt_text"] == -1).all()
+    assert (index.loc[~index.index.isin(CAPTIONS.index), "text_synthetic"] == -1).all()
+
+
+def test_the_index_does_not_depend_on_the_order_of_the_catalogue():
+    first, texts = latents.make_index(CATALOG, CAPTIONS)
+    second, same = latents.make_index(CATALOG.sample(frac=1, random_state=1), CAPTIONS)
+    pd.testing.assert_frame_equal(first, second)
+    assert texts == same and first["key"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("holdout", [False, True])
+def test_every_work_gets_its_own_latents_back(written, holdout):
+    folder, index, _, arrays = written
+    data = latents.Latents(folder, ["c", "nc"], "human", holdout=holdout)
+    places = torch.arange(len(data))
+    rows = [index["key"].tolist().index(key) for key in data.keys]
+    mean, std = data.posterior(places)
+    assert torch.equal(mean, torch.tensor(arrays["mean"][rows]).half().float())
+    logvar = torch.tensor(arrays["logvar"][rows]).half().float()
+    assert torch.allclose(std.log() * 2, logvar, atol=1e-5)
+    assert np.allclose(data.features(), arrays["features"][rows])
+    assert data.features().dtype == np.float64
+
+
+def test_rows_are_found_whatever_index_the_table_had(written):
+    folder, index, _, arrays = written
+    index.set_axis(range(100, 100 + NUM)).to_parquet(folder / "index.parquet")
+    data = latents.Latents(folder, ["c"], "human")
+    row = index["key"].tolist().index(data.keys[0])
+    mean = data.posterior(torch.tensor([0]))[0][0]
+    assert torch.equal(mean, torch.tensor(arrays["mean"][row]).half().float())
+
+
+def test_every_work_gets_its_own_caption_back(written):
+    folder, _, texts, arrays = written
+    data = latents.Latents(folder, ["c", "nc"], "synthetic")
+    assert data.texts() == [CAPTIONS[key] for key in data.keys]
+    places = torch.tensor([3, 0])
+    states = data.prompt_embeds(places, torch.tensor([False, False]))
+    rows = [texts.index(data.texts()[place]) for place in places.tolist()]
+    assert torch.equal(states, torch.tensor(arrays["states"][rows]).half().float())
+
+
+def test_a_dropped_caption_is_the_empty_one_s_states(written):
+    folder, _, _, arrays = written
+    data = latents.Latents(folder, ["c"], "human")
+    states = data.prompt_embeds(torch.tensor([0, 1]), torch.tensor([True, False]))
+    empty = torch.tensor(arrays["states"][0]).half().float()
+    assert torch.equal(states[0], empty) and not torch.equal(states[1], empty)
+
+
+@pytest.mark.parametrize("source", ["human", "synthetic"])
+def test_a_smaller_share_is_part_of_every_larger_one(written, source):
+    args = written[0], ["c", "nc"], source
+    shares = [latents.Latents(*args, fraction=f).keys for f in (0.1, 0.3, 0.7, 1.0)]
+    for small, large in zip(shares, shares[1:], strict=False):
+        assert set(small) < set(large)
+
+
+def test_training_and_held_out_works_have_none_in_common(written):
+    trained = latents.Latents(written[0], ["c", "nc"], "human").keys
+    held = latents.Latents(written[0], ["c", "nc"], "human", holdout=True).keys
+    assert not set(trained) & set(held)
+    assert sorted(trained + held) == sorted(CATALOG["key"])
+
+
+def test_only_the_asked_splits_and_sets_are_read(written):
+    data = latents.Latents(written[0], ["c"], "human", sources=["a"])
+    wanted = (CATALOG["split"] == "c") & (CATALOG["source"] == "a")
+    wanted &= ~CATALOG["is_holdout"]
+    assert sorted(data.keys) == sorted(CATALOG.loc[wanted, "key"])
+
+
+@pytest.mark.parametrize(
+    "words", [{"fraction": 0.01}, {"splits": ["web"]}, {"caption_source": "alt_text"}]
+)
+def test_no_work_left_is_one_line_that_says_what_was_asked(written, words):
+    asked = {"splits": ["c"], "caption_source": "human", **words}
+    with pytest.raises(ParameterError, match="no work is left.*expected") as caught:
+        latents.Latents(written[0], **asked)
+    assert "\n" not in str(caught.value) and asked["caption_source"] in str(caught.value)
+
+
+def test_latents_of_other_works_are_not_written(tmp_path):
+    index, _ = latents.make_index(CATALOG, CAPTIONS)
+    table = pa.table({"key": index["key"].tolist()[::-1]})
+    with pytest.raises(ManifestError, match="same keys in the same order"):
+        latents.write_latents(tmp_path / "new", table, table, index, SHAPE, TEXT_SHAPE)
+    assert not (tmp_path / "new").exists()
+
+
+class FakeVae:
+    """Answers with a latent that is one number a picture."""
+
+    dtype = torch.float32
+
+    def __init__(self, numbers, place="mean"):
+        self.numbers, self.place = torch.tensor(numbers), place
+
+    def encode(self, images):
+        shape = (len(images), 4, images.shape[2] // 8, images.shape[3] // 8)
+        values = {"mean": torch.zeros(shape), "logvar": torch.zeros(shape)}
+        values[self.place] = self.numbers.view(-1, 1, 1, 1).expand(shape)
+        posterior = type("Posterior", (), values)
+        return type("Output", (), {"latent_dist": posterior})
+
+
+PIXELS = np.zeros((3, 16, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize("place", ["mean", "logvar"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 70_000.0])
+def test_a_latent_that_cannot_be_kept_names_its_picture(place, bad):
+    vae = FakeVae([0.0, bad, 0.0], place)
+    with pytest.raises(PictureError, match="latent of toy/b is not finite") as caught:
+        latents.encode_images(vae, PIXELS, ["toy/a", "toy/b", "toy/c"])
+    assert "\n" not in str(caught.value)
+
+
+def test_latents_are_an_eighth_of_the_picture():
+    mean, logvar = latents.encode_images(FakeVae([0.0, 1.0, 2.0]), PIXELS, list("abc"))
+    assert mean.shape == logvar.shape == (3, 4, 2, 2)
+    assert mean[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_shard_of_latents_is_read_back_as_it_was_encoded(monkeypatch):
+    features = np.ones((3, NUM_FEATURES))
+    monkeypatch.setattr(latents, "image_features", lambda pixels: features)
+    rows = [(key, encode_png(PIXELS[0])) for key in "abc"]
+    table = latents.latent_table(FakeVae([0.5, 1.0, 2.0]), 16, rows)
+    assert table["key"].to_pylist() == ["a", "b", "c"]
+    mean = latents._tensor(table["mean"], (4, 2, 2))
+    assert mean.dtype == torch.float16 and mean[:, 0, 0, 0].tolist() == [0.5, 1, 2]
+
+
+def test_texts_are_encoded_alike_alone_and_together():
+    together = latents.encode_texts(["", "a red cat", "dog"], 8)
+    assert together.shape == (3, 8, 384)
+    assert torch.allclose(latents.encode_texts(["a red cat"], 8)[0], together[1], atol=1e-5)
+
+
+def test_padding_carries_no_picture_of_the_other_words():
+    tokenizer, text_encoder = latents.load_text_encoder(8)
+    assert tokenizer.model_max_length == 8
+    assert text_encoder.config.use_attention_mask is True
+    assert not any(p.requires_grad for p in text_encoder.parameters())
