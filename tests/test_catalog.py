@@ -106,7 +106,8 @@ def test_choosing_changes_neither_the_frame_nor_its_facts(frame):
 
 
 @pytest.mark.parametrize(
-    ("source", "split"), [("free", "c"), ("zero", "c"), ("closed", "nc"), ("fixed", "nd")]
+    ("source", "split"),
+    [("free", "c"), ("zero", "c"), ("closed", "nc"), ("fixed", "nd")],
 )
 def test_the_split_follows_the_licence(frame, source, split):
     assert set(frame.loc[frame["source"] == source, "split"]) == {split}
@@ -231,13 +232,16 @@ def test_the_view_box_is_the_icon_s_or_else_the_set_s(iconify):
 
 
 def test_a_set_that_is_not_pinned_is_named_in_one_line():
-    with pytest.raises(SourceError, match="'nosuchset' is not pinned.*profile") as caught:
+    with pytest.raises(
+        SourceError, match="'nosuchset' is not pinned.*profile"
+    ) as error:
         catalog.iconify_rows("nosuchset")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_picture_that_cannot_be_drawn_has_a_reason_and_no_pixels():
-    good = f'<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16">{BODY}</svg>'
+    namespace = 'xmlns="http://www.w3.org/2000/svg"'
+    good = f'<svg {namespace} width="16" height="16">{BODY}</svg>'
     rows = [{"svg": good}, {"svg": "<svg"}, {"svg": good}]
     pixels, reasons = catalog.draw_rows(rows, 8)
     assert pixels.shape == (3, 8, 8, 4) and pixels.dtype == np.uint8

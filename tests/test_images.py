@@ -36,8 +36,10 @@ def wide_png(colour_type, channels, edge=4):
 
     def chunk(name, data):
         checked = name + data
-        return struct.pack(">I", len(data)) + checked + struct.pack(
-            ">I", zlib.crc32(checked)
+        return (
+            struct.pack(">I", len(data))
+            + checked
+            + struct.pack(">I", zlib.crc32(checked))
         )
 
     head = struct.pack(">IIBBBBB", edge, edge, 16, colour_type, 0, 0, 0)
@@ -152,7 +154,10 @@ def test_an_svg_of_a_million_pixels_takes_no_more_than_its_square():
     assert images.svg_to_pixels(svg(RED, 10**6, 10), 8).shape == (8, 8, 4)
 
 
-@given(alpha=st.integers(0, 255), colour=st.integers(0, 255), ground=st.integers(0, 255))
+LEVELS = st.integers(0, 255)
+
+
+@given(alpha=LEVELS, colour=LEVELS, ground=LEVELS)
 def test_flattening_stays_between_picture_and_background(alpha, colour, ground):
     pixel = np.array([[[colour, colour, colour, alpha]]], np.uint8)
     flat = images.flatten(pixel, ground)

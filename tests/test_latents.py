@@ -157,7 +157,8 @@ def test_no_work_left_is_one_line_that_says_what_was_asked(written, words):
     asked = {"splits": ["c"], "caption_source": "human", **words}
     with pytest.raises(ParameterError, match="no work is left.*expected") as caught:
         latents.Latents(written[0], **asked)
-    assert "\n" not in str(caught.value) and asked["caption_source"] in str(caught.value)
+    message = str(caught.value)
+    assert "\n" not in message and asked["caption_source"] in message
 
 
 def test_latents_of_other_works_are_not_written(tmp_path):
@@ -215,10 +216,11 @@ def test_a_shard_of_latents_is_read_back_as_it_was_encoded(monkeypatch):
 def test_texts_are_encoded_alike_alone_and_together():
     together = latents.encode_texts(["", "a red cat", "dog"], 8)
     assert together.shape == (3, 8, 384)
-    assert torch.allclose(latents.encode_texts(["a red cat"], 8)[0], together[1], atol=1e-5)
+    alone = latents.encode_texts(["a red cat"], 8)[0]
+    assert torch.allclose(alone, together[1], atol=1e-5)
 
 
-def test_padding_carries_no_picture_of_the_other_words():
+def test_the_text_encoder_is_frozen_and_masks_its_padding():
     tokenizer, text_encoder = latents.load_text_encoder(8)
     assert tokenizer.model_max_length == 8
     assert text_encoder.config.use_attention_mask is True

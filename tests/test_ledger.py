@@ -106,7 +106,7 @@ def test_markup_stays_text(field, markup):
     assert text.count("\n") == plain.count("\n")
 
 
-@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "", "/"])
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", ""])
 def test_an_address_that_is_no_page_is_not_linked(address):
     text = ledger.attribution_text(credits({"author_url": address}))
     assert "By Ada, [CC BY" in text

@@ -1,0 +1,206 @@
+"""A captioner says the same of a picture whatever else is in its batch."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    PreTrainedTokenizerFast,
+)
+
+from commoncanvas import captioner
+from commoncanvas.images import encode_png
+from commoncanvas.pretraining import train_tokenizer
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def open_folder(tmp_path_factory):
+    """A captioner of random weights, saved as stage 00 saves the trained one."""
+    folder = tmp_path_factory.mktemp("captioner")
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
+    model = captioner.SmallCaptioner(
+        len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
+    )
+    # Random networks see all pictures alike; these let the picture choose the word.
+    model.embed_proj.weight.data.mul_(30)
+    model.tokens.weight.data.mul_(30)
+    captioner.save_half(model, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(open_folder):
+    return captioner.load_captioner("open", open_folder)
+
+
+def one_by_one(found):
+    return [found.caption(PIXELS[i : i + 1])[0] for i in range(len(PIXELS))]
+
+
+def test_the_small_captioner_says_the_same_alone_and_in_a_batch(small):
+    assert small.caption(PIXELS) == one_by_one(small)
+
+
+def test_there_is_one_string_a_picture_without_special_tokens(small):
+    captions = small.caption(PIXELS)
+    assert len(captions) == 7 and all(isinstance(text, str) for text in captions)
+    assert not any(sign in text for text in captions for sign in ("<bos>", "<eos>"))
+
+
+def test_weights_are_kept_as_float16_and_used_as_float32(open_folder, small):
+    state = captioner.load_file(open_folder / "model.safetensors")
+    kinds = {tensor.dtype for tensor in state.values()}
+    assert kinds == {torch.float16, torch.int64}
+    assert {p.dtype for p in small.model.parameters()} == {torch.float32}
+    loaded = small.model.state_dict()
+    assert all(torch.equal(loaded[k].float(), v.float()) for k, v in state.items())
+
+
+def test_the_identity_is_that_of_the_weights(open_folder, small):
+    again = captioner.OpenCaptioner(open_folder)
+    assert small.identity == again.identity and small.identity.startswith("open:")
+    assert small.decoding == {"decoding": "greedy", "max_length": 8}
+
+
+def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(small):
+    embeds = small.embed(PIXELS)
+    assert embeds.shape == (7, 384)
+    assert np.allclose(np.linalg.norm(embeds, axis=1), 1, atol=1e-5)
+    assert np.allclose(small.embed(PIXELS[2:3])[0], embeds[2], atol=1e-4)
+
+
+def test_decoding_looks_back_only(small):
+    memory, _ = small.model.encode(torch.zeros(1, 3, 96, 96))
+    ids = torch.tensor([[1, 5, 6, 7], [1, 5, 9, 8]])
+    with torch.no_grad():
+        logits = small.model.decode(memory.expand(2, -1, -1), ids)
+    assert logits.shape == (2, 4, small.model.config["vocab_size"])
+    assert torch.allclose(logits[0, :2], logits[1, :2], atol=1e-5)
+    assert not torch.allclose(logits[0, 2], logits[1, 2], atol=1e-5)
+
+
+def test_nothing_follows_the_end_of_a_caption(small):
+    images = torch.rand(4, 3, 96, 96) * 2 - 1
+    memory = small.model.encode(images)[0]
+    first = small.model.decode(memory, torch.ones(4, 1, dtype=torch.long))
+    end = int(first[0, -1].argmax())  # what picture 0 says first becomes the end
+    ids = small.model.generate(images, bos_id=1, eos_id=end)
+    assert (ids[0] == end).all()
+    for row in ids.tolist():
+        assert end not in row or set(row[row.index(end) :]) == {end}
+
+
+def test_captions_are_no_longer_than_allowed(small):
+    ids = small.model.generate(torch.zeros(2, 3, 96, 96), bos_id=1, eos_id=10**6)
+    assert ids.shape == (2, 7)
+
+
+def test_a_shard_of_captions_keeps_keys_and_order(small):
+    rows = [(f"k{i}", encode_png(PIXELS[i])) for i in (3, 1)]
+    table = captioner.caption_table(small, rows)
+    assert table["key"].to_pylist() == ["k3", "k1"]
+    assert table.column_names == ["key", "caption_raw"]
+
+
+def test_another_captioner_is_refused_with_what_there_is():
+    with pytest.raises(ValueError, match="'clip'; expected 'open' or 'blip2'"):
+        captioner.load_captioner("clip", "folder")
+
+
+def make_blip2(folder):
+    words = ["<pad>", "<s>", "</s>", "<image>", *(f"w{i}" for i in range(60))]
+    words = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )
+    layers = {"hidden_size": 16, "num_attention_heads": 2}
+    config = Blip2Config(
+        vision_config={
+            **layers,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "image_size": 32,
+            "patch_size": 16,
+        },
+        qformer_config={
+            **layers,
+            "vocab_size": 64,
+            "num_hidden_layers": 2,
+            "intermediate_size": 16,
+            "encoder_hidden_size": 16,
+            "cross_attention_frequency": 1,
+        },
+        text_config={
+            **layers,
+            "model_type": "opt",
+            "vocab_size": 64,
+            "num_hidden_layers": 1,
+            "ffn_dim": 16,
+            "word_embed_proj_dim": 16,
+            "max_position_embeddings": 64,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        num_query_tokens=4,
+        image_token_index=3,
+    )
+    torch.manual_seed(0)
+    Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    image_processor = BlipImageProcessorPil(size=size)
+    Blip2Processor(image_processor, tokenizer, 4).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def blip2(tmp_path_factory):
+    folder = make_blip2(tmp_path_factory.mktemp("blip2"))
+    return captioner.load_captioner("blip2", folder, num_beams=1, max_new_tokens=6)
+
+
+def test_blip2_says_one_string_a_picture(blip2):
+    captions = blip2.caption(PIXELS)
+    assert len(captions) == 7 and all(isinstance(text, str) for text in captions)
+    assert all(text == text.strip() and "<" not in text for text in captions)
+
+
+def test_blip2_looks_at_its_picture(blip2):
+    assert len(set(blip2.caption(PIXELS))) > 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_blip2_says_the_same_alone_and_in_a_batch(blip2, batch_size):
+    captions = []
+    for i in range(0, 6, batch_size):
+        captions += blip2.caption(PIXELS[i : i + batch_size])
+    assert captions == blip2.caption(PIXELS[:6])
+
+
+def test_blip2_pads_on_the_left_and_writes_no_more_than_asked(blip2):
+    assert blip2.processor.tokenizer.padding_side == "left"
+    assert all(len(text.split()) <= 6 for text in blip2.caption(PIXELS))
+
+
+def test_blip2_decodes_with_five_beams_where_nothing_is_asked(tmp_path):
+    default = captioner.Blip2Captioner(make_blip2(tmp_path))
+    assert default.decoding == {"num_beams": 5, "max_new_tokens": 30}
+    assert default.identity.endswith("@local")
+    assert len(default.caption(PIXELS[:2])) == 2

@@ -1,0 +1,129 @@
+"""Every figure comes with its interval and count, and a copy is found out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from commoncanvas import evaluation
+from commoncanvas.images import encode_png
+
+METRICS = {
+    "alignment",
+    "alignment_shuffled",
+    "alignment_gap",
+    "nearest_train_cosine",
+    "fd_efficientnet",
+    "kd_efficientnet",
+    "retrieval_top1",
+}
+NUM = 24
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(60, 12))
+TEXTS = RNG.normal(size=(NUM, 384))
+
+
+class FakeScorer:
+    """Sees exactly what each prompt says."""
+
+    def image_embeds(self, pixels):
+        return TEXTS[pixels[:, 0, 0, 0]]
+
+
+@pytest.fixture
+def pixels(monkeypatch):
+    """Pictures whose first number is their place, and features drawn to match."""
+    monkeypatch.setattr(
+        evaluation, "image_features", lambda pixels: FEATURES[pixels[:, 0, 0, 0]]
+    )
+    shape = (NUM, 8, 8, 3)
+    return np.broadcast_to(np.arange(NUM, dtype=np.uint8)[:, None, None, None], shape)
+
+
+@pytest.fixture
+def measured(pixels):
+    args = TEXTS, FakeScorer(), FEATURES[30:], FEATURES[20:], 10, 1
+    return evaluation.measure(pixels, *args)
+
+
+def test_every_metric_is_there_with_interval_and_count(measured):
+    assert set(measured) == METRICS
+    for estimate in measured.values():
+        assert set(estimate) == {"value", "interval", "n"} and estimate["n"] == NUM
+        low, high = estimate["interval"]
+        assert low <= estimate["value"] <= high
+    assert json.loads(json.dumps(measured)) == measured
+
+
+def test_a_scorer_that_knows_gives_full_marks(measured):
+    assert measured["alignment"]["value"] == 100
+    assert measured["retrieval_top1"]["value"] == 1
+    assert abs(measured["alignment_shuffled"]["value"]) < 10
+
+
+def test_the_gap_is_matched_less_shuffled(measured):
+    matched, shuffled = (measured[f"alignment{x}"]["value"] for x in ("", "_shuffled"))
+    assert measured["alignment_gap"]["value"] == pytest.approx(matched - shuffled, 1e-4)
+
+
+def test_the_same_seed_gives_the_same_figures(pixels, measured):
+    args = pixels, TEXTS, FakeScorer(), FEATURES[30:], FEATURES[20:], 10
+    assert evaluation.measure(*args, 1) == measured
+    other = evaluation.measure(*args, 2)
+    assert other["alignment_shuffled"] != measured["alignment_shuffled"]
+    assert other["fd_efficientnet"] == measured["fd_efficientnet"]
+
+
+def test_a_planted_copy_is_found(pixels):
+    trained = RNG.normal(size=(40, 12))
+    trained[17] = 3 * FEATURES[5]
+    places, cosines = evaluation.closest(pixels, trained)
+    assert places.shape == cosines.shape == (NUM,)
+    assert places[5] == 17 and cosines[5] == pytest.approx(1)
+    assert np.delete(cosines, 5).max() < 0.999
+
+
+def test_features_that_are_known_are_not_made_again(pixels, monkeypatch):
+    expected = evaluation.closest(pixels, FEATURES[20:])
+    monkeypatch.setattr(evaluation, "image_features", None)
+    found = evaluation.closest(pixels, FEATURES[20:], FEATURES[:NUM])
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_true_copy_is_found_by_the_true_network():
+    pictures = RNG.integers(0, 256, (6, 1, 1, 3), np.uint8).repeat(40, 1).repeat(40, 2)
+    pictures[:, 10:30, 5:20] = RNG.integers(0, 256, (6, 20, 15, 3), np.uint8)
+    trained = evaluation.image_features(pictures)
+    places, cosines = evaluation.closest(pictures[[4, 1]], trained)
+    assert places.tolist() == [4, 1] and cosines.min() > 0.9999
+
+
+@pytest.mark.parametrize(("num_samples", "n"), [(10, 10), (500, 30)])
+def test_the_floor_is_taken_at_the_samples_count_or_what_there_is(num_samples, n):
+    floor = evaluation.floors(FEATURES, num_samples, 0)
+    assert floor["n"] == n and floor["value"] >= 0
+
+
+def test_the_table_has_a_row_a_guidance_scale(measured):
+    table = evaluation.as_table({"1.0": measured, "3.0": measured})
+    assert table["guidance_scale"].tolist() == ["1.0", "3.0"]
+    assert set(table.columns) == METRICS | {"guidance_scale"}
+    assert table["alignment"][0] == "100 [100, 100]"
+
+
+def test_samples_and_prompts_come_back_as_they_were_written(tmp_path, pixels):
+    prompts = ["café", "a <b> \n c"] * (NUM // 2)
+    samples = {1.0: pixels, 7.5: 255 - pixels}
+    evaluation.write_samples(tmp_path, samples, prompts)
+    for scale, expected in samples.items():
+        found, words = evaluation.read_samples(tmp_path, scale)
+        assert np.array_equal(found, expected) and words == prompts
+
+
+def test_pictures_are_found_by_key_and_in_order(tmp_path):
+    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
+    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
+    found = evaluation.pictures_of(tmp_path, ["c", "a"], 6)
+    assert np.array_equal(found, pictures[[2, 0]])
