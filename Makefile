@@ -4,7 +4,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env sources repro repro-cold tiny test lint clean
+.PHONY: help env sources repro repro-cold pretrain tiny test lint clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ repro-cold: sources  ## the same, with nothing taken from earlier runs
 	rm -rf .checkpoints .finished
 	$(BIN)/dvc repro --force --no-run-cache
 	@echo "read reports/html/index.html"
+
+pretrain: sources  ## train VAE, captioner and scorer anew (an hour and a half)
+	$(BIN)/python -m commoncanvas.run 00_pretrain
+	$(BIN)/dvc commit --force 00_pretrain
 
 tiny: sources  ## run every stage at the smallest scale, without DVC
 	@set -e; for stage in 01_licenses 02_captions 03_latents 04_train 05_evaluate \

@@ -112,7 +112,7 @@ def make_index(catalog, captions):
     row_of = {text: row for row, text in enumerate(texts)}
     columns = ["key", "source", "split", "is_holdout", "order"]
     rows = {
-        f"text_{source}": [row_of.get(text, -1) for text in column]
+        f"text_{source}": [row_of[t] if t in row_of and t else -1 for t in column]
         for source, column in said.items()
     }
     return index[columns].assign(**rows), texts

@@ -166,6 +166,10 @@ def _set_environment(common):
         "LINES": "40",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # glibc hands large blocks back after every step; keeping them trains a
+        # quarter faster on a CPU (page faults).
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_TRIM_THRESHOLD_": str(2**33),
     }
     if common.get("offline") is True:
         os.environ["HF_HUB_OFFLINE"] = "1"
