@@ -1,11 +1,13 @@
 """Work is resumed where it stopped, never redone, and never read half-written."""
 
+import os
+
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commoncanvas import paths
+from commoncanvas import checkpoints, paths
 from commoncanvas.checkpoints import (
     code_hash,
     finish,
@@ -21,8 +23,9 @@ KEY = "0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
-def checkpoints(tmp_path, monkeypatch):
+def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(paths, "FINISHED", tmp_path / "finished")
 
 
 class Doubler:
@@ -98,6 +101,24 @@ def test_finishing_removes_the_folder_and_may_be_repeated():
     finish(KEY)
     finish(KEY)
     assert not (paths.CHECKPOINTS / KEY).exists()
+
+
+def test_finished_work_is_found_and_not_repeated():
+    first = Doubler()
+    table = run_shards(KEY, range(4), 2, first, "double")
+    finish(KEY)
+    assert run_shards(KEY, range(4), 2, None, "double") == table
+
+
+def test_the_oldest_finished_work_goes(monkeypatch):
+    monkeypatch.setattr(checkpoints, "NUM_FINISHED", 2)
+    for number, key in enumerate(("one", "two", "three")):
+        shard_files(key, [1], 1, Doubler(), "double")
+        finish(key)
+        os.utime(paths.FINISHED / key, (number, number))
+    shard_files("four", [1], 1, Doubler(), "double")
+    finish("four")
+    assert {f.name for f in paths.FINISHED.iterdir()} == {"three", "four"}
 
 
 @pytest.mark.parametrize(("items", "shard_size"), [([], 2), ([1], 0)])

@@ -87,12 +87,12 @@ def test_every_notebook_is_a_stage_and_every_stage_of_the_runner_a_notebook():
 
 @pytest.mark.parametrize("slug", STAGES)
 def test_a_stage_runs_its_own_notebook(slug):
-    command = f"python -m commoncanvas.run {slug}"
-    if slug != FROZEN_STAGE:
-        command += " --scale ${item.scale}"
-    if slug in VARIANT_STAGES:
-        command += " --variant ${item.variant}"
+    # DVC writes `${item}` as one option for each axis of the matrix.
+    axes = ["scale", "variant"] if slug in VARIANT_STAGES else ["scale"]
+    frozen = slug == FROZEN_STAGE
+    command = f"python -m commoncanvas.run {slug}" + ("" if frozen else " ${item}")
     assert stage(slug)["cmd"] == command
+    assert list(stage(slug).get("matrix", {})) == ([] if frozen else axes)
 
 
 @pytest.mark.parametrize("slug", STAGES)
@@ -103,7 +103,7 @@ def test_a_stage_depends_on_exactly_the_modules_it_imports(slug):
 
 @pytest.mark.parametrize("slug", STAGES)
 def test_a_stage_depends_on_its_notebook_and_the_environment(slug):
-    wanted = {f"notebooks/{slug}.ipynb", "environment.yml"}
+    wanted = {f"notebooks/{slug}.ipynb", "constraints.txt"}
     assert wanted <= set(names_in(stage(slug)["deps"]))
 
 
