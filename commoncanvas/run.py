@@ -165,6 +165,8 @@ def _set_environment(common):
         "COLUMNS": "88",  # the width of text tables, else the reader's terminal
         "LINES": "40",
         "TOKENIZERS_PARALLELISM": "false",
+        # ipywidgets is left out on purpose: its ids are random, text bars are not.
+        "PYTHONWARNINGS": "ignore:IProgress not found",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         # glibc hands large blocks back after every step; keeping them trains a
         # quarter faster on a CPU (page faults).
