@@ -67,7 +67,7 @@ def as_table(measured):
 def _text(estimate):
     """Write an estimate as "value [low, high]"."""
     low, high = estimate["interval"]
-    return f"{estimate['value']:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{estimate['value']:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def floors(real, num_samples, seed):
