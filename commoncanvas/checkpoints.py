@@ -95,7 +95,9 @@ def finish(key):
     because a label of a plot changed. The newest 60 are kept; `make repro-cold`
     ignores them all.
     """
-    paths.FINISHED.mkdir(exist_ok=True)
+    if not _folder(key).is_dir():
+        return
+    paths.FINISHED.mkdir(parents=True, exist_ok=True)
     if (paths.CHECKPOINTS / key).is_dir():
         os.replace(paths.CHECKPOINTS / key, paths.FINISHED / key)
     os.utime(paths.FINISHED / key)

@@ -67,8 +67,8 @@ def test_interrupted_work_goes_on_and_equals_uninterrupted_work():
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=9), st.integers(1, 10))
 def test_the_size_of_shards_does_not_change_the_rows(items, shard_size):
-    finish(KEY)
-    table = run_shards(KEY, items, shard_size, Doubler(), "double")
+    key = key_of(items=items, shard_size=shard_size)
+    table = run_shards(key, items, shard_size, Doubler(), "double")
     assert table["item"].to_pylist() == items
 
 
@@ -108,6 +108,11 @@ def test_finished_work_is_found_and_not_repeated():
     table = run_shards(KEY, range(4), 2, first, "double")
     finish(KEY)
     assert run_shards(KEY, range(4), 2, None, "double") == table
+
+
+def test_finishing_what_was_never_begun_does_nothing():
+    finish(KEY)
+    assert not (paths.FINISHED / KEY).exists()
 
 
 def test_the_oldest_finished_work_goes(monkeypatch):
