@@ -251,7 +251,7 @@ def test_a_truncated_file_is_refused(kind, share):
         images.decode_picture(data[: int(len(data) * share)])
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of odd tags, and goes on
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # odd tags
 @given(st.sampled_from(sorted(WHOLE)), st.integers(0, 10**6), st.binary(max_size=4))
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_file_is_a_picture_or_a_reason(kind, place, damage):
