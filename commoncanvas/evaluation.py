@@ -26,7 +26,7 @@ def measure(pixels, text_embeds, scorer, real, trained, num_choices, seed):
         real: (m, 1280) features of the reference pictures.
         trained: (k, 1280) features of the works trained on.
         num_choices: names among which a picture must find its own.
-        seed: of shuffles and choices.
+        seed: of the choices in retrieval.
 
     Returns:
         {metric: {"value", "interval", "n"}}; distances in squared feature units,
@@ -38,8 +38,8 @@ def measure(pixels, text_embeds, scorer, real, trained, num_choices, seed):
     found = metrics.retrieval(embeds, text_embeds, num_choices, seed)
     scores = {
         "alignment": metrics.alignment(embeds, text_embeds),
-        "alignment_shuffled": metrics.alignment_shuffled(embeds, text_embeds, seed),
-        "alignment_gap": metrics.alignment_gap(embeds, text_embeds, seed),
+        "alignment_shuffled": metrics.alignment_shuffled(embeds, text_embeds),
+        "alignment_gap": metrics.alignment_gap(embeds, text_embeds),
         "nearest_train_cosine": closest(pixels, trained, features)[1],
     }
     estimates = {

@@ -252,23 +252,22 @@ def alignment(image_embeds, text_embeds):
     return 100 * np.sum(images * texts, axis=1)
 
 
-def alignment_shuffled(image_embeds, text_embeds, seed):
-    """Score each picture against another picture's caption: the control, (n,)."""
-    images, texts = np.asarray(image_embeds), np.asarray(text_embeds)
-    order = np.random.default_rng(seed).permutation(len(texts))
-    scores = np.empty(len(texts))
-    # The next caption on one cycle through all rows is never a row's own.
-    scores[order] = alignment(images[order], texts[np.roll(order, -1)])
-    return scores
+def alignment_shuffled(image_embeds, text_embeds):
+    """Score each picture against all other pictures' captions on average, (n,)."""
+    images, texts = _unit(image_embeds, text_embeds)
+    scores = 100 * images @ texts.T
+    return (scores.sum(1) - np.diag(scores)) / (len(scores) - 1)
 
 
-def alignment_gap(image_embeds, text_embeds, seed):
-    """Score matched minus shuffled, picture by picture; (n,) in [-200, 200].
+def alignment_gap(image_embeds, text_embeds):
+    """Score matched minus shuffled, picture by picture; (n,) in [-400, 400].
 
-    A scorer that likes all pictures, or all captions, gains nothing here.
+    What a picture gets from any caption, or a caption from any picture, is taken off.
+    The mean is that of `alignment` less that of `alignment_shuffled`.
     """
     embeds = image_embeds, text_embeds
-    return alignment(*embeds) - alignment_shuffled(*embeds, seed)
+    pictures, captions = (alignment_shuffled(*e) for e in (embeds, embeds[::-1]))
+    return alignment(*embeds) - pictures - captions + pictures.mean()
 
 
 def retrieval(image_embeds, text_embeds, num_choices=100, seed=0):

@@ -70,9 +70,8 @@ def test_the_gap_is_matched_less_shuffled(measured):
 def test_the_same_seed_gives_the_same_figures(pixels, measured):
     args = pixels, TEXTS, FakeScorer(), FEATURES[30:], FEATURES[20:], 10
     assert evaluation.measure(*args, 1) == measured
-    other = evaluation.measure(*args, 2)
-    assert other["alignment_shuffled"] != measured["alignment_shuffled"]
-    assert other["fd_efficientnet"] == measured["fd_efficientnet"]
+    other = evaluation.measure(*args, 2)  # moves the choices in retrieval alone
+    assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
 
 
 def test_a_planted_copy_is_found(pixels):
