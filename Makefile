@@ -30,7 +30,7 @@ repro-cold: sources  ## the same, with nothing taken from earlier runs
 	$(BIN)/dvc repro --force --no-run-cache
 	@echo "read reports/html/index.html"
 
-pretrain: sources  ## train VAE, captioner and scorer anew (an hour and a half)
+pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one core)
 	$(BIN)/python -m commoncanvas.run 00_pretrain
 	$(BIN)/dvc commit --force 00_pretrain
 

@@ -21,7 +21,7 @@ def _uniform(batch, low, high, generator):
     return low + (high - low) * torch.rand(batch, 1, 1, 1, generator=generator)
 
 
-def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0):
+def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0, may_flip=None):
     """Place drawn pictures at random on random backgrounds.
 
     Args:
@@ -30,6 +30,8 @@ def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0):
         generator: one draw of each kind a picture.
         scale: range of the picture's size relative to the square.
         degrees: largest turn either way.
+        may_flip: (batch,) bool, which pictures a mirror leaves as they are; half of
+            them are flipped. None flips none.
 
     Returns:
         (batch, 3, size, size) float32 in [0, 1]; two thirds lie on white.
@@ -41,9 +43,13 @@ def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0):
     zoom = 1 / _uniform(batch, *scale, generator).view(-1)
     shift = (torch.rand(batch, 2, generator=generator) - 0.5) * 0.2
     cos, sin = turn.cos() * zoom, turn.sin() * zoom
+    mirror = torch.ones(batch)
+    if may_flip is not None:
+        is_flipped = may_flip & (torch.rand(batch, generator=generator) < 0.5)
+        mirror = torch.where(is_flipped, -1.0, 1.0)
     theta = torch.stack(
         [
-            torch.stack([cos, -sin, shift[:, 0]], 1),
+            torch.stack([cos * mirror, -sin * mirror, shift[:, 0]], 1),
             torch.stack([sin, cos, shift[:, 1]], 1),
         ],
         1,
@@ -52,9 +58,44 @@ def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0):
         theta, (batch, 4, size, size), align_corners=False
     )
     moved = torch.nn.functional.grid_sample(planes, places, align_corners=False)
+    return _on_backgrounds(moved, generator)
+
+
+def sharp_views(rgba, size, generator):
+    """Draw pictures at their true sharpness: flipped, shifted, on random backgrounds.
+
+    No turn and no zoom, which would blur lines that a VAE must learn to keep.
+
+    Args:
+        rgba: (batch, h, w, 4) uint8 tensor.
+        size: edge of the result [pixels].
+        generator: one flip, one shift and one order of colours for the whole batch, a
+            background for each picture.
+
+    Returns:
+        (batch, 3, size, size) float32 in [0, 1]; two thirds lie on white.
+    """
+    planes = rgba.permute(0, 3, 1, 2).float() / 255
+    planes = torch.cat([planes[:, :3] * planes[:, 3:], planes[:, 3:]], 1)
+    planes = torch.nn.functional.interpolate(
+        planes, (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    if torch.rand(1, generator=generator) < 0.5:
+        planes = planes.flip(-1)
+    reach = size // 10
+    dy, dx = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+    views = _on_backgrounds(torch.roll(planes, (dy, dx), (2, 3)), generator)
+    if torch.rand(1, generator=generator) < 0.3:
+        views = views[:, torch.randperm(3, generator=generator)]
+    return views
+
+
+def _on_backgrounds(planes, generator):
+    """Lay (batch, 4, h, w) premultiplied planes on white or, by lot, on a colour."""
+    batch = len(planes)
     colour = torch.rand(batch, 3, 1, 1, generator=generator)
     colour = torch.where(_pick(batch, 0.33, generator), colour, torch.ones(3, 1, 1))
-    return (moved[:, :3] + (1 - moved[:, 3:]) * colour).clamp(0, 1)
+    return (planes[:, :3] + (1 - planes[:, 3:]) * colour).clamp(0, 1)
 
 
 def change_style(images, generator):
@@ -87,6 +128,31 @@ def change_style(images, generator):
     )
     images = torch.where((choice >= 0.36) & (choice < 0.44), flat, images)
     return torch.where((choice >= 0.44) & (choice < 0.48), 1 - images, images)
+
+
+def soften(images, generator, share=0.4):
+    """Blur a share of the pictures, as those of a young diffusion model are blurred.
+
+    Args:
+        images: (batch, 3, h, w); h and w multiples of 8.
+        generator: one draw a picture: none, or means over 2, 4 or 8 pixels.
+        share: of the pictures that are blurred.
+
+    Returns:
+        The same shape and range.
+    """
+    choice = torch.rand(len(images), 1, 1, 1, generator=generator) * 3 / share
+    softened = images
+    for place, factor in enumerate((2, 4, 8)):
+        blurred = torch.nn.functional.interpolate(
+            torch.nn.functional.avg_pool2d(images, factor),
+            images.shape[-2:],
+            mode="bilinear",
+            align_corners=False,
+        )
+        is_chosen = (choice >= place) & (choice < place + 1)
+        softened = torch.where(is_chosen, blurred, softened)
+    return softened
 
 
 def _lines(images):

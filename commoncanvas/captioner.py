@@ -12,11 +12,36 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from commoncanvas.features import NUM_FEATURES, Trunk
 from commoncanvas.images import pixels_to_images, stored_pixels
 from commoncanvas.manifest import sha256_of
+
+
+def train_tokenizer(titles, vocab_size, max_length):
+    """Train a byte-level BPE tokenizer, which can write every string."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(titles), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        model_max_length=max_length,
+    )
 
 
 class SmallCaptioner(torch.nn.Module):
@@ -37,6 +62,7 @@ class SmallCaptioner(torch.nn.Module):
             "num_layers": num_layers,
             "max_length": max_length,
         }
+        self.width = width
         self.trunk = Trunk(pretrained)
         self.embed_head = torch.nn.Linear(NUM_FEATURES, 384)
         self.grid_proj = torch.nn.Linear(NUM_FEATURES, width)
@@ -48,6 +74,9 @@ class SmallCaptioner(torch.nn.Module):
         )
         self.decoder = torch.nn.TransformerDecoder(layer, num_layers)
         self.norm = torch.nn.LayerNorm(width)
+        # The layers norm their own input, not the memory: a unit vector of 384 numbers
+        # would be too faint to be heard.
+        self.memory_norm = torch.nn.LayerNorm(width)
         # Tied to the output layer: larger weights would start at a loss of twenty.
         torch.nn.init.normal_(self.tokens.weight, std=0.02)
         torch.nn.init.normal_(self.positions.weight, std=0.02)
@@ -60,8 +89,17 @@ class SmallCaptioner(torch.nn.Module):
         """
         grid = self.trunk(images).flatten(2).transpose(1, 2)
         embeds = torch.nn.functional.normalize(self.embed_head(grid.mean(1)), dim=-1)
-        memory = torch.cat([self.embed_proj(embeds)[:, None], self.grid_proj(grid)], 1)
-        return memory, embeds
+        return self.remember(embeds, self.grid_proj(grid)), embeds
+
+    def remember(self, embeds, grid):
+        """Return the decoder's memory: the embedding's token, then the grid's.
+
+        Args:
+            embeds: (batch, 384), of unit length.
+            grid: (batch, places, width), already projected; zeros show nothing.
+        """
+        memory = torch.cat([self.embed_proj(embeds)[:, None], grid], 1)
+        return self.memory_norm(memory)
 
     def decode(self, memory, token_ids):
         """Return (batch, tokens, vocab) logits of the next token at every place."""
@@ -87,6 +125,16 @@ class SmallCaptioner(torch.nn.Module):
         return token_ids[:, 1:]
 
 
+def write_greedily(model, tokenizer, pixels, batch_size=64):
+    """Caption (n, h, w, 3) uint8 pixels with a `SmallCaptioner`; n strings."""
+    texts = []
+    for i in range(0, len(pixels), batch_size):
+        images = pixels_to_images(pixels[i : i + batch_size], OpenCaptioner.size)
+        ids = model.generate(images, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        texts += tokenizer.batch_decode(ids.tolist(), skip_special_tokens=True)
+    return texts
+
+
 class OpenCaptioner:
     """The open world's captioner, loaded from a folder (`pretrained/captioner`)."""
 
@@ -105,12 +153,7 @@ class OpenCaptioner:
 
     def caption(self, pixels):
         """Caption (batch, h, w, 3) uint8 pixels greedily; one string a picture."""
-        images = pixels_to_images(pixels, self.size)
-        tokenizer = self.tokenizer
-        ids = self.model.generate(
-            images, tokenizer.bos_token_id, tokenizer.eos_token_id
-        )
-        return tokenizer.batch_decode(ids.tolist(), skip_special_tokens=True)
+        return write_greedily(self.model, self.tokenizer, pixels)
 
     @torch.no_grad()
     def embed(self, pixels):

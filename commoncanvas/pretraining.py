@@ -1,51 +1,75 @@
-"""Stage 00: the parts that the paper takes from elsewhere, trained on other data.
+"""Stage 00: captioner and scorer, which the paper takes ready-made, trained here.
 
-VAE, captioner and scorer see the captioned web pictures alone, never a Creative Commons
-picture. Each is trained by the same small loop, resumable and drawn from (seed, step).
+They see the captioned web pictures alone, never a Creative Commons picture. One small
+loop trains every part: resumable, drawn from (seed, step), stopped where a style that
+it never learns from is read best.
 """
 
 import json
 import sys
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
-from commoncanvas.augment import change_style, random_views
-from commoncanvas.captioner import SmallCaptioner, save_half
+from commoncanvas.augment import soften
+from commoncanvas.captioner import SmallCaptioner, save_half, train_tokenizer
 from commoncanvas.checkpoints import key_of, work_folder, write_atomically
-from commoncanvas.images import images_to_pixels, pixels_to_images
-from commoncanvas.scorer import ImageScorer, sentence_embeds
+from commoncanvas.scorer import ImageScorer
 from commoncanvas.seeds import make_generator
 
+MAX_TOKENS = 20  # of a caption, begin and end included
+CHECKPOINT_STEPS = 250
+SHARE_SMALL = 0.6  # of the captioner's steps, looked at with 64 pixels instead of 96
 
-def fit(key, model, loss_at, num_steps, learning_rate, description):
+
+@dataclass
+class History:
+    """What `fit` saw: losses in blocks of 20 steps, (step, score) pairs, minutes."""
+
+    losses: list = field(default_factory=list)
+    scores: list = field(default_factory=list)
+    minutes: float = 0.0
+
+    def __add__(self, later):
+        """Join two rounds of training; the later one's steps count on."""
+        done = self.scores[-1][0] if self.scores else 0
+        return History(
+            self.losses + later.losses,
+            self.scores + [(done + step, score) for step, score in later.scores],
+            self.minutes + later.minutes,
+        )
+
+
+def fit(key, model, loss_at, num_steps, learning_rate, description, score_at=None):
     """Train with AdamW, a short warm-up and a cosine decay; resume where it stopped.
 
     Args:
         key: names the work folder; a finished one returns at once.
-        model: trained in place.
-        loss_at: step -> scalar loss; must draw only from (seed, step).
+        model: trained in place; frozen parameters stay as they are.
+        loss_at: step -> scalar loss; must draw only from (seed, step), or from the
+            global stream, which is seeded anew before every step.
         num_steps: optimiser steps in all.
         learning_rate: the peak.
         description: label of the progress bar.
+        score_at: None, or a call that scores the model as it is, higher is better; the
+            model ends as it was at the best score (early stopping).
 
     Returns:
-        The losses, one a step, averaged in blocks of 20.
+        `History`.
     """
     path = work_folder(key) / "state.pt"
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=0.01
-    )
-    state = {"step": 0, "losses": []}
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.01)
+    state = {"step": 0, "losses": [], "scores": [], "seconds": 0.0, "best": None}
     if path.exists():
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    first, losses = state["step"], state["losses"]
+    first, losses, scores = state["step"], state["losses"], state["scores"]
+    best, began = state["best"], time.monotonic() - state["seconds"]
     bar = tqdm(
         range(first, num_steps), description, num_steps, initial=first, file=sys.stderr
     )
@@ -55,107 +79,40 @@ def fit(key, model, loss_at, num_steps, learning_rate, description):
         rate = learning_rate * warm * 0.5 * (1 + np.cos(np.pi * step / num_steps))
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
+        # Dropout draws from the global stream: a resumed run must draw the same.
+        torch.manual_seed(int(key_of(key=key, step=step), 16) % 2**63)
         loss = loss_at(step)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         losses.append(loss.item())
         if step % 20 == 19:
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}")
-        if (step + 1) % 250 == 0 or step + 1 == num_steps:
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == num_steps:
+            if score_at:
+                model.eval()
+                scores.append((step + 1, float(score_at())))
+                model.train()
+                if scores[-1][1] >= max(score for _, score in scores):
+                    best = {k: v.clone() for k, v in model.state_dict().items()}
             state = {
                 "step": step + 1,
                 "losses": losses,
+                "scores": scores,
+                "seconds": time.monotonic() - began,
+                "best": best,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
             write_atomically(
                 path, lambda temporary, state=state: torch.save(state, temporary)
             )
+    if best:
+        model.load_state_dict(best)
     model.eval()
-    return [float(np.mean(losses[i : i + 20])) for i in range(0, len(losses), 20)]
-
-
-def make_vae(latent_channels, widths):
-    """Return an untrained `AutoencoderKL` with a downsampling factor of 8."""
-    return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=widths,
-        layers_per_block=1,
-        latent_channels=latent_channels,
-        norm_num_groups=8,
-        sample_size=64,
-    )
-
-
-def train_vae(
-    rgba, seed, num_steps, batch_size, learning_rate, latent_channels, widths, kl
-):
-    """Train the VAE at 64 px on squared and absolute error, colours weighed apart.
-
-    Source: ldm, §3.1, without its adversarial and perceptual terms.
-
-    Returns:
-        (vae, losses).
-    """
-    torch.manual_seed(seed)
-    vae = make_vae(latent_channels, widths)
-    rgba = torch.from_numpy(rgba)
-
-    def loss_at(step):
-        generator = make_generator(seed, "vae", step)
-        chosen = torch.randint(len(rgba), (batch_size,), generator=generator)
-        images = random_views(rgba[chosen], 64, generator, (0.6, 1.2), 20.0) * 2 - 1
-        posterior = vae.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator)
-        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded - images
-        coarse = torch.nn.functional.avg_pool2d(error, 8)
-        return (
-            error.square().mean()
-            + 0.2 * error.abs().mean()
-            + coarse.abs().mean()
-            + kl * posterior.kl().mean()
-        )
-
-    key = key_of(
-        part="vae",
-        seed=seed,
-        steps=num_steps,
-        batch=batch_size,
-        lr=learning_rate,
-        channels=latent_channels,
-        widths=list(widths),
-        kl=kl,
-        pictures=len(rgba),
-    )
-    return vae, fit(key, vae, loss_at, num_steps, learning_rate, "vae")
-
-
-def train_tokenizer(titles, vocab_size, max_length):
-    """Train a byte-level BPE tokenizer, which can write every string."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<pad>", "<bos>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sorted(titles), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        model_max_length=max_length,
-    )
+    blocks = [float(np.mean(losses[i : i + 20])) for i in range(0, len(losses), 20)]
+    return History(blocks, scores, state["seconds"] / 60)
 
 
 def contrast(embeds, names, targets, temperature):
@@ -164,78 +121,142 @@ def contrast(embeds, names, targets, temperature):
 
 
 def train_captioner(
-    rgba, titles, seed, num_steps, batch_size, learning_rate, vocab_size
+    data,
+    seed,
+    num_steps,
+    num_polish_steps,
+    batch_size,
+    learning_rate,
+    vocab_size,
+    score=None,
 ):
     """Train the small captioner to write each picture's name.
 
+    First the decoder alone learns to write every name from its own blurred sentence
+    embedding. Then pictures come: the name is written from the picture, half the time
+    from its predicted embedding alone, which carries over to unknown styles better than
+    the picture's grid; and that embedding is compared with all names'.
+
+    Args:
+        data: `NamedPictures`.
+        num_steps: with pictures; the decoder's own are half as many.
+        num_polish_steps: after those, from half the rate down to nothing once more.
+        score: model, tokenizer -> number on a style that is not in `data`, for early
+            stopping; None trains to the end.
+
     Returns:
-        (captioner model, tokenizer, losses).
+        (captioner model, tokenizer, `History`).
     """
     torch.manual_seed(seed)
-    distinct = sorted(set(titles))
-    tokenizer = train_tokenizer(titles, vocab_size, 20)
-    model = SmallCaptioner(len(tokenizer))
-    names = torch.tensor([distinct.index(title) for title in titles])
-    targets = torch.from_numpy(sentence_embeds(distinct))
+    tokenizer = train_tokenizer(data.titles, vocab_size, MAX_TOKENS)
+    model = SmallCaptioner(len(tokenizer), max_length=MAX_TOKENS)
     token_ids = tokenizer(
-        titles,
+        data.distinct,
         padding="max_length",
         truncation=True,
-        max_length=20,
+        max_length=MAX_TOKENS,
         return_tensors="pt",
     ).input_ids
-    rgba = torch.from_numpy(rgba)
-
-    def loss_at(step):
-        generator = make_generator(seed, "captioner", step)
-        chosen = torch.randint(len(rgba), (batch_size,), generator=generator)
-        images = (
-            change_style(random_views(rgba[chosen], 96, generator), generator) * 2 - 1
-        )
-        memory, embeds = model.encode(images)
-        torch.manual_seed(seed + step)  # dropout, so that a resumed run is the same
-        logits = model.decode(memory, token_ids[chosen, :-1])
-        written = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2),
-            token_ids[chosen, 1:],
-            ignore_index=0,
-            label_smoothing=0.1,
-        )
-        return written + 0.5 * contrast(embeds, names[chosen], targets, 0.05)
-
-    key = key_of(
+    parts = dict(
         part="captioner",
         seed=seed,
         steps=num_steps,
         batch=batch_size,
         lr=learning_rate,
         vocab=vocab_size,
-        titles=titles,
+        titles=data.titles,
     )
-    losses = fit(key, model, loss_at, num_steps, learning_rate, "captioner")
-    return model, tokenizer, losses
+
+    def written(memory, names):
+        ids = token_ids[names]
+        ids = ids[:, : int((ids != 0).sum(1).max())]
+        logits = model.decode(memory, ids[:, :-1]).transpose(1, 2)
+        return torch.nn.functional.cross_entropy(
+            logits, ids[:, 1:], ignore_index=0, label_smoothing=0.1
+        )
+
+    def read(num, generator):
+        names = torch.randint(len(data.targets), (num,), generator=generator)
+        blurred = blur(data.targets[names], generator)
+        return names, model.remember(blurred, torch.zeros(num, 0, model.width))
+
+    def loss_of_names(step):
+        names, memory = read(2 * batch_size, make_generator(seed, "names", step))
+        return written(memory, names)
+
+    def loss_of_pictures(step):
+        generator = make_generator(seed, "captioner", step)
+        size = 64 if step < SHARE_SMALL * num_steps else 96
+        places, images = data.draw(batch_size, size, generator)
+        memory, embeds = model.encode(images)
+        half = batch_size // 2  # pictures come by lot, so any half is a random one
+        names, known = read(batch_size // 4, generator)
+        names = torch.cat([data.names[places[half:]], names])
+        blind = torch.cat([memory[half:, :1], known])
+        seen = data.names[places]
+        return (
+            0.5 * written(memory[:half], seen[:half])
+            + 0.5 * written(blind, names)
+            + contrast(embeds, seen, data.targets, 0.04)
+        )
+
+    fit(
+        key_of(**parts, only="names"),
+        model,
+        loss_of_names,
+        num_steps // 2,
+        learning_rate,
+        "names",
+    )
+    scored = score and (lambda: score(model, tokenizer))
+    rounds = (
+        (dict(), 0, num_steps, learning_rate),
+        (dict(polish=num_polish_steps), num_steps, num_polish_steps, learning_rate / 2),
+    )
+    history = History()
+    for more, first, num, rate in rounds:
+        history += fit(
+            key_of(**parts, **more),
+            model,
+            lambda step, first=first: loss_of_pictures(first + step),
+            num,
+            rate,
+            "captioner",
+            scored,
+        )
+    return model, tokenizer, history
 
 
-def train_scorer(rgba, titles, seed, num_steps, batch_size, learning_rate):
+def blur(embeds, generator):
+    """Return unit embeddings moved off their names, as a picture's own would be.
+
+    The cosine with the name lies between 0.6 and 1.
+    """
+    noise = torch.randn(embeds.shape, generator=generator) / embeds.shape[1] ** 0.5
+    far = 1.3 * torch.rand(len(embeds), 1, generator=generator)
+    return torch.nn.functional.normalize(embeds + far * noise, dim=-1)
+
+
+def train_scorer(data, seed, num_steps, batch_size, learning_rate, score=None):
     """Train the scorer's image side at 64 px against the names' sentence embeddings.
 
+    Two fifths of the pictures are blurred: it will judge samples of young models.
+
+    Args:
+        data: `NamedPictures`.
+        score: model -> number on a style that is not in `data`, or None.
+
     Returns:
-        (scorer, losses).
+        (scorer, `History`).
     """
     torch.manual_seed(seed)
-    distinct = sorted(set(titles))
     scorer = ImageScorer()
-    names = torch.tensor([distinct.index(title) for title in titles])
-    targets = torch.from_numpy(sentence_embeds(distinct))
-    rgba = torch.from_numpy(rgba)
 
     def loss_at(step):
         generator = make_generator(seed, "scorer", step)
-        chosen = torch.randint(len(rgba), (batch_size,), generator=generator)
-        images = (
-            change_style(random_views(rgba[chosen], 64, generator), generator) * 2 - 1
-        )
-        return contrast(scorer(images), names[chosen], targets, 0.05)
+        places, images = data.draw(batch_size, ImageScorer.size, generator)
+        embeds = scorer(soften(images, generator))
+        return contrast(embeds, data.names[places], data.targets, 0.05)
 
     key = key_of(
         part="scorer",
@@ -243,36 +264,18 @@ def train_scorer(rgba, titles, seed, num_steps, batch_size, learning_rate):
         steps=num_steps,
         batch=batch_size,
         lr=learning_rate,
-        titles=titles,
+        titles=data.titles,
     )
-    return scorer, fit(key, scorer, loss_at, num_steps, learning_rate, "scorer")
-
-
-def save_vae(vae, pixels, folder, seed):
-    """Save the VAE with the scaling factor that gives its latents unit variance.
-
-    Source: ldm, §3.3 and Appendix G (rescaling by the latents' standard deviation).
-
-    Args:
-        vae: a trained `AutoencoderKL`; its config gets the factor.
-        pixels: (n, h, w, 3) uint8 training pictures; 512 by lot are measured.
-        folder: where it goes.
-        seed: of the lot.
-    """
-    lot = torch.randperm(len(pixels), generator=make_generator(seed, "scaling"))[:512]
-    with torch.no_grad():
-        images = pixels_to_images(pixels[lot.numpy()], 64)
-        spread = torch.cat([vae.encode(b).latent_dist.mean for b in images.split(64)])
-    vae.register_to_config(scaling_factor=round(1 / spread.std().item(), 6))
-    vae.save_pretrained(folder)
-
-
-@torch.no_grad()
-def reconstruct(vae, pixels):
-    """Encode and decode (n, 64, 64, 3) uint8 pixels through the posterior's mean."""
-    batches = pixels_to_images(pixels).split(64)
-    means = [vae.encode(batch).latent_dist.mean for batch in batches]
-    return np.concatenate([images_to_pixels(vae.decode(m).sample) for m in means])
+    history = fit(
+        key,
+        scorer,
+        loss_at,
+        num_steps,
+        learning_rate,
+        "scorer",
+        score and (lambda: score(scorer)),
+    )
+    return scorer, history
 
 
 def save_captioner(model, tokenizer, folder):

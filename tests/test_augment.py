@@ -115,3 +115,42 @@ def test_some_pictures_lose_their_colour_and_most_do_not(pictures):
     changed = augment.change_style(pictures, generator())
     is_grey = (changed.std(1).flatten(1).amax(1) < 1e-6).float().mean()
     assert 0.05 < is_grey < 0.5
+
+
+def half_dark(batch):
+    rgba = blank(batch, 255)
+    rgba[:, :, 8:, :3] = 255
+    return rgba
+
+
+def test_only_pictures_that_may_be_flipped_are_flipped():
+    may = torch.tensor([True] * 40 + [False] * 40)
+    args = half_dark(80), 16, generator(), (1, 1), 0.0
+    views = augment.random_views(*args, may_flip=may)
+    left_is_dark = views[:, 0, 8, 3] < views[:, 0, 8, 12]
+    assert left_is_dark[40:].all() and 8 <= left_is_dark[:40].sum() <= 32
+
+
+def test_sharp_views_are_neither_turned_nor_scaled():
+    rgba = blank(6, 0)
+    rgba[:, 4:12, 4:12, 3] = 255
+    for seed in range(8):
+        views = augment.sharp_views(rgba, 16, generator(seed))
+        white = (views.amax(1) == views.amax(1)[:, :1, :1]).flatten(1).sum(1)
+        assert ((white == 256 - 64) | (white == 256)).all()
+
+
+def test_sharp_views_keep_size_and_range_and_follow_the_generator(rgba):
+    views = [augment.sharp_views(rgba, 10, generator(s)) for s in (1, 1, 2)]
+    assert views[0].shape == (6, 3, 10, 10)
+    assert views[0].min() >= 0 and views[0].max() <= 1
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+
+
+def test_some_pictures_are_softened_and_the_others_are_as_they_were():
+    images = torch.rand(300, 3, 16, 16, generator=generator(3))
+    soft = augment.soften(images, generator(), share=0.4)
+    assert soft.shape == images.shape and soft.min() >= 0 and soft.max() <= 1
+    is_same = (soft == images).flatten(1).all(1)
+    assert 0.5 < is_same.float().mean() < 0.7
+    assert (soft[~is_same].flatten(1).std(1) < images[~is_same].flatten(1).std(1)).all()

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     Blip2Config,
@@ -16,7 +18,6 @@ from transformers import (
 
 from commoncanvas import captioner
 from commoncanvas.images import encode_png
-from commoncanvas.pretraining import train_tokenizer
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), np.uint8)
 
@@ -26,7 +27,7 @@ def open_folder(tmp_path_factory):
     """A captioner of random weights, saved as stage 00 saves the trained one."""
     folder = tmp_path_factory.mktemp("captioner")
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
+    tokenizer = captioner.train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
     model = captioner.SmallCaptioner(
         len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
     )
@@ -204,3 +205,30 @@ def test_blip2_decodes_with_five_beams_where_nothing_is_asked(tmp_path):
     assert default.decoding == {"num_beams": 5, "max_new_tokens": 30}
     assert default.identity.endswith("@local")
     assert len(default.caption(PIXELS[:2])) == 2
+
+
+TOKENIZER = captioner.train_tokenizer(["red heart", "sun", "sunny heart"], 280, 400)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_every_text_can_be_written_and_read_back(text):
+    ids = TOKENIZER(text).input_ids
+    assert all(0 <= i < len(TOKENIZER) for i in ids)
+    said = TOKENIZER.decode(
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    specials = ("<pad>", "<bos>", "<eos>")
+    assert any(s in text for s in specials) or said.strip() == text.strip()
+
+
+def test_a_text_is_framed_by_begin_and_end():
+    ids = TOKENIZER("red heart").input_ids
+    assert (ids[0], ids[-1]) == (TOKENIZER.bos_token_id, TOKENIZER.eos_token_id)
+    assert TOKENIZER.pad_token_id == 0 and TOKENIZER.unk_token is None
+
+
+def test_the_tokenizer_does_not_depend_on_the_order_of_names():
+    names = ["red heart", "sun", "sunny heart"]
+    other = captioner.train_tokenizer(names[::-1], 280, 400)
+    assert other.get_vocab() == TOKENIZER.get_vocab()

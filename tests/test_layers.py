@@ -12,8 +12,9 @@ PACKAGE = paths.ROOT / "commoncanvas"
 # A module imports only from the names above its own.
 ORDER = """
 errors paths manifest checkpoints seeds licenses sources images catalog ledger augment
-websets features captioner captions scorer pretraining latents training sampling metrics
-evaluation claims speed checks plots figures parameters pages report run
+features captioner captions scorer websets pretraining autoencoder latents training
+sampling metrics evaluation claims speed parts checks plots figures parameters pages
+report run
 """.split()
 DOORS = {"papermill": {"run"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

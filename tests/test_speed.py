@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from commoncanvas import claims, latents, pretraining, speed, training
+from commoncanvas import autoencoder, claims, latents, speed, training
 from commoncanvas.errors import ShapeError
 from commoncanvas.images import encode_png
 
@@ -41,7 +41,7 @@ def readers(tmp_path_factory):
     catalog = catalog.assign(source="set", split="c", is_holdout=False, order=range(6))
     index, texts = latents.make_index(catalog, pd.Series(dict.fromkeys(keys, "square")))
     torch.manual_seed(0)
-    vae = pretraining.make_vae(4, [8, 8, 8, 8]).eval()
+    vae = autoencoder.make_vae(4, [8, 8, 8, 8]).eval()
     table = latents.latent_table(vae, SIZE, list(pngs.items()))
     states = latents.text_table(TOKENS, texts)
     folder = tmp_path_factory.mktemp("latents")
