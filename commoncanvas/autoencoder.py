@@ -14,6 +14,7 @@ from diffusers.models.resnet import ResnetBlock2D
 
 from commoncanvas.augment import sharp_views
 from commoncanvas.checkpoints import key_of
+from commoncanvas.errors import ParameterError
 from commoncanvas.images import images_to_pixels, pixels_to_images
 from commoncanvas.pretraining import fit
 from commoncanvas.seeds import make_generator
@@ -81,6 +82,9 @@ def start_from_components(vae, images):
     Returns:
         (latent_channels,) variances that the codes had before each was given unit
         variance, largest first.
+
+    Raises:
+        ParameterError: the VAE has too few channels for so many codes.
     """
     encoder, num = vae.encoder, vae.config.latent_channels
     for module in encoder.modules():
@@ -144,9 +148,10 @@ def _write_code(vae, rows, offsets):
     groups = vae.config.norm_num_groups
     width, share = spread.out_channels // groups, num // groups
     if 2 * share + 2 > width or share * groups != num:
-        raise ValueError(
+        raise ParameterError(
             f"{num} codes in {groups} groups of {width} channels; expected a multiple "
-            f"of {groups} and room for each code twice and two constants; widen the VAE"
+            f"of {groups} and room for each code twice and two constants; change "
+            "vae_widths, vae_groups or latent_channels."
         )
     _empty(spread)
     _empty(encoder.conv_out)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from commoncanvas import autoencoder, paths
+from commoncanvas.errors import ParameterError
 from commoncanvas.images import images_to_pixels, pixels_to_images
 
 WIDTHS = [16, 16, 16, 24]
@@ -93,7 +94,7 @@ def test_the_encoder_is_frozen_and_the_decoder_is_not():
 
 
 def test_a_code_that_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(ValueError, match="10 codes in 4 groups of 6 channels"):
+    with pytest.raises(ParameterError, match="10 codes in 4 groups of 6 channels"):
         linear(channels=10)
 
 
