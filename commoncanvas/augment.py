@@ -37,8 +37,7 @@ def random_views(rgba, size, generator, scale=(0.75, 1.1), degrees=15.0, may_fli
         (batch, 3, size, size) float32 in [0, 1]; two thirds lie on white.
     """
     batch = len(rgba)
-    planes = rgba.permute(0, 3, 1, 2).float() / 255
-    planes = torch.cat([planes[:, :3] * planes[:, 3:], planes[:, 3:]], 1)
+    planes = _premultiplied(rgba)
     turn = _uniform(batch, -1, 1, generator).view(-1) * math.radians(degrees)
     zoom = 1 / _uniform(batch, *scale, generator).view(-1)
     shift = (torch.rand(batch, 2, generator=generator) - 0.5) * 0.2
@@ -75,8 +74,7 @@ def sharp_views(rgba, size, generator):
     Returns:
         (batch, 3, size, size) float32 in [0, 1]; two thirds lie on white.
     """
-    planes = rgba.permute(0, 3, 1, 2).float() / 255
-    planes = torch.cat([planes[:, :3] * planes[:, 3:], planes[:, 3:]], 1)
+    planes = _premultiplied(rgba)
     planes = torch.nn.functional.interpolate(
         planes, (size, size), mode="bilinear", antialias=True, align_corners=False
     )
@@ -88,6 +86,12 @@ def sharp_views(rgba, size, generator):
     if torch.rand(1, generator=generator) < 0.3:
         views = views[:, torch.randperm(3, generator=generator)]
     return views
+
+
+def _premultiplied(rgba):
+    """Turn (batch, h, w, 4) uint8 into (batch, 4, h, w) planes, colours times alpha."""
+    planes = rgba.permute(0, 3, 1, 2).float() / 255
+    return torch.cat([planes[:, :3] * planes[:, 3:], planes[:, 3:]], 1)
 
 
 def _on_backgrounds(planes, generator):

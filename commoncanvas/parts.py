@@ -145,8 +145,7 @@ def nearest_names(captioner, pixels, names):
 def score_spread(embeds, titles, seed):
     """Return the scores of right, nearly right and random names.
 
-    A near miss is the closest other name of the sample in sentence space, one that
-    shares no more than some of its words with the right one.
+    A near miss is the closest name in sentence space that is not the same words.
 
     Args:
         embeds: (n, 384) of the pictures.
