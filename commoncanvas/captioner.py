@@ -62,7 +62,6 @@ class SmallCaptioner(torch.nn.Module):
             "num_layers": num_layers,
             "max_length": max_length,
         }
-        self.width = width
         self.trunk = Trunk(pretrained)
         self.embed_head = torch.nn.Linear(NUM_FEATURES, 384)
         self.grid_proj = torch.nn.Linear(NUM_FEATURES, width)
@@ -96,7 +95,7 @@ class SmallCaptioner(torch.nn.Module):
 
         Args:
             embeds: (batch, 384), of unit length.
-            grid: (batch, places, width), already projected; zeros show nothing.
+            grid: (batch, places, width), already projected; no places, nothing seen.
         """
         memory = torch.cat([self.embed_proj(embeds)[:, None], grid], 1)
         return self.memory_norm(memory)

@@ -178,7 +178,7 @@ def train_captioner(
     def read(num, generator):
         names = torch.randint(len(data.targets), (num,), generator=generator)
         blurred = blur(data.targets[names], generator)
-        return names, model.remember(blurred, torch.zeros(num, 0, model.width))
+        return names, model.remember(blurred, torch.zeros(num, 0, model.config["width"]))
 
     def loss_of_names(step):
         names, memory = read(2 * batch_size, make_generator(seed, "names", step))
