@@ -4,7 +4,8 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env sources repro repro-cold pretrain tiny test lint clean
+.PHONY: help env sources openclipart repro repro-cold pretrain tiny bench-licenses test \
+	lint clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +21,9 @@ env: .venv/ready  ## create .venv with the pinned packages
 
 sources: env  ## fetch the pinned picture sets and weights, verified
 	$(BIN)/python -m commoncanvas.sources
+
+openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
+	$(BIN)/python -m commoncanvas.openclipart
 
 repro: sources  ## run every stage that changed, then build the pages
 	$(BIN)/dvc repro
@@ -46,6 +50,12 @@ tiny: sources  ## run every stage at the smallest scale, without DVC
 			$(BIN)/python -m commoncanvas.run $$stage --scale tiny $$option; \
 		done; \
 	done
+
+ROWS ?= 20000000
+bench-licenses: env  ## licence split beside pandas and polars (ROWS=100000000 for all)
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
+		--python $(BIN)/python -c constraints.txt -e ".[dev,bench]"
+	$(BIN)/python -m commoncanvas.bench_licenses --rows $(ROWS)
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .

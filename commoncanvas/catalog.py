@@ -1,101 +1,52 @@
 """The catalogue: every picture of the sources with its licence, split and reason.
 
-Stage 01 builds it: `iconify_rows` reads the packages, `judge` splits by licence,
-`choose` takes what the scale asks for, `draw_rows` draws. A row is
-never lost: it is used, or it carries the reason why not.
+Stage 01 builds it: `read_source` reads what the sources state, `judge` splits by
+licence, `choose` takes what the scale asks for, `draw_rows` draws. A row is never lost:
+it is used, or it carries the reason why not.
 """
 
-import datetime as dt
 import hashlib
-import re
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
-from commoncanvas.errors import LicenseError, PictureError, SourceError
-from commoncanvas.images import svg_to_pixels
-from commoncanvas.licenses import read_license, split_of
-from commoncanvas.sources import read_members, read_pins
-
-SKIN_TONE = re.compile(r"-(medium-)?(light|medium|dark)(-skin-tone)?(?=-|$)")
+from commoncanvas import folders, iconify, ledger, openclipart
+from commoncanvas.errors import PictureError
+from commoncanvas.images import decode_picture, largest_center_square, svg_to_pixels
+from commoncanvas.policies import verdict
 
 
-def iconify_rows(prefix):
-    """Read one verified Iconify package into a list of row dictionaries.
-
-    Titles are the set's own names with hyphens as spaces; a last word that at least
-    40 % of the set shares ("flat", "duo") names the style and is left out.
+def read_source(name):
+    """Read one source into rows with the columns of `statements.STATED`.
 
     Args:
-        prefix: the set's name in `package-lock.json`, e.g. "twemoji".
-
-    Returns:
-        One dictionary a picture: key, title, author, author_url, license_text,
-        license_url, pageurl, source, date_seen (the day the set was packed), is_hidden,
-        is_skin_tone, svg.
+        name: an Iconify set pinned in `package-lock.json`, `openclipart`, or
+            `folder:TABLE.csv` or `webdataset:SHARDS*.tar` with a path.
 
     Raises:
-        SourceError: the set is not pinned, its package is missing, or its bytes are
-            not the pinned ones.
+        SourceError: the source is not there, or not what it should be.
     """
-    pins = read_pins()
-    if prefix not in pins:
-        raise SourceError(
-            f"source {prefix!r} is not pinned; expected a set of package-lock.json; "
-            "correct cc_sources or web_sources of the profile."
-        )
-    icons, info = read_members(pins[prefix], "icons.json", "info.json")
-    names = list(icons["icons"])
-    last, count = Counter(name.rpartition("-")[2] for name in names).most_common(1)[0]
-    style = f"-{last}" if count >= 0.4 * len(names) else None
-    license_ = info["license"]
-    packed = dt.datetime.fromtimestamp(icons.get("lastModified", 0), dt.UTC).date()
-    rows = []
-    for name in sorted(names):
-        icon = icons["icons"][name]
-        bare = name.removesuffix(style) if style else name
-        rows.append(
-            {
-                "key": f"{prefix}/{name}",
-                "title": bare.replace("-", " "),
-                "author": info["author"]["name"],
-                "author_url": info["author"].get("url", ""),
-                "license_text": license_.get("spdx") or license_.get("title", ""),
-                "license_url": license_.get("url", ""),
-                "pageurl": f"https://icon-sets.iconify.design/{prefix}/{name}/",
-                "source": prefix,
-                "date_seen": packed.isoformat(),
-                "is_hidden": bool(icon.get("hidden")),
-                "is_skin_tone": bool(SKIN_TONE.search(name)),
-                "svg": _document(icon, icons),
-            }
-        )
-    return rows
-
-
-def _document(icon, defaults):
-    """Wrap an icon's body in an SVG document with its own view box."""
-    fallback = {"left": 0, "top": 0, "width": 16, "height": 16}
-    left, top, w, h = (
-        icon.get(k, defaults.get(k, fallback[k]))
-        for k in ("left", "top", "width", "height")
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" '
-        'xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'width="{w}" height="{h}" viewBox="{left} {top} {w} {h}">{icon["body"]}</svg>'
-    )
+    kind, _, path = name.partition(":")
+    if name == "openclipart":
+        return openclipart.read()
+    if kind == "folder":
+        folder = Path(path).parent
+        rows = folders.read_folder(folder, path)
+        return [row | {"path": str(folder / row["path"])} for row in rows]
+    if kind == "webdataset":
+        return list(folders.read_webdataset(sorted(glob(path))))
+    return iconify.read_set(name)
 
 
 def judge(rows, web_sources, seed):
     """Give every row its licence, split, reason and place in the drawing of lots.
 
     Args:
-        rows: dictionaries from `iconify_rows`.
+        rows: dictionaries with the columns of `statements.STATED`.
         web_sources: sets that stand for captioned web pictures; their split is "web"
             whatever their licence, and no Creative Commons variant trains on them.
         seed: of the lots: `order` is a hash of seed and key, in [0, 1).
@@ -105,44 +56,20 @@ def judge(rows, web_sources, seed):
         license_deed, split (c, nc, nd, web or rejected), reason and order.
     """
     frame = pd.DataFrame(rows).sort_values("key", ignore_index=True)
-    statements = frame[["license_text", "license_url"]].drop_duplicates()
-    verdicts = {
-        (text, url): _verdict(text, url)
-        for text, url in statements.itertuples(index=False)
-    }
-    judged = [
-        verdicts[pair]
-        for pair in zip(frame["license_text"], frame["license_url"], strict=True)
-    ]
-    frame = frame.join(pd.DataFrame(judged))
-    is_web = frame["source"].isin(web_sources)
+    for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
+        frame[column] = frame[column].eq(True) if column in frame else False
+    is_web = frame["source"].isin(web_sources) & (frame["reason"] == "")
+    stated = frame[["license_text", "license_url", "reason"]].apply(tuple, axis=1)
+    verdicts = {statement: verdict(*statement) for statement in stated.unique()}
+    judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
+    frame[judged.columns] = judged
     frame.loc[is_web, ["split", "reason"]] = ["web", ""]
+    owed = ledger.lacking(frame.rename(columns=ledger.COLUMNS), always=())
+    owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
+    frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
+    frame.loc[owed.index, "split"] = "rejected"
     frame["order"] = [_lot(seed, key) for key in frame["key"]]
     return frame
-
-
-def _verdict(text, url):
-    """Read one licence statement into the columns that `judge` adds."""
-    try:
-        license_ = read_license(text, url)
-    except LicenseError as error:
-        return {
-            "license_slug": "unread",
-            "license_version": "",
-            "license_title": text,
-            "license_deed": url,
-            "split": "rejected",
-            "reason": str(error),
-        }
-    split, reason = split_of(license_)
-    return {
-        "license_slug": license_.slug,
-        "license_version": license_.version,
-        "license_title": license_.title,
-        "license_deed": license_.url,
-        "split": split,
-        "reason": reason,
-    }
 
 
 def _lot(seed, key):
@@ -183,40 +110,11 @@ def choose(frame, max_per_source, keep_skin_tones, holdout_share):
     return frame
 
 
-def mark_duplicates(frame, pixels):
-    """Mark exact and near copies with the key of their group's first member.
-
-    Args:
-        frame: the rows of the drawn pictures.
-        pixels: (n, h, w, 3) uint8, in the order of `frame`.
-
-    Returns:
-        The frame with sha256 (of the pixels), exact_group and near_group (same 64-bit
-        difference hash); a picture alone in its group names itself.
-    """
-    frame = frame.copy()
-    frame["sha256"] = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
-    near = [_difference_hash(p) for p in pixels]
-    for column, hashes in (
-        ("exact_group", frame["sha256"].tolist()),
-        ("near_group", near),
-    ):
-        frame[column] = frame.groupby(np.asarray(hashes))["key"].transform("first")
-    return frame
-
-
-def _difference_hash(pixels):
-    """Return the 64-bit difference hash of a picture as hexadecimal digits."""
-    grey = Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
-    levels = np.asarray(grey).astype(int)
-    return np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes().hex()
-
-
 def draw_rows(rows, size, num_threads=2):
-    """Draw the rows' SVGs.
+    """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
     Args:
-        rows: as `iconify_rows` returns them.
+        rows: each with an svg, a picture (the file's bytes) or a path.
         size: edge of the square [pixels].
         num_threads: pictures drawn at a time (resvg releases the interpreter).
 
@@ -227,13 +125,25 @@ def draw_rows(rows, size, num_threads=2):
 
     def draw(row):
         try:
-            return svg_to_pixels(row["svg"], size), ""
+            return draw_row(row, size), ""
         except PictureError as error:
             return np.zeros((size, size, 4), np.uint8), str(error)
 
+    pixels, reasons = np.zeros((len(rows), size, size, 4), np.uint8), []
     with ThreadPoolExecutor(num_threads) as pool:
-        drawn = list(tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img"))
-    pixels = np.zeros((len(rows), size, size, 4), np.uint8)
-    for place, (picture, _) in enumerate(drawn):
-        pixels[place] = picture
-    return pixels, [reason for _, reason in drawn]
+        drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
+        for place, (picture, reason) in enumerate(drawn):
+            pixels[place] = picture
+            reasons.append(reason)
+    return pixels, reasons
+
+
+def draw_row(row, size):
+    """Return the (size, size, 4) uint8 pixels of one row, or raise PictureError."""
+    if isinstance(row.get("svg"), str):  # NaN in a table of several sources
+        return svg_to_pixels(row["svg"], size)
+    data = row.get("picture")
+    if not isinstance(data, bytes):
+        data = Path(row["path"]).read_bytes()
+    pixels = largest_center_square(decode_picture(data), size)
+    return np.dstack([pixels, np.full((size, size), 255, np.uint8)])

@@ -19,7 +19,7 @@ from commoncanvas.errors import PictureError
 MAX_PIXELS = 64_000_000  # an 8K photograph; larger files are taken for bombs
 # An SVG may point at its own parts and carry data, never at files or the network.
 FOREIGN = re.compile(
-    r"""href\s*=\s*["'](?!\#|data:image/)|url\(\s*["']?(?!\#|["'])|@import|<!ENTITY""",
+    r"""href\s*=\s*["'](?!\#|data:(?:image/|;base64,))|url\(\s*["']?(?!\#|["'])|@import|<!ENTITY""",
     re.IGNORECASE,
 )
 OWN = re.compile(r"url\(\s*[\"']?#([^\"')]+)")  # a reference to a part of the same SVG
@@ -37,7 +37,7 @@ def svg_to_pixels(svg, size):
         (size, size, 4) uint8, straight alpha; a picture that is not square is centred.
 
     Raises:
-        PictureError: the document refers to other files, or cannot be drawn.
+        PictureError: the document refers to other files, cannot be drawn, or is empty.
     """
     if FOREIGN.search(svg):
         raise PictureError("SVG refers to another file or address")
@@ -45,12 +45,18 @@ def svg_to_pixels(svg, size):
         raise PictureError(f"SVG repeats itself to more than {MAX_ELEMENTS} elements")
     try:
         png = resvg_py.svg_to_bytes(
-            svg_string=svg, width=size, height=size, skip_system_fonts=True
+            svg_string=svg,
+            width=size,
+            height=size,
+            dpi=96,  # of CSS; without it, inches and points come to nothing
+            skip_system_fonts=True,
         )
     except ValueError as error:
         raise PictureError(f"SVG cannot be drawn ({error})") from None
     drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     canvas = Image.new("RGBA", (size, size))
+    if not drawn.getextrema()[3][1]:
+        raise PictureError("SVG draws nothing")
     drawn.thumbnail((size, size))
     canvas.paste(drawn, ((size - drawn.width) // 2, (size - drawn.height) // 2))
     return np.asarray(canvas)

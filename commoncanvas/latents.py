@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from commoncanvas.errors import ManifestError, ParameterError, PictureError
 from commoncanvas.features import NUM_FEATURES, image_features
 from commoncanvas.images import pixels_to_images, stored_pixels
+from commoncanvas.policies import trainable_slugs
 from commoncanvas.sources import weights_path
 
 PIXELS_PER_LATENT = 8
@@ -94,7 +95,8 @@ def make_index(catalog, captions):
     """Give every picture its place and every distinct text a row.
 
     Args:
-        catalog: kept rows of stage 01 with key, title, split, is_holdout and order.
+        catalog: kept rows of stage 01 with key, title, alt_text, split, license_slug,
+            is_holdout and order.
         captions: Series key -> synthetic caption, for the captioned pictures.
 
     Returns:
@@ -105,12 +107,15 @@ def make_index(catalog, captions):
     said = {
         "human": index["title"],
         "synthetic": index["key"].map(captions),
-        "alt_text": pd.Series([None] * len(index)),
+        "alt_text": index["alt_text"],
     }
     distinct = {text for column in said.values() for text in column.dropna()} - {""}
     texts = ["", *sorted(distinct)]
     row_of = {text: row for row, text in enumerate(texts)}
-    columns = ["key", "source", "split", "is_holdout", "order"]
+    # The captioned web has licences too, and no Creative Commons variant may see it.
+    slugs = index["license_slug"].where(index["split"] != "web", "web")
+    index = index.assign(license_slug=slugs)
+    columns = ["key", "source", "split", "license_slug", "is_holdout", "order"]
     rows = {
         f"text_{source}": [row_of[t] if t in row_of and t else -1 for t in column]
         for source, column in said.items()
@@ -152,7 +157,7 @@ def write_latents(folder, table, texts, index, latent_shape, text_shape):
         folder: the stage's data folder.
         table: from `latent_table`, one row a picture in the order of `index`.
         texts: from `text_table`, row 0 the empty caption.
-        index: DataFrame with key, split, is_holdout and one text row a caption source.
+        index: from `make_index`.
         latent_shape: (channels, h/8, w/8).
         text_shape: (tokens, width).
 
@@ -178,11 +183,11 @@ def write_latents(folder, table, texts, index, latent_shape, text_shape):
 
 
 class Latents:
-    """Memory-mapped latents and text states of one stage 03 folder.
+    """Latents and text states of one stage 03 folder, held in memory.
 
     Args:
         folder: a folder written by `write_latents`.
-        splits: which licence splits may be trained on, e.g. ["c"] or ["c", "nc"].
+        licenses: policies or licence slugs to train on, e.g. ["c"] or ["cc0", "by"].
         caption_source: "synthetic", "human" or "alt_text".
         fraction: share of the works to keep, the same works for every larger share.
         holdout: True reads the held-out works instead of the training works.
@@ -193,12 +198,19 @@ class Latents:
     """
 
     def __init__(
-        self, folder, splits, caption_source, fraction=1.0, holdout=False, sources=None
+        self,
+        folder,
+        licenses,
+        caption_source,
+        fraction=1.0,
+        holdout=False,
+        sources=None,
     ):
         folder = Path(folder)
         # Rows of the tensors are places in the table, whatever its index says.
         index = pd.read_parquet(folder / "index.parquet").reset_index(drop=True)
-        chosen = index["split"].isin(splits) & (index["is_holdout"] == holdout)
+        chosen = index["license_slug"].isin(trainable_slugs(licenses))
+        chosen &= index["is_holdout"] == holdout
         chosen &= index[f"text_{caption_source}"] >= 0
         if sources is not None:
             chosen &= index["source"].isin(sources)
@@ -206,8 +218,9 @@ class Latents:
         index = index.sort_values("order").head(round(len(index) * fraction))
         if index.empty:
             raise ParameterError(
-                f"no work is left for splits {list(splits)}, {caption_source} captions "
-                f"and fraction {fraction}; expected one or more; edit the profile."
+                f"no work is left for licenses {list(licenses)}, {caption_source} "
+                f"captions and fraction {fraction}; expected one or more; edit the "
+                "profile."
             )
         self.folder = folder
         self.keys = index["key"].tolist()

@@ -7,7 +7,35 @@ import html
 import re
 from urllib.parse import quote
 
+import mistune
 import pandas as pd
+
+from commoncanvas.licenses import SLUGS
+
+# Catalogue column -> ledger column.
+COLUMNS = {
+    "key": "key",
+    "title": "title",
+    "author": "author",
+    "author_url": "author_url",
+    "source": "source",
+    "pageurl": "source_url",
+    "license_slug": "license_slug",
+    "license_title": "license",
+    "license_version": "license_version",
+    "license_deed": "license_url",
+    "date_seen": "date_seen",
+    "sha256": "sha256",
+}
+PROVEN = ("license", "license_url", "date_seen", "sha256", "changes")
+# A title is owed only "if supplied" (CC BY 1.0 to 3.0), so its lack proves nothing.
+CREDITED = ("author", "source_url")
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>Attribution</title>
+<style>body{{max-width:44rem;margin:2rem auto;padding:0 1rem;
+font:16px/1.6 system-ui,sans-serif;color-scheme:light dark}}</style>
+{}</html>
+"""
 
 
 def ledger(frame, changes):
@@ -17,36 +45,37 @@ def ledger(frame, changes):
         frame: catalogue rows of the splits c and nc.
         changes: what was done to every picture, in words.
     """
-    columns = {
-        "key": "key",
-        "title": "title",
-        "author": "author",
-        "author_url": "author_url",
-        "source": "source",
-        "pageurl": "source_url",
-        "license_title": "license",
-        "license_version": "license_version",
-        "license_deed": "license_url",
-        "date_seen": "date_seen",
-        "sha256": "sha256",
-    }
-    return frame[list(columns)].rename(columns=columns).assign(changes=changes)
+    return frame[list(COLUMNS)].rename(columns=COLUMNS).assign(changes=changes)
+
+
+def lacking(frame, always=PROVEN):
+    """Say for every work which fields it lacks of those that its licence requires.
+
+    Every work needs what proves its licence; under a licence with attribution it needs
+    its author and its page too, which the public-domain tools do not ask for.
+    Source: CC BY 4.0, section 3(a); CC BY 2.0, section 4(b).
+
+    Args:
+        frame: rows with the ledger's column names.
+        always: fields that every work needs.
+
+    Returns:
+        Series of field names with commas between, "" where nothing is missing.
+    """
+    needed = [*always, *CREDITED]
+    is_missing = (
+        frame[needed].fillna("").astype(str).apply(lambda c: c.str.strip()) == ""
+    )
+    is_owed = frame["license_slug"].isin(SLUGS)
+    for field in CREDITED:
+        is_missing[field] &= is_owed
+    told = [", ".join(f for f in needed if row[f]) for _, row in is_missing.iterrows()]
+    return pd.Series(told, frame.index, dtype=object)
 
 
 def missing_credits(ledger_frame):
-    """Return the ledger's rows that lack a field which a licence asks for."""
-    needed = [
-        "title",
-        "author",
-        "source_url",
-        "license",
-        "license_url",
-        "date_seen",
-        "sha256",
-        "changes",
-    ]
-    stated = ledger_frame[needed].fillna("").astype(str)
-    return ledger_frame[stated.apply(lambda c: c.str.strip() == "").any(axis=1)]
+    """Return the ledger's rows that lack a field which their licence requires."""
+    return ledger_frame[lacking(ledger_frame) != ""]
 
 
 def attribution_text(ledger_frame):
@@ -59,17 +88,26 @@ def attribution_text(ledger_frame):
         ["source", "author", "author_url", "license", "license_url"]
     )
     for (source, author, author_url, title, deed), works in groups:
-        names = ", ".join(_link(w.title, w.source_url) for w in works.itertuples())
+        names = ", ".join(
+            _link(w.title or "untitled", w.source_url) for w in works.itertuples()
+        )
         lines += [
             f"## {_plain(source)}",
             "",
-            f"By {_link(author, author_url)}, {_link(title, deed)}. "
+            f"By {_link(author or 'an unnamed author', author_url)}, "
+            f"{_link(title, deed)}. "
             f"{works['changes'].iloc[0]} {len(works)} works:",
             "",
             names,
             "",
         ]
     return "\n".join(lines)
+
+
+def attribution_page(markdown):
+    """Return `attribution_text` as one HTML page that needs nothing else."""
+    # It lets raw HTML through: `_plain` has left none.
+    return PAGE.format(mistune.html(markdown))
 
 
 def _plain(text):

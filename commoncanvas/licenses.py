@@ -1,11 +1,10 @@
-"""Licences: what a statement says, what it allows, which policy takes it.
+"""Licences: what a statement says and what it allows.
 
 Stage 01 reads every picture's licence here, from names, addresses, SPDX ids and
 Flickr's lists. What cannot be read with certainty is refused, never guessed.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
@@ -229,70 +228,3 @@ def _read_slug(value, found, port):
     if found["version"]:
         said |= {"version": found["version"], "port": port}
     return {pair for pair in said.items() if pair[1] is not None}
-
-
-# "nc" is the paper's NC set, C included; "nd" is held out for evaluation.
-_C = ("cc0", "pdm", "by", "by-sa")
-POLICIES = {"c": _C, "nc": (*_C, "by-nc", "by-nc-sa"), "nd": ("by-nd", "by-nc-nd")}
-POLICIES |= {"cc0_only": ("cc0",), "by_only": ("by",)}
-_REASONS = {
-    "cc": "licence {} is retired and in no policy",
-    "other": "licence {} is not a Creative Commons licence",
-    "no-known-restrictions": "no known copyright restrictions is a statement, "
-    "not a licence",
-    "us-government": "{} is free in that country only",
-}
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Which licences a set takes, by slug: `Policy("c", POLICIES["c"])`."""
-
-    name: str
-    slugs: tuple[str, ...]
-
-    def takes(self, license: License) -> bool:
-        """Whether a work under `license` belongs to the set."""
-        return license.slug in self.slugs
-
-
-def split_of(license: License) -> tuple[str, str]:
-    """Name the split of one licence, and the reason if it is rejected.
-
-    The splits are disjoint: `nc` here means non-commercial only, so that the
-    paper's NC set, the policy `nc`, is the splits `c` and `nc` together.
-
-    Source: commoncanvas-cvpr, §4.1.
-
-    Returns:
-        (`c`, `nc`, `nd` or `rejected`; the reason, "" unless rejected).
-    """
-    for split in ("c", "nc", "nd"):
-        if license.slug in POLICIES[split]:
-            return split, ""
-    return "rejected", _REASONS[license.family].format(license.title)
-
-
-def combined_license(licenses: Iterable[License]) -> License:
-    """Return the licence that a work made from all of them must carry.
-
-    Non-commercial and share-alike propagate. BY-SA with BY-NC has no exact answer;
-    BY-NC-SA keeps both terms, as the authors did for CommonCanvas. One licence alone
-    stays, several meet in version 4.0, and the public domain alone gives CC0.
-
-    Raises:
-        LicenseError: nothing; works closed to adaptation or not Creative Commons;
-            share-alike 1.0, which allows no later version, among others.
-    """
-    found = sorted(set(licenses), key=astuple)
-    binding = [one for one in found if one.family != "public-domain"]
-    barred = [one.title for one in found if not one.allows_derivatives]
-    if len(binding) > 1:
-        barred += [one.title for one in binding if "SA 1.0" in one.title]
-    if barred or not found:
-        raise _refusal(", ".join(barred), "works open to adaptation, later versions")
-    if len(binding) < 2:
-        return binding[0] if binding else License("cc0", "1.0", "", "public-domain")
-    nc = "" if all(one.allows_commercial for one in binding) else "-nc"
-    sa = "-sa" if any(one.requires_share_alike for one in binding) else ""
-    return License(f"by{nc}{sa}", "4.0")

@@ -178,7 +178,8 @@ def train_captioner(
     def read(num, generator):
         names = torch.randint(len(data.targets), (num,), generator=generator)
         blurred = blur(data.targets[names], generator)
-        return names, model.remember(blurred, torch.zeros(num, 0, model.config["width"]))
+        nothing = torch.zeros(num, 0, model.config["width"])
+        return names, model.remember(blurred, nothing)
 
     def loss_of_names(step):
         names, memory = read(2 * batch_size, make_generator(seed, "names", step))

@@ -9,7 +9,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from tqdm import tqdm
 
 from commoncanvas.errors import LicenseError
-from commoncanvas.licenses import combined_license, read_license
+from commoncanvas.licenses import read_license
+from commoncanvas.policies import combined_license
 from commoncanvas.seeds import make_generator
 
 

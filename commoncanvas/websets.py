@@ -7,8 +7,9 @@ import re
 
 import torch
 
+from commoncanvas import iconify, takedown
 from commoncanvas.augment import change_style, random_views
-from commoncanvas.catalog import draw_rows, iconify_rows
+from commoncanvas.catalog import draw_rows
 from commoncanvas.scorer import sentence_embeds
 from commoncanvas.seeds import make_generator
 
@@ -24,12 +25,14 @@ SIDED = frozenset(
 
 
 def load_pictures(sources, size):
-    """Draw the named sets without hidden pictures and skin-tone variants.
+    """Draw the named sets without hidden pictures, skin tones and works taken down.
 
     Returns:
         (rows, rgba): the rows that could be drawn, and (n, size, size, 4) uint8.
     """
-    rows = [r for name in sources for r in iconify_rows(name)]
+    taken = takedown.read_list()
+    rows = [r for name in sources for r in iconify.read_set(name)]
+    rows = [r for r in rows if r["key"] not in taken]
     rows = [r for r in rows if not (r["is_hidden"] or r["is_skin_tone"])]
     rgba, reasons = draw_rows(rows, size)
     drawn = [i for i, reason in enumerate(reasons) if not reason]

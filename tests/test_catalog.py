@@ -1,10 +1,15 @@
 """No row is lost, and what is kept depends on the licence and the lots alone."""
 
+import io
+import json
+import tarfile
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from commoncanvas import catalog
 from commoncanvas.errors import SourceError
@@ -30,6 +35,9 @@ def rows_of(source, num=8, **fields):
             "key": f"{source}/{i:02d}",
             "title": f"name {i}",
             "author": "A",
+            "author_url": "",
+            "pageurl": f"https://example.org/{i}",
+            "reason": "",
             "license_text": text,
             "license_url": url,
             "source": source,
@@ -50,21 +58,6 @@ FRAME = catalog.judge(ROWS, ["web"], seed=3)
 @pytest.fixture
 def frame():
     return FRAME.copy()
-
-
-@pytest.fixture
-def iconify(monkeypatch):
-    """Return a function that reads a made-up Iconify set of the given icon names."""
-
-    def read(names, **fields):
-        icons = {name: {"body": BODY} for name in names}
-        icons = {"icons": icons, "lastModified": 86_400, **fields}
-        info = {"author": {"name": "A"}, "license": {"spdx": "CC-BY-4.0"}}
-        monkeypatch.setattr(catalog, "read_pins", lambda: {"toy": None})
-        monkeypatch.setattr(catalog, "read_members", lambda *_: [icons, info])
-        return catalog.iconify_rows("toy")
-
-    return read
 
 
 def kept_keys(frame, max_per_source):
@@ -188,57 +181,6 @@ def test_lots_are_spread_evenly():
     assert 0 <= lots.min() and lots.max() < 1 and abs(lots.mean() - 0.5) < 0.03
 
 
-def test_a_last_word_that_most_of_the_set_shares_is_left_out(iconify):
-    titles = [row["title"] for row in iconify(["red-car-flat", "tree-flat", "sun"])]
-    assert titles == ["red car", "sun", "tree"]
-
-
-def test_a_last_word_that_few_share_stays(iconify):
-    names = ["red-car", "toy-car", "sun", "tree", "sea", "sky"]
-    assert "red car" in [row["title"] for row in iconify(names)]
-
-
-def test_a_name_that_is_the_style_alone_keeps_its_title(iconify):
-    assert "flat" in [row["title"] for row in iconify(["flat", "a-flat", "b-flat"])]
-
-
-def test_keys_keep_the_whole_name_and_their_order(iconify):
-    keys = [row["key"] for row in iconify(["b-flat", "a-flat"])]
-    assert keys == ["toy/a-flat", "toy/b-flat"]
-
-
-@pytest.mark.parametrize(
-    ("name", "is_tone"),
-    [
-        ("waving-hand-medium-light-skin-tone", True),
-        ("woman-dark-skin-tone-red-hair", True),
-        ("hand-light", True),
-        ("light-bulb", False),
-        ("darkness", False),
-    ],
-)
-def test_skin_tones_are_told_by_name(iconify, name, is_tone):
-    assert iconify([name, "x"])[name > "x"]["is_skin_tone"] is is_tone
-
-
-def test_the_day_is_the_one_the_set_was_packed(iconify):
-    assert iconify(["a"])[0]["date_seen"] == "1970-01-02"
-
-
-def test_the_view_box_is_the_icon_s_or_else_the_set_s(iconify):
-    row = iconify(["a"], width=20, height=10)[0]
-    assert 'viewBox="0 0 20 10"' in row["svg"]
-    assert 'viewBox="0 0 16 16"' in iconify(["a"])[0]["svg"]
-
-
-def test_a_set_that_is_not_pinned_is_named_in_one_line():
-    with pytest.raises(
-        SourceError, match="'nosuchset' is not pinned.*profile"
-    ) as error:
-        catalog.iconify_rows("nosuchset")
-    assert "\n" not in str(error.value)
-
-
 def test_a_picture_that_cannot_be_drawn_has_a_reason_and_no_pixels():
     namespace = 'xmlns="http://www.w3.org/2000/svg"'
     good = f'<svg {namespace} width="16" height="16">{BODY}</svg>'
@@ -254,12 +196,86 @@ def test_no_rows_are_no_pixels():
     assert pixels.shape == (0, 8, 8, 4) and pixels.dtype == np.uint8 and reasons == []
 
 
-def test_copies_bear_the_name_of_their_first_and_others_their_own():
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-    pixels[2] = pixels[0]
-    pixels[3] = pixels[0]
-    pixels[3, 0, 0, 0] ^= 1
-    rows = pd.DataFrame({"key": list("abcd")})
-    marked = catalog.mark_duplicates(rows, pixels)
-    assert marked["exact_group"].tolist() == ["a", "b", "a", "d"]
-    assert marked["near_group"].tolist() == ["a", "b", "a", "a"]
+def png(colour, size=(12, 8)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def run_through(names, size=4):
+    """Read sources as stage 01 does, and draw what their licences let through."""
+    rows = [row for name in names for row in catalog.read_source(name)]
+    frame = catalog.choose(catalog.judge(rows, [], 0), 0, False, 0.0)
+    kept = frame[frame["split"] != "rejected"]
+    return frame, kept, *catalog.draw_rows(kept.to_dict("records"), size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "red.png").write_bytes(png("red"))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG not one")
+    (tmp_path / "unlisted.png").write_bytes(png("blue"))
+    lines = [
+        "file,title,author,pageurl,license,license_url",
+        "red.png,<script>alert(1)</script>,Ada,https://example.org/red,CC BY 2.0,",
+        "bomb.png,bomb,Ada,https://example.org/bomb,CC0-1.0,",
+        "gone.png,gone,Ada,https://example.org/gone,CC0-1.0,",
+    ]
+    (tmp_path / "works.csv").write_text("\n".join(lines), encoding="utf-8")
+    return f"folder:{tmp_path / 'works.csv'}"
+
+
+def test_a_folder_of_pictures_goes_the_way_of_the_icons_and_loses_no_file(folder):
+    frame, kept, pixels, reasons = run_through([folder])
+    assert len(frame) == 4 and set(frame["split"]) == {"c", "rejected"}
+    assert ((frame["reason"] != "") == (frame["split"] == "rejected")).all()
+    drawn = dict(zip(kept["title"], reasons, strict=True))
+    assert drawn.pop("<script>alert(1)</script>") == ""
+    assert list(drawn) == ["bomb"] and drawn["bomb"]
+    red = pixels[[reason == "" for reason in reasons]]
+    assert (red == (255, 0, 0, 255)).all() and red.shape == (1, 4, 4, 4)
+
+
+def test_tars_of_pictures_and_a_pinned_set_lie_in_one_catalogue(tmp_path):
+    said = {
+        "title": "sea",
+        "unickname": "Ada",
+        "pageurl": "https://www.flickr.com/photos/1/2/",
+        "licenseurl": "http://creativecommons.org/licenses/by-nc/2.0/",
+    }
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, data in (("1.png", png("blue")), ("1.json", json.dumps(said))):
+            data = data if isinstance(data, bytes) else data.encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    frame, kept, pixels, reasons = run_through([f"webdataset:{tmp_path}/*.tar", "zmdi"])
+    assert kept["split"].tolist() == ["nc"] and reasons == [""]
+    assert (pixels == (0, 0, 255, 255)).all()
+    assert set(frame.loc[frame["source"] == "zmdi", "split"]) == {"rejected"}
+
+
+@pytest.mark.parametrize("lacked", ["author", "pageurl"])
+def test_a_work_that_cannot_be_credited_is_rejected_by_the_field_it_lacks(lacked):
+    rows = rows_of("free", 4) + rows_of("zero", 4)
+    for row in rows:
+        row[lacked] = "  " if row["key"].endswith("00") else row[lacked]
+    frame = catalog.judge(rows, [], 0).set_index("key")
+    field = {"pageurl": "source_url"}.get(lacked, lacked)
+    assert frame.loc["free/00", "reason"] == f"its licence asks for its {field}"
+    assert frame.loc["zero/00", "split"] == "c"  # the public domain asks for none
+    assert (frame["split"] == "rejected").sum() == 1
+
+
+def test_what_an_adapter_could_not_read_stays_with_its_reason():
+    rows = rows_of("free", 2, reason="file is empty") + rows_of("web", 2)
+    frame = catalog.judge(rows, ["web"], 0)
+    told = frame[frame["source"] == "free"]
+    assert set(told["split"]) == {"rejected"} and set(told["reason"]) == {
+        "file is empty"
+    }
+
+
+def test_an_unknown_source_is_named():
+    with pytest.raises(SourceError, match="'nosuchset' is not pinned"):
+        catalog.read_source("nosuchset")

@@ -107,9 +107,10 @@ def test_an_svg_may_point_at_its_own_parts(body):
     assert (images.svg_to_pixels(svg(body), 8)[..., 0] == 255).all()
 
 
-def test_an_svg_may_carry_a_picture():
+@pytest.mark.parametrize("kind", ["image/png", ""])
+def test_an_svg_may_carry_a_picture(kind):
     data = base64.b64encode(file_of(Image.new("RGB", (4, 4), "red"))).decode()
-    body = f'<image width="10" height="10" href="data:image/png;base64,{data}"/>'
+    body = f'<image width="10" height="10" href="data:{kind};base64,{data}"/>'
     assert (images.svg_to_pixels(svg(body), 8)[4, 4] == [255, 0, 0, 255]).all()
 
 
@@ -151,7 +152,22 @@ def test_an_svg_that_cannot_be_drawn_is_refused(text):
 
 
 def test_an_svg_of_a_million_pixels_takes_no_more_than_its_square():
-    assert images.svg_to_pixels(svg(RED, 10**6, 10), 8).shape == (8, 8, 4)
+    wide = svg('<rect width="1000000" height="1000000"/>', 10**6, 10**6)
+    assert images.svg_to_pixels(wide, 8).shape == (8, 8, 4)
+
+
+@pytest.mark.parametrize("unit", ["in", "pt", "mm", "cm"])
+def test_an_svg_may_measure_itself_in_other_units_than_pixels(unit):
+    drawn = images.svg_to_pixels(
+        svg('<path d="M0 0H999V999H0Z"/>', *[f"5{unit}"] * 2), 8
+    )
+    assert (drawn[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("body", ["", f"<defs>{RED}</defs>", "<text>word</text>"])
+def test_an_svg_that_draws_nothing_is_refused(body):
+    with pytest.raises(PictureError, match="draws nothing"):
+        images.svg_to_pixels(svg(body), 8)
 
 
 LEVELS = st.integers(0, 255)

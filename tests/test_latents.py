@@ -20,8 +20,10 @@ CATALOG = pd.DataFrame(
     {
         "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
         "title": ["cat", "dog", "cat", ""] * (NUM // 4),
+        "alt_text": "",
         "source": ["a", "b"] * (NUM // 2),
         "split": ["c", "c", "nc"] * (NUM // 3),
+        "license_slug": ["by", "cc0", "by-nc"] * (NUM // 3),
         "is_holdout": [i % 4 == 1 for i in range(NUM)],
         "order": RNG.permutation(NUM) / NUM,
     }
@@ -145,6 +147,25 @@ def test_training_and_held_out_works_have_none_in_common(written):
     assert sorted(trained + held) == sorted(named["key"])
 
 
+def test_a_users_own_policy_chooses_by_licence(written):
+    data = latents.Latents(written[0], ["cc0"], "human")
+    wanted = (CATALOG["license_slug"] == "cc0") & (CATALOG["title"] != "")
+    wanted &= ~CATALOG["is_holdout"]
+    assert sorted(data.keys) == sorted(CATALOG.loc[wanted, "key"])
+
+
+def test_an_openly_licensed_web_work_is_not_among_the_licensed():
+    index, _ = latents.make_index(CATALOG.assign(split="web"), CAPTIONS)
+    assert set(index["license_slug"]) == {"web"}
+
+
+def test_alt_texts_are_captions_where_an_author_wrote_one():
+    told = CATALOG.assign(alt_text=["a red cat", *[""] * (NUM - 1)])
+    index, texts = latents.make_index(told, CAPTIONS)
+    rows = index["text_alt_text"]
+    assert (rows >= 0).sum() == 1 and texts[rows.max()] == "a red cat"
+
+
 def test_only_the_asked_splits_and_sets_are_read(written):
     data = latents.Latents(written[0], ["c"], "human", sources=["a"])
     wanted = (CATALOG["split"] == "c") & (CATALOG["source"] == "a")
@@ -153,10 +174,10 @@ def test_only_the_asked_splits_and_sets_are_read(written):
 
 
 @pytest.mark.parametrize(
-    "words", [{"fraction": 0.01}, {"splits": ["web"]}, {"caption_source": "alt_text"}]
+    "words", [{"fraction": 0.01}, {"licenses": ["web"]}, {"caption_source": "alt_text"}]
 )
 def test_no_work_left_is_one_line_that_says_what_was_asked(written, words):
-    asked = {"splits": ["c"], "caption_source": "human", **words}
+    asked = {"licenses": ["c"], "caption_source": "human", **words}
     with pytest.raises(ParameterError, match="no work is left.*expected") as caught:
         latents.Latents(written[0], **asked)
     message = str(caught.value)

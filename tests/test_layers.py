@@ -11,10 +11,11 @@ from commoncanvas import paths
 PACKAGE = paths.ROOT / "commoncanvas"
 # A module imports only from the names above its own.
 ORDER = """
-errors paths manifest checkpoints seeds licenses sources images catalog ledger augment
-features captioner captions scorer websets pretraining autoencoder latents training
-sampling metrics evaluation claims speed parts checks plots figures parameters pages
-report run
+errors paths manifest checkpoints seeds licenses policies sources images statements
+streams ledger iconify folders openclipart answers downloads yfcc metadata made_up
+bench_licenses takedown duplicates catalog augment features captioner captions scorer
+websets pretraining autoencoder latents training sampling metrics evaluation claims
+speed parts checks plots figures parameters pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

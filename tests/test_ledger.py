@@ -1,6 +1,7 @@
 """Everybody is credited, in full, and a stranger's words stay words."""
 
 import re
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -15,12 +16,13 @@ FIELDS = {
     "source": "toy",
     "pageurl": "https://example.org/cat",
     "license_title": "CC BY 4.0",
+    "license_slug": "by",
     "license_version": "4.0",
     "license_deed": "https://creativecommons.org/licenses/by/4.0/",
     "date_seen": "2026-01-02",
     "sha256": "ab" * 32,
 }
-NEEDED = "title author pageurl license_title license_deed date_seen sha256".split()
+NEEDED = "author pageurl license_title license_deed date_seen sha256".split()
 MARKUP = [
     "](javascript:alert(1))",
     "<script>alert(1)</script>",
@@ -116,6 +118,34 @@ def test_an_address_cannot_leave_its_link():
     address = 'https://example.org/a_(b) "x"><b>'
     text = ledger.attribution_text(credits({"pageurl": address}))
     assert "[cat](https://example.org/a_%28b%29%20%22x%22%3E%3Cb%3E)" in text
+
+
+@pytest.mark.parametrize("slug", ["cc0", "pdm"])
+def test_the_public_domain_owes_no_author_but_its_proof(slug):
+    named = {"license_slug": slug, "author": "", "pageurl": ""}
+    assert ledger.missing_credits(credits(named)).empty
+    assert len(ledger.missing_credits(credits({**named, "license_deed": ""}))) == 1
+
+
+def test_an_untitled_work_is_credited_without_a_title():
+    rows = credits({"title": ""})
+    assert ledger.missing_credits(rows).empty
+    assert "untitled" in ledger.attribution_text(rows)
+
+
+def test_what_is_lacking_is_named_for_each_work():
+    rows = credits({}, {"author": "", "date_seen": " "})
+    assert ledger.lacking(rows).tolist() == ["", "date_seen, author"]
+
+
+@pytest.mark.parametrize("title", MARKUP)
+def test_the_page_shows_a_strangers_title_and_runs_nothing(title):
+    page = ledger.attribution_page(ledger.attribution_text(credits({"title": title})))
+    tree = ElementTree.fromstring(re.sub("<!doctype html>|<meta[^>]*>", "", page))
+    tags = {node.tag for node in tree.iter()}
+    assert tags <= set("html title style h1 h2 p a".split())
+    assert {a.get("href") for a in tree.iter("a")} <= set(FIELDS.values())
+    assert " ".join(title.split()) in " ".join("".join(tree.itertext()).split())
 
 
 def test_licences_are_found_in_the_order_of_the_keys(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from commoncanvas.catalog import iconify_rows
+from commoncanvas import catalog, iconify, openclipart
 from commoncanvas.images import flatten
 from commoncanvas.parts import Parts, content_hashes, examine, figures_of
 from commoncanvas.paths import PRETRAINED, PROFILES
@@ -63,7 +63,9 @@ def test_no_set_is_both_pretrained_on_and_licensed(profile):
 def test_no_drawing_that_was_learnt_from_is_in_the_licensed_catalogue():
     learnt = set()
     for source in section("pretrain", "pretrain")["web_sources"]:
-        learnt |= content_hashes(iconify_rows(source))
+        learnt |= content_hashes(iconify.read_set(source))
     for source in section("full", "licenses")["cc_sources"]:
-        rows = iconify_rows(source)
+        if source == "openclipart" and not openclipart.FOLDER.exists():
+            continue  # not in the package registry; `make openclipart` fetches it
+        rows = [r for r in catalog.read_source(source) if not r["reason"]]
         assert rows and content_hashes(rows).isdisjoint(learnt), source

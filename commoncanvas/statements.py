@@ -1,0 +1,21 @@
+"""What a source states of a work: the columns that every adapter of stage 01 fills.
+
+Small sources come as lists of dictionaries, large ones as DuckDB relations; the names
+are the same, all are text, and what a source does not say is "". An adapter may add
+columns of its own behind these.
+"""
+
+STATED = {
+    "key": "source and the work's id in it, e.g. yfcc100m/6162540254; unique",
+    "source": "the collection, e.g. twemoji, openclipart, yfcc100m",
+    "title": "as its author wrote it, decoded",
+    "author": "name to credit, decoded",
+    "author_url": "page of the author",
+    "pageurl": "page of the work: the ledger's source URL",
+    "downloadurl": "where its bytes were or can be had",
+    "license_text": "the licence's name as stated",
+    "license_url": "the licence's address as stated",
+    "alt_text": "what its author wrote about it, the alt text of the paper",
+    "date_seen": "ISO date on which the source was packed or the page last seen",
+    "reason": "why the adapter could not read the work, else ''",
+}
