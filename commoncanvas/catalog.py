@@ -14,18 +14,20 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from commoncanvas import folders, iconify, ledger, openclipart
+from commoncanvas import folders, iconify, ledger, metadata, openclipart, yfcc
 from commoncanvas.errors import PictureError
 from commoncanvas.images import decode_picture, largest_center_square, svg_to_pixels
 from commoncanvas.policies import verdict
+from commoncanvas.statements import STATED
 
 
 def read_source(name):
     """Read one source into rows with the columns of `statements.STATED`.
 
     Args:
-        name: an Iconify set pinned in `package-lock.json`, `openclipart`, or
-            `folder:TABLE.csv` or `webdataset:SHARDS*.tar` with a path.
+        name: an Iconify set pinned in `package-lock.json`, `openclipart`,
+            `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT`
+            (see `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by.
 
     Raises:
         SourceError: the source is not there, or not what it should be.
@@ -39,6 +41,15 @@ def read_source(name):
         return [row | {"path": str(folder / row["path"])} for row in rows]
     if kind == "webdataset":
         return list(folders.read_webdataset(sorted(glob(path))))
+    if kind == "commoncatalog":
+        ranges, _, root = path.partition(":")
+        columns = [*STATED, "jpg"]
+        found = yfcc.read_commoncatalog(
+            metadata.connect(), root, ranges.split(","), columns
+        )
+        names = [*STATED, "picture"]
+        rows = found.order("key").fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
     return iconify.read_set(name)
 
 
@@ -142,8 +153,10 @@ def draw_row(row, size):
     """Return the (size, size, 4) uint8 pixels of one row, or raise PictureError."""
     if isinstance(row.get("svg"), str):  # NaN in a table of several sources
         return svg_to_pixels(row["svg"], size)
-    data = row.get("picture")
-    if not isinstance(data, bytes):
-        data = Path(row["path"]).read_bytes()
+    try:
+        is_file = isinstance(row.get("path"), str)
+        data = Path(row["path"]).read_bytes() if is_file else row["picture"]
+    except OSError as error:
+        raise PictureError(f"file cannot be read ({error.strerror})") from None
     pixels = largest_center_square(decode_picture(data), size)
     return np.dstack([pixels, np.full((size, size), 255, np.uint8)])

@@ -54,7 +54,7 @@ SETTINGS = {  # keywords of `fetch_pictures`, options of the command: default, l
 def picture_hash(downloadurl):
     """Return YFCC100M's hash of a photo: its address's MD5, bytes not zero-padded.
 
-    Source: the keys of the bucket multimedia-commons, up to 32 hexadecimal digits.
+    Up to 32 hexadecimal digits. Source: yfcc100m, the keys of its bucket.
     """
     address = re.sub("^https:", "http:", downloadurl)  # as the metadata has it
     return "".join(f"{byte:x}" for byte in hashlib.md5(address.encode()).digest())

@@ -16,14 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from commoncanvas.errors import LicenseError, SourceError
-from commoncanvas.licenses import read_license
-from commoncanvas.policies import split_of
+from commoncanvas.errors import SourceError
+from commoncanvas.policies import VERDICT, verdict
 from commoncanvas.statements import STATED
 
 SPLITS = ("c", "nc", "nd", "rejected")
-VERDICT = """license_slug license_version license_title license_deed split
-reason""".split()
 ROWS = 61_440  # rows that are judged together, and at least in a row group on disk
 
 
@@ -57,30 +54,6 @@ def connect(memory="2GB", num_threads=2, folder=None):
     if folder is not None:
         connection.execute("SET temp_directory = ?", [str(folder)])
     return connection
-
-
-def verdict(text, url, reason=""):
-    """Read one licence statement.
-
-    Args:
-        text: the licence's name as stated.
-        url: its address as stated.
-        reason: why the work is rejected whatever its licence, else "".
-
-    Returns:
-        Dictionary of license_slug ("unread" if it cannot be read), license_version,
-        license_title, license_deed, split (c, nc, nd or rejected) and reason.
-    """
-    try:
-        license_ = read_license(text, url)
-    except LicenseError as error:
-        values = "unread", "", text, url, "rejected", reason or str(error)
-    else:
-        split, why = split_of(license_)
-        split, why = ("rejected", reason) if reason else (split, why)
-        values = license_.slug, license_.version, license_.title, license_.url
-        values += split, why
-    return dict(zip(VERDICT, values, strict=True))
 
 
 _STATEMENT = ("license_text", "license_url", "reason")

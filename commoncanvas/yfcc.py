@@ -10,7 +10,7 @@ Its only date besides the camera's is the upload, which becomes date_seen.
 Text that is form-URL-encoded is decoded as `urllib.parse.unquote_plus` does, but where
 the escapes are not UTF-8, or a space shows that nothing is encoded, it stays as it is.
 
-Source: commoncanvas-cvpr, §4.1; Thomee et al. 2016; the cards of CommonCatalog.
+Source: commoncanvas-cvpr, §4.1; yfcc100m; the cards of CommonCatalog.
 """
 
 import re

@@ -3,15 +3,18 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commoncanvas import catalog
+from commoncanvas import catalog, yfcc
 from commoncanvas.errors import SourceError
 
 BODY = '<rect width="16" height="16"/>'
@@ -253,6 +256,31 @@ def test_tars_of_pictures_and_a_pinned_set_lie_in_one_catalogue(tmp_path):
     assert kept["split"].tolist() == ["nc"] and reasons == [""]
     assert (pixels == (0, 0, 255, 255)).all()
     assert set(frame.loc[frame["source"] == "zmdi", "split"]) == {"rejected"}
+
+
+def test_commoncatalog_s_pictures_come_from_its_folders(tmp_path):
+    row = dict.fromkeys(yfcc.CATALOG_COLUMNS, "")
+    row |= {"unickname": "Ada", "pageurl": "https://www.flickr.com/photos/1/2/"}
+    row["licenseurl"] = "http://creativecommons.org/licenses/by/2.0/"
+    for number, jpg in enumerate([png("blue"), None]):
+        part = "least_dim_range=256-512/aspect_ratio_bucket=1-1"
+        path = tmp_path / str(number) / part
+        path.mkdir(parents=True)
+        one = row | {"photoid": number, "jpg": jpg}
+        table = pa.table({name: [value] for name, value in one.items()})
+        pq.write_table(table, path / "part-0.parquet")
+    frame, kept, pixels, reasons = run_through([f"commoncatalog:256-512:{tmp_path}"])
+    assert frame["split"].tolist() == ["c", "c"] and len(kept) == 2
+    assert (pixels[0] == (0, 0, 255, 255)).all()
+    assert reasons == ["", "file is empty"]
+
+
+def test_a_file_that_vanished_has_a_reason(folder):
+    rows = catalog.read_source(folder)
+    (path,) = {row["path"] for row in rows if row["key"].endswith("red.png")}
+    Path(path).unlink()
+    _, reasons = catalog.draw_rows([{"path": path}], 4)
+    assert reasons == ["file cannot be read (No such file or directory)"]
 
 
 @pytest.mark.parametrize("lacked", ["author", "pageurl"])

@@ -616,15 +616,21 @@ def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
 
 
 def test_an_interrupted_run_stops_at_once_and_can_go_on(server, tmp_path):
-    server.pause_s = 0.05
-    rows = [row(server.url(f"good/{number}.jpg")) for number in range(100)]
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    server.pause_s = 0.1
+    rows = [row(server.url(f"good/{number}.jpg")) for number in range(400)]
+
+    def interrupt():
+        while not server.asked:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         fetch_pictures(rows, tmp_path, concurrency=4)
-    num_asked = sum(server.asked.values())
-    assert 0 < num_asked < 100
-    assert fetch_pictures(rows, tmp_path, concurrency=50)["ok"] == 100
-    assert sum(server.asked.values()) <= 104
+    assert 0 < sum(server.asked.values()) < 400
+    counts = fetch_pictures(rows, tmp_path, concurrency=50, per_host=50)
+    assert counts["ok"] == 400
+    assert sum(server.asked.values()) <= 404
 
 
 def test_a_second_run_in_the_same_folder_is_turned_away(server, tmp_path):

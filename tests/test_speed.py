@@ -38,7 +38,14 @@ def readers(tmp_path_factory):
     pictures = rng.integers(0, 255, (6, SIZE, SIZE, 3), dtype=np.uint8)
     pngs = pd.Series([encode_png(p) for p in pictures], index=keys)
     catalog = pd.DataFrame({"key": keys, "title": [f"square {i}" for i in range(6)]})
-    catalog = catalog.assign(source="set", split="c", is_holdout=False, order=range(6))
+    catalog = catalog.assign(
+        source="set",
+        split="c",
+        license_slug="by",
+        alt_text="",
+        is_holdout=False,
+        order=range(6),
+    )
     index, texts = latents.make_index(catalog, pd.Series(dict.fromkeys(keys, "square")))
     torch.manual_seed(0)
     vae = autoencoder.make_vae(4, [8, 8, 8, 8]).eval()
