@@ -55,7 +55,8 @@ ROWS ?= 20000000
 bench-licenses: env  ## licence split beside pandas and polars (ROWS=100000000 for all)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
 		--python $(BIN)/python -c constraints.txt -e ".[dev,bench]"
-	$(BIN)/python -m commoncanvas.bench_licenses --rows $(ROWS)
+	$(BIN)/python -m commoncanvas.bench_licenses --rows $(ROWS) \
+		--json results/bench_licenses.json
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .
