@@ -67,7 +67,8 @@ def execute(slug, scale=None, variant=None):
     declared = papermill.inspect_notebook(str(source))
     sections = read_sections(slug, scale)
     values = collect(slug, scale, variant, sections, declared)
-    _set_environment(sections.get("common") or {})
+    word = slug.split("_", 1)[1]
+    _set_environment((sections.get("common") or {}) | (sections.get(word) or {}))
     out = executed_path(slug, scale, variant)
     partial = out.with_name(f"{out.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
