@@ -150,13 +150,13 @@ def _joined(outputs):
     return joined
 
 
-def _set_environment(common):
+def _set_environment(settings):
     """Fix what the kernel inherits: threads, hashes, clocks, widths, network."""
     if os.environ.get("DVC_STAGE") and sys.platform == "linux":
         # A killed dvc would leave this process and its kernel running beside the next.
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
     for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = str(common.get("num_threads", 1))
+        os.environ[f"{library}_NUM_THREADS"] = str(settings.get("num_threads", 1))
     os.environ |= {
         "OMP_WAIT_POLICY": "passive",
         "PYTHONHASHSEED": "0",
@@ -174,7 +174,7 @@ def _set_environment(common):
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_TRIM_THRESHOLD_": str(2**33),
     }
-    if common.get("offline") is True:
+    if settings.get("offline") is True:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 

@@ -62,6 +62,15 @@ def edit(house, old, new):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("own", [None, 2])
+def test_a_stage_has_the_threads_of_its_own_section_or_the_common_ones(house, own):
+    if own:
+        edit(house, "chapter: {", f"chapter: {{num_threads: {own}, ")
+    assert run.main(["01_chapter"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == str(own or 1)
+
+
+@pytest.mark.slow
 def test_two_runs_write_the_same_clean_bytes(house, capfd):
     assert run.main(["01_chapter", "--scale", "mini"]) == 0
     first = executed(house).read_bytes()
