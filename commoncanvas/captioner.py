@@ -1,8 +1,7 @@
-"""Telephoning: captioners that turn a picture into words.
+"""The open world's captioner: a small network that turns a picture into words.
 
-Two captioners behind one method, `caption(pixels) -> list of str`: BLIP-2 as in the
-paper, and the open world's small captioner from `pretrained/`. Stage 02 calls either;
-stage 00 trains the small one. Source: commoncanvas-cvpr, §4.2.
+Stage 00 trains it on captioned web pictures, stage 02 telephones with it. The paper's
+BLIP-2 is in `blip2`, and `telephoning` chooses between them.
 """
 
 import json
@@ -15,9 +14,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from commoncanvas import paths
 from commoncanvas.features import NUM_FEATURES, Trunk
 from commoncanvas.images import pixels_to_images, stored_pixels
 from commoncanvas.manifest import sha256_of
+from commoncanvas.seeds import make_generator
 
 
 def train_tokenizer(titles, vocab_size, max_length):
@@ -111,124 +112,119 @@ class SmallCaptioner(torch.nn.Module):
         return self.norm(hidden) @ self.tokens.weight.T
 
     @torch.no_grad()
-    def generate(self, images, bos_id, eos_id):
-        """Decode greedily: (batch, tokens) int64, `eos_id` after the end."""
+    def generate(self, images, bos_id, eos_id, uniforms=None, top_p=1.0):
+        """Decode (batch, tokens) int64 ids, `eos_id` after the end.
+
+        Args:
+            images: (batch, 3, h, w) in [−1, 1].
+            bos_id, eos_id: the tokens of begin and end.
+            uniforms: None decodes greedily; (batch, tokens) numbers in [0, 1) choose
+                each token from the likeliest ones, so that no other row matters.
+            top_p: the share of probability that these must reach.
+        """
         memory, _ = self.encode(images)
         token_ids = torch.full((len(images), 1), bos_id)
         ended = torch.zeros(len(images), dtype=torch.bool)
         while token_ids.shape[1] < self.config["max_length"] and not ended.all():
-            best = self.decode(memory, token_ids)[:, -1].argmax(-1)
+            logits = self.decode(memory, token_ids)[:, -1]
+            if uniforms is None:
+                best = logits.argmax(-1)
+            else:
+                draws = uniforms[:, token_ids.shape[1] - 1]
+                best = nucleus_choice(logits, draws, top_p)
             best = torch.where(ended, eos_id, best)
             ended |= best == eos_id
             token_ids = torch.cat([token_ids, best[:, None]], 1)
         return token_ids[:, 1:]
 
 
-def write_greedily(model, tokenizer, pixels, batch_size=64):
-    """Caption (n, h, w, 3) uint8 pixels with a `SmallCaptioner`; n strings."""
+def nucleus_choice(logits, draws, top_p):
+    """Choose among the likeliest tokens that together reach probability `top_p`.
+
+    Source: nucleus-sampling, §3.1.
+
+    Args:
+        logits: (batch, vocab).
+        draws: (batch,) uniform numbers in [0, 1).
+        top_p: 0 to 1; 0 leaves the likeliest token alone.
+
+    Returns:
+        (batch,) int64 token ids.
+    """
+    probs, ids = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    before = probs.cumsum(-1) - probs
+    probs = torch.where((before < top_p) | (before == 0), probs, 0)
+    reached = probs.cumsum(-1)
+    places = (reached <= draws[:, None] * reached[:, -1:]).sum(-1)
+    return ids.gather(1, places.clamp(max=ids.shape[1] - 1)[:, None])[:, 0]
+
+
+def write_captions(model, tokenizer, pixels, batch_size=64, uniforms=None, top_p=1.0):
+    """Caption (n, h, w, 3) uint8 pixels with a `SmallCaptioner`; n strings.
+
+    Args: see `SmallCaptioner.generate`; without `uniforms` decoding is greedy.
+    """
     texts = []
     for i in range(0, len(pixels), batch_size):
-        images = pixels_to_images(pixels[i : i + batch_size], OpenCaptioner.size)
-        ids = model.generate(images, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        ids = model.generate(
+            pixels_to_images(pixels[i : i + batch_size], OpenCaptioner.size),
+            tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+            None if uniforms is None else uniforms[i : i + batch_size],
+            top_p,
+        )
         texts += tokenizer.batch_decode(ids.tolist(), skip_special_tokens=True)
     return texts
 
 
 class OpenCaptioner:
-    """The open world's captioner, loaded from a folder (`pretrained/captioner`)."""
+    """The open world's captioner, loaded from a folder.
+
+    Args:
+        folder: as stage 00 wrote it; None takes `pretrained/captioner`.
+        batch_size: pictures a forward pass; changes no caption.
+        top_p: None decodes greedily; else tokens are drawn from the likeliest ones
+            that together reach this probability.
+        seed: of these draws, which depend on a picture's key and on nothing else.
+    """
 
     size = 96  # edge of the pictures it looks at [pixels]
 
-    def __init__(self, folder):
-        folder = Path(folder)
+    def __init__(self, folder=None, batch_size=32, top_p=None, seed=0):
+        folder = Path(folder or paths.PRETRAINED / "captioner")
         config = json.loads((folder / "config.json").read_text())
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self.model = SmallCaptioner(**config, pretrained=False)
         state = load_file(folder / "model.safetensors")
         self.model.load_state_dict({k: v.float() for k, v in state.items()})
         self.model.eval()
+        self.batch_size, self.top_p, self.seed = batch_size, top_p, seed
         self.identity = f"open:{sha256_of(folder / 'model.safetensors')[:16]}"
-        self.decoding = {"decoding": "greedy", "max_length": config["max_length"]}
+        how = {"top_p": top_p, "seed": seed} if top_p is not None else {}
+        self.decoding = {"decoding": "nucleus" if how else "greedy", **how}
+        self.decoding["max_length"] = config["max_length"]
 
-    def caption(self, pixels):
-        """Caption (batch, h, w, 3) uint8 pixels greedily; one string a picture."""
-        return write_greedily(self.model, self.tokenizer, pixels)
+    def caption(self, pixels, keys=None):
+        """Caption (n, h, w, 3) uint8 pixels, whose keys choose the draws; n strings."""
+        uniforms = None
+        if self.top_p is not None:
+            length = self.model.config["max_length"]
+            streams = [make_generator(self.seed, "captions", key) for key in keys]
+            uniforms = torch.stack([torch.rand(length, generator=g) for g in streams])
+        return write_captions(
+            self.model, self.tokenizer, pixels, self.batch_size, uniforms, self.top_p
+        )
+
+    def table(self, rows):
+        """Caption rows of (key, png) to a table of key and caption_raw."""
+        keys = [key for key, _ in rows]
+        pixels = np.stack([stored_pixels(png, self.size) for _, png in rows])
+        return pa.table({"key": keys, "caption_raw": self.caption(pixels, keys)})
 
     @torch.no_grad()
     def embed(self, pixels):
         """Return (batch, 384) predicted sentence embeddings of unit length."""
         return self.model.encode(pixels_to_images(pixels, self.size))[1].numpy()
-
-
-class Blip2Captioner:
-    """BLIP-2 through transformers, as the paper used it.
-
-    Decoding is LAVIS's default for this class where the paper is silent: five beams, at
-    most 30 new tokens, empty prompt. Source: commoncanvas-cvpr, §4.2; lavis, blip2_opt.
-
-    Args:
-        model: a Hub id or a local folder.
-        revision: the Hub commit; ignored for a folder.
-        device: where to run.
-        dtype: weights' type, float16 on a GPU.
-        num_beams, max_new_tokens: decoding.
-    """
-
-    size = 512  # edge of the square it is handed [pixels]; CVPR, §4.2
-
-    def __init__(
-        self,
-        model,
-        revision=None,
-        device="cpu",
-        dtype=torch.float32,
-        num_beams=5,
-        max_new_tokens=30,
-    ):
-        from transformers import Blip2ForConditionalGeneration, Blip2Processor
-
-        self.processor = Blip2Processor.from_pretrained(model, revision=revision)
-        # Decoder-only language models must be padded on the left, or a batch's shorter
-        # rows are continued from padding.
-        self.processor.tokenizer.padding_side = "left"
-        self.model = Blip2ForConditionalGeneration.from_pretrained(
-            model, revision=revision, dtype=dtype
-        ).to(device)
-        self.model.eval()
-        self.identity = f"{model}@{revision or 'local'}"
-        self.decoding = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-
-    @torch.no_grad()
-    def caption(self, pixels):
-        """Caption (batch, h, w, 3) uint8 pixels; one string a picture."""
-        inputs = self.processor(images=list(pixels), return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)
-        ids = self.model.generate(**inputs, **self.decoding)
-        texts = self.processor.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
-
-
-def load_captioner(name, folder, revision=None, **options):
-    """Return the captioner called `name`: "open" or "blip2".
-
-    Raises:
-        ValueError: another name.
-    """
-    if name == "open":
-        return OpenCaptioner(folder)
-    if name == "blip2":
-        return Blip2Captioner(folder, revision, **options)
-    raise ValueError(
-        f"captioner is {name!r}; expected 'open' or 'blip2'; edit profiles/"
-    )
-
-
-def caption_table(captioner, rows):
-    """Caption rows of (key, png) to a table of key and caption_raw."""
-    pixels = np.stack([stored_pixels(png, captioner.size) for _, png in rows])
-    return pa.table(
-        {"key": [key for key, _ in rows], "caption_raw": captioner.caption(pixels)}
-    )
 
 
 def save_half(model, path):

@@ -8,6 +8,9 @@ notebook gives them their interval.
 import re
 from collections import Counter
 
+import numpy as np
+import pandas as pd
+
 # Words that appear in many marks' names and in plain captions too. A mark is never
 # recognised by one of them: "drive" alone does not name Google Drive.
 GENERIC_WORDS = frozenset(
@@ -51,6 +54,25 @@ def clean_caption(raw):
         if not kept or part.lower() != kept[-1].lower():
             kept.append(part)
     return " ".join(kept)
+
+
+def tidy(tables):
+    """Join what captioners wrote to one table, each caption cleaned or with a reason.
+
+    Args:
+        tables: {source: pyarrow.Table of key and caption_raw}.
+
+    Returns:
+        DataFrame with key, source, caption_raw, caption (cleaned, "" where there is
+        none) and reason ("" where there is a caption).
+    """
+    told = pd.concat([t.to_pandas().assign(source=s) for s, t in tables.items()])
+    is_missing = told["caption_raw"].isna()
+    told["caption"] = told["caption_raw"].fillna("").map(clean_caption)
+    told["reason"] = np.where(told["caption"] == "", "empty caption", "")
+    told.loc[is_missing, "reason"] = "not among the imported captions"
+    columns = ["key", "source", "caption_raw", "caption", "reason"]
+    return told[columns].reset_index(drop=True)
 
 
 def exact_match(prediction, truth):

@@ -1,8 +1,8 @@
 """Resumable work, keyed by what it depends on.
 
-A stage's expensive call is cut into shards. A finished shard lies whole in
-`.checkpoints/<key>/`, untracked, and is never redone; the folder goes when outputs are
-written. The key holds inputs, parameters and code, so stale work is never picked up.
+Work in progress lies in `.checkpoints/<key>/`, untracked; the folder goes when outputs
+are written. The key holds inputs, parameters and code, so stale work is never picked
+up. `shards` cuts work into pieces that lie there; `training` keeps its state there.
 """
 
 import ast
@@ -11,12 +11,7 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from commoncanvas import paths
 from commoncanvas.errors import ParameterError
@@ -125,84 +120,6 @@ def write_atomically(path, write):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def shard_files(key, items, shard_size, function, description):
-    """Do the shards that are not done yet and return all their files.
-
-    Use this instead of `run_shards` where the whole table would not fit in memory.
-
-    Args:
-        key: from `key_of`; one key for one piece of work.
-        items: sequence that can be sliced.
-        shard_size: items per shard, 1 or more.
-        function: list of items -> pyarrow.Table, any number of rows.
-        description: words for the progress bar.
-
-    Returns:
-        Parquet files in the order of `items`.
-
-    Raises:
-        ParameterError: there are no items, or `shard_size` is below 1.
-    """
-    if shard_size < 1 or len(items) == 0:
-        raise ParameterError(
-            f"{description!r} got {len(items)} items in shards of {shard_size}; both "
-            "must be at least 1. Raise the profile's limit or look at the stage above."
-        )
-    folder = _planned(key, len(items), shard_size, description)
-    starts = range(0, len(items), shard_size)
-    files = [folder / f"shard-{n:05d}.parquet" for n in range(len(starts))]
-    sizes = [min(shard_size, len(items) - start) for start in starts]
-    done = sum(size for file, size in zip(files, sizes, strict=True) if file.exists())
-    with tqdm(
-        total=len(items), initial=done, desc=description, unit="", file=sys.stderr
-    ) as bar:
-        for file, start, size in zip(files, starts, sizes, strict=True):
-            if file.exists():
-                continue
-            table = function(list(items[start : start + size]))
-            write_atomically(
-                file, lambda part, table=table: pq.write_table(table, part)
-            )
-            bar.update(size)
-    return files
-
-
-def run_shards(key, items, shard_size, function, description):
-    """Do a long piece of work in shards and return its table.
-
-    Every shard is read back from its file, so a resumed run and an uninterrupted one
-    return the same table. Call `finish(key)` after the outputs are written.
-
-    Args:
-        key: from `key_of`; one key for one piece of work.
-        items: sequence that can be sliced.
-        shard_size: items per shard, 1 or more.
-        function: list of items -> pyarrow.Table, any number of rows.
-        description: words for the progress bar.
-
-    Returns:
-        pyarrow.Table, rows in the order of `items`.
-
-    Raises:
-        ParameterError: there are no items, or `shard_size` is below 1.
-    """
-    files = shard_files(key, items, shard_size, function, description)
-    tables = [pq.ParquetFile(file).read() for file in files]
-    return pa.concat_tables(tables, promote_options="default").combine_chunks()
-
-
-def _planned(key, num_items, shard_size, description):
-    """Return the key's folder, emptied where its shards were cut differently."""
-    folder = work_folder(key)
-    plan = json.dumps([num_items, shard_size, description])
-    file = folder / "plan.json"
-    if not file.exists() or file.read_text(encoding="utf-8") != plan:
-        for shard in folder.glob("shard-*.parquet"):
-            shard.unlink()
-        write_atomically(file, lambda part: part.write_text(plan, encoding="utf-8"))
-    return folder
 
 
 def _folder(key):

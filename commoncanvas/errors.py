@@ -29,5 +29,9 @@ class ShapeError(CommonCanvasError):
     """Two arrays that must agree in shape do not."""
 
 
+class EngineError(CommonCanvasError):
+    """Shards cannot be done by the engine that was asked for."""
+
+
 class CheckFailed(CommonCanvasError):
     """At least one of the named checks that close a notebook failed."""

@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 from commoncanvas.errors import ManifestError, ParameterError, PictureError
 from commoncanvas.features import NUM_FEATURES, image_features
 from commoncanvas.images import pixels_to_images, stored_pixels
+from commoncanvas.mixing import caption_choices
 from commoncanvas.policies import trainable_slugs
 from commoncanvas.sources import weights_path
 
@@ -91,40 +92,9 @@ def encode_images(vae, pixels, keys):
     return mean, logvar
 
 
-def make_index(catalog, captions):
-    """Give every picture its place and every distinct text a row.
-
-    Args:
-        catalog: kept rows of stage 01 with key, title, alt_text, split, license_slug,
-            is_holdout and order.
-        captions: Series key -> synthetic caption, for the captioned pictures.
-
-    Returns:
-        (index, texts): a DataFrame sorted by key whose text_human, text_synthetic and
-        text_alt_text point into `texts`, −1 where there is none; texts[0] is "".
-    """
-    index = catalog.sort_values("key", ignore_index=True)
-    said = {
-        "human": index["title"],
-        "synthetic": index["key"].map(captions),
-        "alt_text": index["alt_text"],
-    }
-    distinct = {text for column in said.values() for text in column.dropna()} - {""}
-    texts = ["", *sorted(distinct)]
-    row_of = {text: row for row, text in enumerate(texts)}
-    # The captioned web has licences too, and no Creative Commons variant may see it.
-    slugs = index["license_slug"].where(index["split"] != "web", "web")
-    index = index.assign(license_slug=slugs)
-    columns = ["key", "source", "split", "license_slug", "is_holdout", "order"]
-    rows = {
-        f"text_{source}": [row_of[t] if t in row_of and t else -1 for t in column]
-        for source, column in said.items()
-    }
-    return index[columns].assign(**rows), texts
-
-
-def latent_table(vae, size, rows):
+def latent_table(vae_folder, size, rows):
     """Encode rows of (key, png) to a table of raw float16 bytes, for `run_shards`."""
+    vae = load_vae(vae_folder)
     pixels = np.stack([stored_pixels(png, size) for _, png in rows])
     keys = [key for key, _ in rows]
     mean, logvar = (t.half().numpy() for t in encode_images(vae, pixels, keys))
@@ -188,7 +158,9 @@ class Latents:
     Args:
         folder: a folder written by `write_latents`.
         licenses: policies or licence slugs to train on, e.g. ["c"] or ["cc0", "by"].
-        caption_source: "synthetic", "human" or "alt_text".
+        caption_source: "human", "alt_text" or a captioner's name; or {source: weight}
+            to mix several. A work without captions of one source draws from the
+            others; one without any is left out.
         fraction: share of the works to keep, the same works for every larger share.
         holdout: True reads the held-out works instead of the training works.
         sources: the sets to keep, None for all.
@@ -211,7 +183,8 @@ class Latents:
         index = pd.read_parquet(folder / "index.parquet").reset_index(drop=True)
         chosen = index["license_slug"].isin(trainable_slugs(licenses))
         chosen &= index["is_holdout"] == holdout
-        chosen &= index[f"text_{caption_source}"] >= 0
+        rows, shares = caption_choices(index, caption_source)
+        chosen &= shares[:, -1] > 0
         if sources is not None:
             chosen &= index["source"].isin(sources)
         index = index[chosen]
@@ -225,7 +198,8 @@ class Latents:
         self.folder = folder
         self.keys = index["key"].tolist()
         self.rows = torch.tensor(index.index.to_numpy())
-        self.text_rows = torch.tensor(index[f"text_{caption_source}"].to_numpy())
+        self.text_rows = torch.tensor(rows[index.index])
+        self.text_shares = torch.tensor(shares[index.index])
         latents = load_file(folder / "latents.safetensors")
         self.mean, self.logvar = latents["mean"], latents["logvar"]
         self.states = load_file(folder / "texts.safetensors")["states"]
@@ -234,9 +208,9 @@ class Latents:
         return len(self.rows)
 
     def texts(self):
-        """Return the works' captions, in order."""
+        """Return the works' captions, in order; the first of each that has several."""
         texts = pd.read_parquet(self.folder / "texts.parquet")["text"]
-        return texts.iloc[self.text_rows.tolist()].tolist()
+        return texts.iloc[self.text_rows[:, 0].tolist()].tolist()
 
     def features(self):
         """Return (n, 1280) float64 image features of the works (see `features`)."""
@@ -248,7 +222,18 @@ class Latents:
         rows = self.rows[places]
         return self.mean[rows].float(), self.logvar[rows].float().mul(0.5).exp()
 
-    def prompt_embeds(self, places, is_dropped):
-        """Return (batch, tokens, width) states, the empty caption's where dropped."""
-        rows = torch.where(is_dropped, 0, self.text_rows[places])
-        return self.states[rows].float()
+    def prompt_embeds(self, places, is_dropped, generator=None):
+        """Return (batch, tokens, width) states, the empty caption's where dropped.
+
+        Args:
+            places: (batch,) int64.
+            is_dropped: (batch,) bool.
+            generator: draws one of the captions of each work by weight; without it,
+                and where there is but one, the first is taken.
+        """
+        choice = torch.zeros(len(places), dtype=torch.int64)
+        if generator is not None and self.text_rows.shape[1] > 1:
+            draws = torch.rand(len(places), dtype=torch.float64, generator=generator)
+            choice = (draws[:, None] >= self.text_shares[places]).sum(1)
+        rows = self.text_rows[places, choice]
+        return self.states[torch.where(is_dropped, 0, rows)].float()

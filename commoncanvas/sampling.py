@@ -44,7 +44,7 @@ def model_card(variant, works, caption_source, num_parameters, recipe):
     Args:
         variant: the row of the experiment.
         works: DataFrame with license, license_url, split and source of every work.
-        caption_source: where the captions came from.
+        caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
         recipe: training arguments.
 
@@ -58,6 +58,9 @@ def model_card(variant, works, caption_source, num_parameters, recipe):
         spdx = combined_license(read).spdx.lower() or "other"
     except LicenseError:  # the captioned web is under software licences
         spdx = "other"
+    if not isinstance(caption_source, str):
+        weights = [f"{source} ({w:g})" for source, w in caption_source.items()]
+        caption_source = " and ".join(weights)
     counts = works.groupby(["source", "license"], as_index=False).size()
     data = "\n".join(
         f"| {row.source} | {row.license} | {row.size_} |"

@@ -30,24 +30,25 @@ def text_encoder():
 def sentence_embeds(texts, batch_size=256):
     """Return (n, 384) float32 unit sentence embeddings: masked mean of MiniLM states.
 
-    The order of the texts does not change a row beyond rounding: every batch is padded
-    to the same length.
+    All are padded to the longest one, at most 32 tokens, which changes a row no more
+    than rounding does.
     """
     tokenizer, model = text_encoder()
-    rows = []
+    if len(texts) == 0:
+        return np.zeros((0, 384), np.float32)
+    ids = tokenizer(list(texts), truncation=True, max_length=32)["input_ids"]
+    length, rows = max(map(len, ids)), []
     for i in range(0, len(texts), batch_size):
-        batch = tokenizer(
-            list(texts[i : i + batch_size]),
+        batch = tokenizer.pad(
+            {"input_ids": ids[i : i + batch_size]},
             padding="max_length",
-            truncation=True,
-            max_length=32,
+            max_length=length,
             return_tensors="pt",
         )
         states = model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None]
         rows.append((states * mask).sum(1) / mask.sum(1))
-    embeds = torch.cat(rows) if rows else torch.zeros(0, 384)
-    return torch.nn.functional.normalize(embeds, dim=-1).numpy()
+    return torch.nn.functional.normalize(torch.cat(rows), dim=-1).numpy()
 
 
 class ImageScorer(torch.nn.Module):

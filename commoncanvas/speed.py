@@ -76,7 +76,7 @@ class OnlineLatents:
         return posterior.mean.float().cpu(), posterior.std.float().cpu()
 
     @torch.no_grad()
-    def prompt_embeds(self, places, is_dropped):
+    def prompt_embeds(self, places, is_dropped, generator=None):
         """Return text states as `Latents.prompt_embeds` does, from the words."""
         pairs = zip(places.tolist(), is_dropped.tolist(), strict=True)
         texts = ["" if dropped else self.texts[place] for place, dropped in pairs]

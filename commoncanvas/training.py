@@ -80,7 +80,14 @@ def training_target(noise_scheduler, latents, noise, timesteps):
 
 
 def diffusion_loss(
-    unet, noise_scheduler, data, places, scaling_factor, drop_prob, generator
+    unet,
+    noise_scheduler,
+    data,
+    places,
+    scaling_factor,
+    drop_prob,
+    generator,
+    caption_generator=None,
 ):
     """Compute the denoising loss of one batch, in the paper's seven moves.
 
@@ -94,6 +101,8 @@ def diffusion_loss(
         scaling_factor: multiplies raw latents to about unit variance.
         drop_prob: probability of the empty caption.
         generator: draws posterior sample, dropped captions, timesteps and noise.
+        caption_generator: draws which of a work's captions is read, from a stream of
+            its own: another mixture changes no noise. None takes the first.
 
     Returns:
         Scalar mean squared error.
@@ -103,7 +112,7 @@ def diffusion_loss(
         mean + std * torch.randn(mean.shape, generator=generator)
     ) * scaling_factor
     is_dropped = torch.rand(len(places), generator=generator) < drop_prob
-    prompt_embeds = data.prompt_embeds(places, is_dropped)
+    prompt_embeds = data.prompt_embeds(places, is_dropped, caption_generator)
     num_steps = noise_scheduler.config.num_train_timesteps
     timesteps = torch.randint(num_steps, (len(places),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
@@ -214,6 +223,7 @@ def train(
             scaling_factor,
             caption_drop_prob,
             generator,
+            make_generator(seed, "captions", step),
         )
         if not torch.isfinite(loss):
             raise ParameterError(

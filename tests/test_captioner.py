@@ -7,14 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipImageProcessorPil,
-    PreTrainedTokenizerFast,
-)
 
 from commoncanvas import captioner
 from commoncanvas.images import encode_png
@@ -42,7 +34,7 @@ def open_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(open_folder):
-    return captioner.load_captioner("open", open_folder)
+    return captioner.OpenCaptioner(open_folder)
 
 
 def one_by_one(found):
@@ -72,6 +64,39 @@ def test_the_identity_is_that_of_the_weights(open_folder, small):
     again = captioner.OpenCaptioner(open_folder)
     assert small.identity == again.identity and small.identity.startswith("open:")
     assert small.decoding == {"decoding": "greedy", "max_length": 8}
+
+
+@pytest.mark.parametrize("top_p", [None, 0.9])
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_the_size_of_the_batch_changes_no_caption(open_folder, top_p, batch_size):
+    rows = [(f"k{i}", encode_png(p)) for i, p in enumerate(PIXELS)]
+    whole = captioner.OpenCaptioner(open_folder, 64, top_p).table(rows)
+    assert captioner.OpenCaptioner(open_folder, batch_size, top_p).table(rows) == whole
+
+
+def test_a_sampled_caption_depends_on_its_key_and_the_seed(open_folder):
+    rows = [(f"k{i}", encode_png(PIXELS[0])) for i in range(12)]
+    first, second = (
+        captioner.OpenCaptioner(open_folder, top_p=1.0, seed=seed).table(rows)
+        for seed in (0, 1)
+    )
+    assert len(set(first["caption_raw"].to_pylist())) > 1 and first != second
+    again = captioner.OpenCaptioner(open_folder, top_p=1.0).table(rows[::-1])
+    assert again["caption_raw"].to_pylist() == first["caption_raw"].to_pylist()[::-1]
+
+
+def test_a_nucleus_of_nothing_is_the_likeliest_token():
+    logits = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    found = captioner.nucleus_choice(logits, torch.rand(50), 0.0)
+    assert torch.equal(found, logits.argmax(-1))
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely_within_the_nucleus():
+    probs = torch.tensor([0.1, 0.5, 0.15, 0.25])
+    draws = (torch.arange(10_000) + 0.5) / 10_000
+    found = captioner.nucleus_choice(probs.log().expand(10_000, -1), draws, 0.7)
+    shares = torch.bincount(found, minlength=4) / 10_000
+    assert torch.allclose(shares, torch.tensor([0, 2 / 3, 0, 1 / 3]), atol=1e-3)
 
 
 def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(small):
@@ -109,102 +134,9 @@ def test_captions_are_no_longer_than_allowed(small):
 
 def test_a_shard_of_captions_keeps_keys_and_order(small):
     rows = [(f"k{i}", encode_png(PIXELS[i])) for i in (3, 1)]
-    table = captioner.caption_table(small, rows)
+    table = small.table(rows)
     assert table["key"].to_pylist() == ["k3", "k1"]
     assert table.column_names == ["key", "caption_raw"]
-
-
-def test_another_captioner_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="'clip'; expected 'open' or 'blip2'"):
-        captioner.load_captioner("clip", "folder")
-
-
-def make_blip2(folder):
-    words = ["<pad>", "<s>", "</s>", "<image>", *(f"w{i}" for i in range(60))]
-    words = {word: i for i, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=["<image>"],
-    )
-    layers = {"hidden_size": 16, "num_attention_heads": 2}
-    config = Blip2Config(
-        vision_config={
-            **layers,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "image_size": 32,
-            "patch_size": 16,
-        },
-        qformer_config={
-            **layers,
-            "vocab_size": 64,
-            "num_hidden_layers": 2,
-            "intermediate_size": 16,
-            "encoder_hidden_size": 16,
-            "cross_attention_frequency": 1,
-        },
-        text_config={
-            **layers,
-            "model_type": "opt",
-            "vocab_size": 64,
-            "num_hidden_layers": 1,
-            "ffn_dim": 16,
-            "word_embed_proj_dim": 16,
-            "max_position_embeddings": 64,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        },
-        num_query_tokens=4,
-        image_token_index=3,
-    )
-    torch.manual_seed(0)
-    Blip2ForConditionalGeneration(config).save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    image_processor = BlipImageProcessorPil(size=size)
-    Blip2Processor(image_processor, tokenizer, 4).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def blip2(tmp_path_factory):
-    folder = make_blip2(tmp_path_factory.mktemp("blip2"))
-    return captioner.load_captioner("blip2", folder, num_beams=1, max_new_tokens=6)
-
-
-def test_blip2_says_one_string_a_picture(blip2):
-    captions = blip2.caption(PIXELS)
-    assert len(captions) == 7 and all(isinstance(text, str) for text in captions)
-    assert all(text == text.strip() and "<" not in text for text in captions)
-
-
-def test_blip2_looks_at_its_picture(blip2):
-    assert len(set(blip2.caption(PIXELS))) > 1
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_blip2_says_the_same_alone_and_in_a_batch(blip2, batch_size):
-    captions = []
-    for i in range(0, 6, batch_size):
-        captions += blip2.caption(PIXELS[i : i + batch_size])
-    assert captions == blip2.caption(PIXELS[:6])
-
-
-def test_blip2_pads_on_the_left_and_writes_no_more_than_asked(blip2):
-    assert blip2.processor.tokenizer.padding_side == "left"
-    assert all(len(text.split()) <= 6 for text in blip2.caption(PIXELS))
-
-
-def test_blip2_decodes_with_five_beams_where_nothing_is_asked(tmp_path):
-    default = captioner.Blip2Captioner(make_blip2(tmp_path))
-    assert default.decoding == {"num_beams": 5, "max_new_tokens": 30}
-    assert default.identity.endswith("@local")
-    assert len(default.caption(PIXELS[:2])) == 2
 
 
 TOKENIZER = captioner.train_tokenizer(["red heart", "sun", "sunny heart"], 280, 400)

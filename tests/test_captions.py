@@ -1,5 +1,6 @@
 """Caption measures count what a reader would count."""
 
+import pyarrow as pa
 import pytest
 
 from commoncanvas import captions
@@ -27,6 +28,19 @@ def test_normalise_twice_changes_nothing():
 def test_clean_caption_drops_only_spaces_and_immediate_repeats(raw, clean):
     assert captions.clean_caption(raw) == clean
     assert captions.clean_caption(clean) == clean
+
+
+def test_tidying_gives_every_missing_caption_its_reason():
+    tables = {
+        "synthetic": pa.table({"key": ["a", "b"], "caption_raw": [" a a cat", " "]}),
+        "told": pa.table({"key": ["a", "b", "b"], "caption_raw": [None, "x", "y"]}),
+    }
+    told = captions.tidy(tables)
+    assert told["source"].tolist() == ["synthetic"] * 2 + ["told"] * 3
+    assert told["caption"].tolist() == ["a cat", "", "", "x", "y"]
+    reasons = ["", "empty caption", "not among the imported captions", "", ""]
+    assert told["reason"].tolist() == reasons
+    assert told["caption_raw"][0] == " a a cat"
 
 
 def test_exact_match_forgives_case_hyphens_and_punctuation_but_not_order():

@@ -618,6 +618,8 @@ def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
 def test_an_interrupted_run_stops_at_once_and_can_go_on(server, tmp_path):
     server.pause_s = 0.1
     rows = [row(server.url(f"good/{number}.jpg")) for number in range(400)]
+    # A shell starts what runs behind it with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt():
         while not server.asked:
@@ -627,6 +629,7 @@ def test_an_interrupted_run_stops_at_once_and_can_go_on(server, tmp_path):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         fetch_pictures(rows, tmp_path, concurrency=4)
+    signal.signal(signal.SIGINT, before)
     assert 0 < sum(server.asked.values()) < 400
     counts = fetch_pictures(rows, tmp_path, concurrency=50, per_host=50)
     assert counts["ok"] == 400

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from commoncanvas import latents
+from commoncanvas import latents, mixing
 from commoncanvas.errors import ManifestError, ParameterError, PictureError
 from commoncanvas.features import NUM_FEATURES
 from commoncanvas.images import encode_png
@@ -28,7 +28,10 @@ CATALOG = pd.DataFrame(
         "order": RNG.permutation(NUM) / NUM,
     }
 )
-CAPTIONS = pd.Series({key: f"a {key[-1]}" for key in CATALOG["key"][4:]})
+SAID = {key: f"a {key[-1]}" for key in CATALOG["key"][4:]}
+CAPTIONS = pd.DataFrame(
+    {"key": list(SAID), "source": "synthetic", "caption": list(SAID.values())}
+)
 
 
 def raw(array, dtype="float16"):
@@ -38,7 +41,7 @@ def raw(array, dtype="float16"):
 @pytest.fixture
 def written(tmp_path):
     """A folder of random latents, and the arrays that went into it."""
-    index, texts = latents.make_index(CATALOG, CAPTIONS)
+    index, texts = mixing.make_index(CATALOG, CAPTIONS)
     arrays = {name: RNG.normal(size=(NUM, *SHAPE)) for name in ("mean", "logvar")}
     arrays["features"] = RNG.normal(size=(NUM, NUM_FEATURES))
     arrays["states"] = RNG.normal(size=(len(texts), *TEXT_SHAPE))
@@ -53,41 +56,6 @@ def written(tmp_path):
     states = pa.table({"text": texts, "states": raw(arrays["states"])})
     latents.write_latents(tmp_path, table, states, index, SHAPE, TEXT_SHAPE)
     return tmp_path, index, texts, arrays
-
-
-def test_the_first_text_is_the_empty_caption():
-    texts = latents.make_index(CATALOG, CAPTIONS)[1]
-    assert texts[0] == "" and texts.count("") == 1
-    assert latents.make_index(CATALOG, CAPTIONS.iloc[:0])[1][0] == ""
-
-
-def test_texts_are_distinct_and_none_is_missing():
-    texts = latents.make_index(CATALOG, CAPTIONS)[1]
-    assert len(texts) == len(set(texts))
-    assert set(texts) == {"", "cat", "dog", *CAPTIONS}
-
-
-def test_every_picture_points_at_its_own_words():
-    index, texts = latents.make_index(CATALOG, CAPTIONS)
-    titles = CATALOG.set_index("key")["title"]
-    for row in index.itertuples():
-        human = "" if row.text_human < 0 else texts[row.text_human]
-        assert human == titles[row.key]
-        synthetic = None if row.text_synthetic < 0 else texts[row.text_synthetic]
-        assert synthetic == CAPTIONS.get(row.key)
-
-
-def test_where_there_is_no_text_there_is_minus_one():
-    index = latents.make_index(CATALOG, CAPTIONS)[0].set_index("key")
-    assert (index["text_alt_text"] == -1).all()
-    assert (index.loc[~index.index.isin(CAPTIONS.index), "text_synthetic"] == -1).all()
-
-
-def test_the_index_does_not_depend_on_the_order_of_the_catalogue():
-    first, texts = latents.make_index(CATALOG, CAPTIONS)
-    second, same = latents.make_index(CATALOG.sample(frac=1, random_state=1), CAPTIONS)
-    pd.testing.assert_frame_equal(first, second)
-    assert texts == same and first["key"].is_monotonic_increasing
 
 
 @pytest.mark.parametrize("holdout", [False, True])
@@ -116,7 +84,7 @@ def test_rows_are_found_whatever_index_the_table_had(written):
 def test_every_work_gets_its_own_caption_back(written):
     folder, _, texts, arrays = written
     data = latents.Latents(folder, ["c", "nc"], "synthetic")
-    assert data.texts() == [CAPTIONS[key] for key in data.keys]
+    assert data.texts() == [SAID[key] for key in data.keys]
     places = torch.tensor([3, 0])
     states = data.prompt_embeds(places, torch.tensor([False, False]))
     rows = [texts.index(data.texts()[place]) for place in places.tolist()]
@@ -154,18 +122,6 @@ def test_a_users_own_policy_chooses_by_licence(written):
     assert sorted(data.keys) == sorted(CATALOG.loc[wanted, "key"])
 
 
-def test_an_openly_licensed_web_work_is_not_among_the_licensed():
-    index, _ = latents.make_index(CATALOG.assign(split="web"), CAPTIONS)
-    assert set(index["license_slug"]) == {"web"}
-
-
-def test_alt_texts_are_captions_where_an_author_wrote_one():
-    told = CATALOG.assign(alt_text=["a red cat", *[""] * (NUM - 1)])
-    index, texts = latents.make_index(told, CAPTIONS)
-    rows = index["text_alt_text"]
-    assert (rows >= 0).sum() == 1 and texts[rows.max()] == "a red cat"
-
-
 def test_only_the_asked_splits_and_sets_are_read(written):
     data = latents.Latents(written[0], ["c"], "human", sources=["a"])
     wanted = (CATALOG["split"] == "c") & (CATALOG["source"] == "a")
@@ -184,8 +140,87 @@ def test_no_work_left_is_one_line_that_says_what_was_asked(written, words):
     assert "\n" not in message and asked["caption_source"] in message
 
 
+MIXED = pd.concat(
+    [
+        CAPTIONS,
+        CAPTIONS.assign(source="imported", caption="told " + CAPTIONS["caption"]),
+        CAPTIONS.assign(source="imported", caption="more " + CAPTIONS["caption"]),
+    ]
+)
+
+
+@pytest.fixture
+def mixed(written):
+    """The folder with three captions a work, and states that number the texts."""
+    folder, index = written[:2]
+    table = pa.table({"key": index["key"].tolist()})
+    for name in ("mean", "logvar", "features"):
+        size = NUM_FEATURES if name == "features" else SHAPE
+        kind = "float32" if name == "features" else "float16"
+        table = table.append_column(
+            name, [raw(np.zeros((NUM, *np.atleast_1d(size))), kind)]
+        )
+    index, texts = mixing.make_index(CATALOG, MIXED)
+    numbers = np.arange(len(texts))[:, None, None] * np.ones(TEXT_SHAPE)
+    states = pa.table({"text": texts, "states": raw(numbers)})
+    latents.write_latents(folder, table, states, index, SHAPE, TEXT_SHAPE)
+    return folder, texts
+
+
+def drawn(data, seed, num=4000):
+    """Return the row of the text that each of many draws of work 0 reads."""
+    states = data.prompt_embeds(
+        torch.zeros(num, dtype=torch.int64),
+        torch.zeros(num, dtype=torch.bool),
+        torch.Generator().manual_seed(seed),
+    )
+    return states[:, 0, 0].long()
+
+
+def test_captions_are_drawn_by_weight_and_a_source_s_several_alike(mixed):
+    folder, texts = mixed
+    weights = {"synthetic": 3, "imported": 1}
+    data = latents.Latents(folder, ["c", "nc"], weights)
+    found = drawn(data, 0)
+    shares = {texts[i]: float((found == i).float().mean()) for i in found.unique()}
+    said = SAID[data.keys[0]]
+    wanted = {said: 0.75, f"told {said}": 0.125, f"more {said}": 0.125}
+    assert shares == pytest.approx(wanted, abs=0.03)
+    assert torch.equal(drawn(data, 0), found) and not torch.equal(drawn(data, 1), found)
+
+
+def test_one_caption_a_work_needs_no_draw(mixed):
+    data = latents.Latents(mixed[0], ["c", "nc"], "synthetic")
+    generator = torch.Generator().manual_seed(0)
+    data.prompt_embeds(torch.tensor([0]), torch.tensor([False]), generator)
+    assert torch.equal(
+        torch.rand(1, generator=generator),
+        torch.rand(1, generator=torch.Generator().manual_seed(0)),
+    )
+
+
+def test_dropped_captions_of_a_mixture_are_empty(mixed):
+    data = latents.Latents(mixed[0], ["c"], {"synthetic": 1, "imported": 1})
+    states = data.prompt_embeds(
+        torch.arange(3), torch.ones(3, dtype=torch.bool), torch.Generator()
+    )
+    assert (states == 0).all()
+
+
+def test_a_work_without_captions_of_one_source_draws_from_the_others(mixed):
+    alone = latents.Latents(mixed[0], ["c", "nc"], "synthetic")
+    data = latents.Latents(mixed[0], ["c", "nc"], {"synthetic": 1, "human": 1e-9})
+    assert set(alone.keys) < set(data.keys)
+    place = next(i for i, key in enumerate(data.keys) if key not in SAID)
+    states = data.prompt_embeds(
+        torch.tensor([place]), torch.tensor([False]), torch.Generator()
+    )
+    titles = CATALOG.set_index("key")["title"]
+    assert mixed[1][int(states[0, 0, 0])] == titles[data.keys[place]]
+
+
 def test_latents_of_other_works_are_not_written(tmp_path):
-    index, _ = latents.make_index(CATALOG, CAPTIONS)
+    index, _ = mixing.make_index(CATALOG, CAPTIONS)
     table = pa.table({"key": index["key"].tolist()[::-1]})
     with pytest.raises(ManifestError, match="same keys in the same order"):
         latents.write_latents(tmp_path / "new", table, table, index, SHAPE, TEXT_SHAPE)
@@ -230,7 +265,8 @@ def test_a_shard_of_latents_is_read_back_as_it_was_encoded(monkeypatch):
     features = np.ones((3, NUM_FEATURES))
     monkeypatch.setattr(latents, "image_features", lambda pixels: features)
     rows = [(key, encode_png(PIXELS[0])) for key in "abc"]
-    table = latents.latent_table(FakeVae([0.5, 1.0, 2.0]), 16, rows)
+    monkeypatch.setattr(latents, "load_vae", lambda folder: FakeVae([0.5, 1.0, 2.0]))
+    table = latents.latent_table("folder", 16, rows)
     assert table["key"].to_pylist() == ["a", "b", "c"]
     mean = latents._tensor(table["mean"], (4, 2, 2))
     assert mean.dtype == torch.float16 and mean[:, 0, 0, 0].tolist() == [0.5, 1, 2]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from commoncanvas import autoencoder, claims, latents, speed, training
+from commoncanvas import autoencoder, claims, latents, mixing, speed, training
 from commoncanvas.errors import ShapeError
 from commoncanvas.images import encode_png
 
@@ -46,10 +46,13 @@ def readers(tmp_path_factory):
         is_holdout=False,
         order=range(6),
     )
-    index, texts = latents.make_index(catalog, pd.Series(dict.fromkeys(keys, "square")))
+    said = pd.DataFrame({"key": keys, "source": "synthetic", "caption": "square"})
+    index, texts = mixing.make_index(catalog, said)
     torch.manual_seed(0)
     vae = autoencoder.make_vae(4, [8, 8, 8, 8]).eval()
-    table = latents.latent_table(vae, SIZE, list(pngs.items()))
+    vae_folder = tmp_path_factory.mktemp("vae")
+    vae.save_pretrained(vae_folder)
+    table = latents.latent_table(str(vae_folder), SIZE, list(pngs.items()))
     states = latents.text_table(TOKENS, texts)
     folder = tmp_path_factory.mktemp("latents")
     shapes = (4, SIZE // 8, SIZE // 8), (TOKENS, 384)

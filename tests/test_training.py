@@ -51,7 +51,7 @@ class FakeLatents:
         self.asked += places.tolist()
         return self.mean[places], torch.full_like(self.mean[places], 0.1)
 
-    def prompt_embeds(self, places, is_dropped):
+    def prompt_embeds(self, places, is_dropped, generator=None):
         self.dropped += is_dropped.tolist()
         return self.states[torch.where(is_dropped, 0, places + 1)]
 
@@ -312,6 +312,31 @@ def test_a_loss_that_is_no_number_is_never_saved():
     with pytest.raises(ParameterError):
         run(data=data)
     assert not list(paths.CHECKPOINTS.rglob("*.pt"))
+
+
+def test_another_choice_of_captions_moves_no_other_draw():
+    """Posterior sample, drops, timesteps and noise are those of one caption a work."""
+
+    class TwoCaptions(FakeLatents):
+        def prompt_embeds(self, places, is_dropped, generator=None):
+            torch.rand(5, generator=generator)
+            return super().prompt_embeds(places, is_dropped)
+
+    weights, log = run("one")
+    mixed, same_log = run("two", data=TwoCaptions())
+    assert same(weights, mixed) and log == same_log
+
+
+def test_the_choice_of_captions_is_drawn_anew_at_each_step():
+    class Recorder(FakeLatents):
+        draws = []
+
+        def prompt_embeds(self, places, is_dropped, generator=None):
+            self.draws.append(torch.rand(1, generator=generator).item())
+            return super().prompt_embeds(places, is_dropped)
+
+    run("drawn", data=Recorder())
+    assert len(set(Recorder.draws)) == SETTINGS["num_train_steps"]
 
 
 def test_the_same_seed_builds_the_same_unet():
