@@ -16,10 +16,10 @@ from commoncanvas import metrics
 from commoncanvas.autoencoder import SIZE, linear_psnr, psnr, reconstruct
 from commoncanvas.captioner import OpenCaptioner
 from commoncanvas.captions import exact_match, word_f1, words
+from commoncanvas.encoders import load_vae
 from commoncanvas.evaluation import closest
 from commoncanvas.features import image_features
 from commoncanvas.images import images_to_pixels, pixels_to_images
-from commoncanvas.latents import load_vae
 from commoncanvas.scorer import ImageScorer, load_scorer, sentence_embeds
 from commoncanvas.speed import rate_of
 from commoncanvas.training import make_unet

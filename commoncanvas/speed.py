@@ -21,8 +21,8 @@ from diffusers.training_utils import EMAModel
 from torch.nn.functional import group_norm, layer_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from commoncanvas.encoders import load_text_encoder
 from commoncanvas.images import pixels_to_images, stored_pixels
-from commoncanvas.latents import load_text_encoder
 from commoncanvas.metrics import mean_interval
 from commoncanvas.seeds import make_generator
 from commoncanvas.training import batch_places, diffusion_loss, make_noise_scheduler

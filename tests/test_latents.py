@@ -1,7 +1,5 @@
 """What stage 03 writes is what training reads, work by work."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,9 +7,8 @@ import pytest
 import torch
 
 from commoncanvas import latents, mixing
-from commoncanvas.errors import ManifestError, ParameterError, PictureError
+from commoncanvas.errors import ManifestError, ParameterError
 from commoncanvas.features import NUM_FEATURES
-from commoncanvas.images import encode_png
 
 NUM = 24
 SHAPE, TEXT_SHAPE = (4, 2, 2), (3, 5)
@@ -225,62 +222,3 @@ def test_latents_of_other_works_are_not_written(tmp_path):
     with pytest.raises(ManifestError, match="same keys in the same order"):
         latents.write_latents(tmp_path / "new", table, table, index, SHAPE, TEXT_SHAPE)
     assert not (tmp_path / "new").exists()
-
-
-class FakeVae:
-    """Answers with a latent that is one number a picture."""
-
-    dtype = torch.float32
-
-    def __init__(self, numbers, place="mean"):
-        self.numbers, self.place = torch.tensor(numbers), place
-
-    def encode(self, images):
-        shape = (len(images), 4, images.shape[2] // 8, images.shape[3] // 8)
-        values = {"mean": torch.zeros(shape), "logvar": torch.zeros(shape)}
-        values[self.place] = self.numbers.view(-1, 1, 1, 1).expand(shape)
-        posterior = type("Posterior", (), values)
-        return type("Output", (), {"latent_dist": posterior})
-
-
-PIXELS = np.zeros((3, 16, 16, 3), np.uint8)
-
-
-@pytest.mark.parametrize("place", ["mean", "logvar"])
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 70_000.0])
-def test_a_latent_that_cannot_be_kept_names_its_picture(place, bad):
-    vae = FakeVae([0.0, bad, 0.0], place)
-    with pytest.raises(PictureError, match="latent of toy/b is not finite") as caught:
-        latents.encode_images(vae, PIXELS, ["toy/a", "toy/b", "toy/c"])
-    assert "\n" not in str(caught.value)
-
-
-def test_latents_are_an_eighth_of_the_picture():
-    mean, logvar = latents.encode_images(FakeVae([0.0, 1.0, 2.0]), PIXELS, list("abc"))
-    assert mean.shape == logvar.shape == (3, 4, 2, 2)
-    assert mean[:, 0, 0, 0].tolist() == [0, 1, 2]
-
-
-def test_a_shard_of_latents_is_read_back_as_it_was_encoded(monkeypatch):
-    features = np.ones((3, NUM_FEATURES))
-    monkeypatch.setattr(latents, "image_features", lambda pixels: features)
-    rows = [(key, encode_png(PIXELS[0])) for key in "abc"]
-    monkeypatch.setattr(latents, "load_vae", lambda folder: FakeVae([0.5, 1.0, 2.0]))
-    table = latents.latent_table("folder", 16, rows)
-    assert table["key"].to_pylist() == ["a", "b", "c"]
-    mean = latents._tensor(table["mean"], (4, 2, 2))
-    assert mean.dtype == torch.float16 and mean[:, 0, 0, 0].tolist() == [0.5, 1, 2]
-
-
-def test_texts_are_encoded_alike_alone_and_together():
-    together = latents.encode_texts(["", "a red cat", "dog"], 8)
-    assert together.shape == (3, 8, 384)
-    alone = latents.encode_texts(["a red cat"], 8)[0]
-    assert torch.allclose(alone, together[1], atol=1e-5)
-
-
-def test_the_text_encoder_is_frozen_and_masks_its_padding():
-    tokenizer, text_encoder = latents.load_text_encoder(8)
-    assert tokenizer.model_max_length == 8
-    assert text_encoder.config.use_attention_mask is True
-    assert not any(p.requires_grad for p in text_encoder.parameters())

@@ -15,8 +15,8 @@ errors paths manifest checkpoints cluster shards seeds licenses policies sources
 images statements streams ledger iconify folders openclipart answers downloads yfcc
 metadata made_up bench_licenses takedown duplicates catalog augment features captioner
 blip2 recaptions telephoning captions scorer websets pretraining autoencoder mixing
-latents training sampling metrics caption_study review evaluation claims speed parts
-checks plots figures parameters pages report run
+encoders latents snapshots training sampling metrics caption_study review evaluation
+claims speed parts checks plots figures parameters pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

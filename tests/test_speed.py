@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from commoncanvas import autoencoder, claims, latents, mixing, speed, training
+from commoncanvas import autoencoder, claims, encoders, latents, mixing, speed, training
 from commoncanvas.errors import ShapeError
 from commoncanvas.images import encode_png
 
@@ -52,8 +52,8 @@ def readers(tmp_path_factory):
     vae = autoencoder.make_vae(4, [8, 8, 8, 8]).eval()
     vae_folder = tmp_path_factory.mktemp("vae")
     vae.save_pretrained(vae_folder)
-    table = latents.latent_table(str(vae_folder), SIZE, list(pngs.items()))
-    states = latents.text_table(TOKENS, texts)
+    table = encoders.latent_table(str(vae_folder), SIZE, list(pngs.items()))
+    states = encoders.text_table(TOKENS, texts)
     folder = tmp_path_factory.mktemp("latents")
     shapes = (4, SIZE // 8, SIZE // 8), (TOKENS, 384)
     latents.write_latents(folder, table, states, index, *shapes)
