@@ -261,7 +261,7 @@ def save_vae(vae, pixels, folder, seed):
 @torch.no_grad()
 def reconstruct(vae, pixels):
     """Encode and decode (n, h, w, 3) uint8 pixels through the posterior's mean."""
-    batches = pixels_to_images(pixels).split(64)
+    batches = pixels_to_images(pixels).to(vae.device, vae.dtype).split(64)
     means = [vae.encode(batch).latent_dist.mean for batch in batches]
     return np.concatenate([images_to_pixels(vae.decode(m).sample) for m in means])
 

@@ -70,8 +70,9 @@ def judge(rows, web_sources, seed):
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
         frame[column] = frame[column].eq(True) if column in frame else False
     is_web = frame["source"].isin(web_sources) & (frame["reason"] == "")
-    stated = frame[["license_text", "license_url", "reason"]].apply(tuple, axis=1)
-    verdicts = {statement: verdict(*statement) for statement in stated.unique()}
+    columns = ["license_text", "license_url", "reason"]
+    stated = list(zip(*(frame[column] for column in columns), strict=True))
+    verdicts = {statement: verdict(*statement) for statement in set(stated)}
     judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
     frame[judged.columns] = judged
     frame.loc[is_web, ["split", "reason"]] = ["web", ""]

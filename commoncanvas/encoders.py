@@ -1,64 +1,175 @@
 """VAE and text encoder: pictures and captions to tensors, a shard at a time.
 
 Stage 03 calls both once a picture and a text; later stages load them to decode and to
-export. Both come from a folder or the Hub. Source: ldm; sd2.
+export. Each comes from a local folder or from the Hub, pinned by its commit, as a part
+of a whole diffusers pipeline or as a bare model. Source: ldm; sd2.
 """
 
 import functools
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from diffusers import AutoencoderKL
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import has_file
 
-from commoncanvas.errors import PictureError
+from commoncanvas.errors import ParameterError, PictureError
 from commoncanvas.features import image_features
-from commoncanvas.images import pixels_to_images, stored_pixels
-from commoncanvas.sources import weights_path
+from commoncanvas.images import images_to_pixels, pixels_to_images, stored_pixels
+from commoncanvas.manifest import sha256_of
+from commoncanvas.paths import ROOT
+from commoncanvas.sources import WEIGHTS, weights_path
 
 PIXELS_PER_LATENT = 8
+OPEN_TEXT_ENCODER = "all-MiniLM-L6-v2"  # a name of its own: verified weights, no folder
+# Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
+BATCH_SIZE = 64
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+# What each part is known by, in its subfolder of a pipeline or in a bare folder.
+FILES = {"vae": "config.json", "text_encoder": "config.json"}
+FILES["tokenizer"] = "tokenizer_config.json"
 
 
-@functools.cache
-def load_vae(folder):
-    """Load a frozen `AutoencoderKL` from a folder or the Hub."""
-    return AutoencoderKL.from_pretrained(folder).eval().requires_grad_(False)
+def usual_dtype():
+    """Return "float16" where there is a GPU, as the authors encode, else "float32"."""
+    return "float16" if torch.cuda.is_available() else "float32"
 
 
-@functools.cache
-def load_text_encoder(max_length):
-    """Return (tokenizer, text_encoder) of all-MiniLM-L6-v2 as a pipeline wants them.
-
-    `use_attention_mask` tells diffusers' pipelines to mask padding, as we do here.
+def load_vae(folder, revision=None, dtype="float32"):
+    """Load a frozen `AutoencoderKL`, once a process, on the GPU if there is one.
 
     Args:
-        max_length: tokens of every caption, padded or cut [tokens].
+        folder: a path, absolute or from the project's root, or a Hub id; a whole
+            diffusers pipeline or a bare model.
+        revision: the Hub commit; a folder needs none, and "" is none.
+        dtype: "float32", which later stages need beside a float32 UNet, or "float16".
+
+    Raises:
+        ParameterError: a Hub id without a revision, a folder without a VAE, or an
+            unknown dtype.
     """
-    folder = weights_path("all-MiniLM-L6-v2").parent
-    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=max_length)
-    text_encoder = AutoModel.from_pretrained(folder, add_pooling_layer=False)
-    text_encoder.config.use_attention_mask = True
-    return tokenizer, text_encoder.eval().requires_grad_(False)
+    return _load_vae(str(folder), revision or None, dtype)
+
+
+@functools.cache
+def _load_vae(folder, revision, dtype):
+    name, words = _find(folder, revision, "vae")
+    vae = AutoencoderKL.from_pretrained(
+        name, torch_dtype=_torch_dtype(dtype), use_safetensors=True, **words
+    )
+    return _frozen(vae)
+
+
+def load_text_encoder(folder, max_length, revision=None, dtype="float32"):
+    """Return (tokenizer, text_encoder), frozen, once a process, on the GPU if any.
+
+    `config.use_attention_mask` says whether padding is masked, to `text_states` as to
+    diffusers' pipelines: BERT's is, CLIP's is not, as in SD2 and the authors' code.
+    Source: mosaicml-diffusion, stable_diffusion_2.
+
+    Args:
+        folder: as for `load_vae`, or "all-MiniLM-L6-v2" for the open world's encoder.
+        max_length: tokens of every caption, padded or cut [tokens].
+        revision, dtype: as for `load_vae`.
+
+    Raises:
+        ParameterError: as for `load_vae`; or it is neither CLIP's nor BERT, or cannot
+            count to `max_length`.
+        SourceError: all-MiniLM-L6-v2 is missing or not the pinned one.
+    """
+    return _load_text_encoder(str(folder), max_length, revision or None, dtype)
+
+
+@functools.cache
+def _load_text_encoder(folder, max_length, revision, dtype):
+    config, name, words = _text_config(folder, revision)
+    is_clip = config.model_type == "clip_text_model"
+    if max_length > config.max_position_embeddings:
+        raise ParameterError(
+            f"captions have {max_length} tokens, but {folder!r} counts to "
+            f"{config.max_position_embeddings}; lower latents.max_tokens."
+        )
+    # BERT's pooling layer is not in the weights, and nothing here asks for it.
+    options = {} if is_clip else {"add_pooling_layer": False}
+    text_encoder = AutoModel.from_pretrained(
+        name, dtype=_torch_dtype(dtype), use_safetensors=True, **options, **words
+    )
+    if not hasattr(config, "use_attention_mask"):
+        text_encoder.config.use_attention_mask = not is_clip
+    name, words = _find(folder, revision, "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(
+        name, model_max_length=max_length, **words
+    )
+    return tokenizer, _frozen(text_encoder)
+
+
+def text_shape(max_length, folder=OPEN_TEXT_ENCODER, revision=None):
+    """Return (tokens, width) of a text's states, without loading the weights."""
+    config, _, _ = _text_config(str(folder), revision or None)
+    return max_length, config.hidden_size
+
+
+def identity_of(part, folder, revision=None):
+    """Return what names an encoder's weights, for keys and the manifest.
+
+    Args:
+        part: "vae" or "text_encoder"; the latter takes in its tokenizer.
+        folder, revision: as for `load_vae` and `load_text_encoder`.
+
+    Returns:
+        `id@revision` of a Hub model; of a folder 16 hexadecimal digits, which change
+        with the name or content of any file; nothing of the machine.
+    """
+    if folder == OPEN_TEXT_ENCODER:
+        return f"{folder}:{WEIGHTS[folder][2][:16]}"
+    lines = []
+    for one in ["vae"] if part == "vae" else ["text_encoder", "tokenizer"]:
+        name, words = _find(str(folder), revision or None, one)
+        if words.get("revision"):
+            return f"{folder}@{revision}"
+        files = sorted(Path(name, words.get("subfolder", "")).iterdir())
+        lines += [f"{f.name} {sha256_of(f)}" for f in files if f.is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def text_states(tokenizer, text_encoder, texts):
+    """Return (n, tokens, width) float32 last hidden states of padded captions.
+
+    They lie on the device of `text_encoder`. A caption's states are the same alone and
+    beside others, up to rounding: all are padded to the tokenizer's `model_max_length`.
+    """
+    rows = []
+    for i in range(0, len(texts), BATCH_SIZE):
+        part, options = list(texts[i : i + BATCH_SIZE]), {"return_tensors": "pt"}
+        batch = tokenizer(part, padding="max_length", truncation=True, **options)
+        batch = batch.to(text_encoder.device)
+        is_masked = text_encoder.config.use_attention_mask
+        mask = batch.attention_mask if is_masked else None
+        rows.append(text_encoder(batch.input_ids, attention_mask=mask)[0].float())
+    return torch.cat(rows)
 
 
 @torch.no_grad()
-def encode_texts(texts, max_length):
-    """Return (n, tokens, width) float32 text states of padded captions."""
-    tokenizer, text_encoder = load_text_encoder(max_length)
-    batch = tokenizer(
-        list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=max_length,
-        return_tensors="pt",
-    )
-    return text_encoder(batch.input_ids, attention_mask=batch.attention_mask)[0]
+def encode_texts(
+    texts, max_length, folder=OPEN_TEXT_ENCODER, revision=None, dtype=None
+):
+    """Return (n, tokens, width) float32 text states of padded captions, on the CPU.
+
+    Args:
+        texts: captions, at least one.
+        max_length, folder, revision: as for `load_text_encoder`.
+        dtype: what the encoder computes in; None is `usual_dtype()`.
+    """
+    parts = load_text_encoder(folder, max_length, revision, dtype or usual_dtype())
+    return text_states(*parts, texts).cpu()
 
 
 @torch.no_grad()
 def encode_images(vae, pixels, keys):
-    """Encode pixels to the VAE's posterior.
+    """Encode pixels to the VAE's posterior, on the VAE's device and in its dtype.
 
     Args:
         vae: an `AutoencoderKL`.
@@ -66,31 +177,56 @@ def encode_images(vae, pixels, keys):
         keys: the pictures' names, for the error.
 
     Returns:
-        (mean, logvar), each (batch, channels, h/8, w/8) float32, not scaled.
+        (mean, logvar), each (batch, channels, h/8, w/8) float32 on the CPU, not scaled.
 
     Raises:
         PictureError: a latent is not finite; the message names the picture.
     """
-    posterior = vae.encode(pixels_to_images(pixels).to(vae.dtype)).latent_dist
-    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    images = pixels_to_images(pixels).to(vae.device, vae.dtype)
+    posterior = vae.encode(images).latent_dist
+    mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
     # They are stored as float16, where 65,520 is infinite already.
     both = torch.cat([mean, logvar], 1).half()
     finite = torch.isfinite(both).flatten(1).all(1)
     if not finite.all():
         bad = keys[int((~finite).nonzero()[0])]
+        is_half = vae.dtype == torch.float16
         raise PictureError(
-            f"the latent of {bad} is not finite; expected numbers; use a float32 VAE "
-            "(latents.dtype) or reject the picture."
+            f"the latent of {bad} is not finite; expected numbers that float16 holds; "
+            + ("set latents.encoder_dtype to float32 or " if is_half else "")
+            + "reject the picture."
         )
     return mean, logvar
 
 
-def latent_table(vae_folder, size, rows):
-    """Encode rows of (key, png) to a table of raw float16 bytes, for `run_shards`."""
-    vae = load_vae(vae_folder)
+@torch.no_grad()
+def decode_latents(vae, raw_latents):
+    """Decode (batch, channels, h/8, w/8) unscaled latents to (batch, h, w, 3) pixels.
+
+    uint8, on the CPU; the VAE may be on any device and of any dtype.
+    """
+    batches = raw_latents.to(vae.device, vae.dtype).split(BATCH_SIZE)
+    return np.concatenate([images_to_pixels(vae.decode(b).sample) for b in batches])
+
+
+def latent_table(vae_folder, size, rows, revision=None, dtype=None):
+    """Encode rows of (key, png) to a table of raw float16 bytes, for `run_shards`.
+
+    Args:
+        vae_folder, revision: as for `load_vae`.
+        size: edge that the pictures are resized to [pixels].
+        rows: at least one.
+        dtype: what the VAE computes in; None is `usual_dtype()`.
+
+    Returns:
+        pyarrow.Table with key, mean, logvar (see `encode_images`) and features.
+    """
+    vae = load_vae(vae_folder, revision, dtype or usual_dtype())
     pixels = np.stack([stored_pixels(png, size) for _, png in rows])
     keys = [key for key, _ in rows]
-    mean, logvar = (t.half().numpy() for t in encode_images(vae, pixels, keys))
+    cuts = [slice(i, i + BATCH_SIZE) for i in range(0, len(keys), BATCH_SIZE)]
+    pairs = [encode_images(vae, pixels[cut], keys[cut]) for cut in cuts]
+    mean, logvar = (torch.cat(t).half().numpy() for t in zip(*pairs, strict=True))
     return pa.table(
         {
             "key": keys,
@@ -101,7 +237,64 @@ def latent_table(vae_folder, size, rows):
     )
 
 
-def text_table(max_length, texts):
-    """Encode texts to a table of raw float16 bytes, for `run_shards`."""
-    states = encode_texts(texts, max_length).half().numpy()
+def text_table(max_length, texts, folder=OPEN_TEXT_ENCODER, revision=None, dtype=None):
+    """Encode texts as `encode_texts` does to a table of raw float16 bytes."""
+    states = encode_texts(texts, max_length, folder, revision, dtype).half().numpy()
     return pa.table({"text": list(texts), "states": [s.tobytes() for s in states]})
+
+
+def _text_config(folder, revision):
+    """Return (config, name, words) of a text encoder; see `_find` for the last two."""
+    name, words = _find(folder, revision, "text_encoder")
+    config = AutoConfig.from_pretrained(name, **words)
+    if config.model_type not in ("bert", "clip_text_model"):
+        raise ParameterError(
+            f"the text encoder {folder!r} is a {config.model_type!r}; expected SD2's "
+            "clip_text_model, or bert; name another in the profile."
+        )
+    return config, name, words
+
+
+def _find(folder, revision, part):
+    """Return (name, words) by which `from_pretrained` finds a part of a model.
+
+    Looks for the part's subfolder, as a pipeline has it, then for a bare model.
+    """
+    is_open = folder == OPEN_TEXT_ENCODER
+    place = weights_path(folder).parent if is_open else ROOT / folder
+    file = FILES[part]
+    if place.is_dir():
+        name, revision = str(place), None
+    elif revision:
+        name = folder
+    else:
+        raise ParameterError(
+            f"the encoder {folder!r} is no folder here and has no revision; a Hub "
+            "model is pinned by its commit. Set its revision in the profile."
+        )
+    words = {"revision": revision} if revision else {}
+    try:
+        if has_file(name, f"{part}/{file}", revision=revision):
+            return name, {"subfolder": part, **words}
+        if has_file(name, file, revision=revision):
+            return name, words
+    except OSError as error:  # the Hub knows no such model or commit
+        raise ParameterError(f"{error} Mend the profile's latents section.") from None
+    raise ParameterError(
+        f"{folder!r} has neither {part}/{file} nor {file}; expected a pipeline or a "
+        "bare model, from the Hub only online or once downloaded; name another."
+    )
+
+
+def _torch_dtype(dtype):
+    if dtype not in DTYPES:
+        raise ParameterError(
+            f"the encoders' dtype is {dtype!r}; expected one of {', '.join(DTYPES)}; "
+            "edit latents.encoder_dtype."
+        )
+    return DTYPES[dtype]
+
+
+def _frozen(model):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval().requires_grad_(False)

@@ -13,6 +13,7 @@ EXECUTED = REPORTS / "executed"
 HTML = REPORTS / "html"
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "results"
+RUNS = ROOT / "runs"  # TensorBoard files; they hold clocks, so no stage reads them
 CHECKPOINTS = ROOT / ".checkpoints"
 FINISHED = ROOT / ".finished"
 

@@ -6,9 +6,7 @@ that two runs of the same thing are the same bytes.
 """
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from commoncanvas import errors, paths
 from commoncanvas.checkpoints import write_atomically
 from commoncanvas.errors import CommonCanvasError, ParameterError
 from commoncanvas.parameters import collect, load_yaml, names_of, read_sections
+from commoncanvas.processes import die_with_parent
 
 VARIANT_STAGES = ("04_train", "05_evaluate")
 FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
@@ -152,9 +151,8 @@ def _joined(outputs):
 
 def _set_environment(settings):
     """Fix what the kernel inherits: threads, hashes, clocks, widths, network."""
-    if os.environ.get("DVC_STAGE") and sys.platform == "linux":
-        # A killed dvc would leave this process and its kernel running beside the next.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    if os.environ.get("DVC_STAGE"):
+        die_with_parent()
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(settings.get("num_threads", 1))
     os.environ |= {

@@ -38,7 +38,7 @@ def make_pipeline(unet, vae, tokenizer, text_encoder, prediction_type="epsilon")
     )
 
 
-def model_card(variant, works, caption_source, num_parameters, recipe):
+def model_card(variant, works, caption_source, num_parameters, recipe, text_encoder):
     """Write the card of a trained variant: data, licence, inherited parts, recipe.
 
     Args:
@@ -47,6 +47,7 @@ def model_card(variant, works, caption_source, num_parameters, recipe):
         caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
         recipe: training arguments.
+        text_encoder: name of the frozen text encoder.
 
     Returns:
         A `huggingface_hub.ModelCard`; its licence is the one that the works' licences
@@ -80,7 +81,7 @@ def model_card(variant, works, caption_source, num_parameters, recipe):
         "## Data\n\n| source | licence | works |\n|---|---|---|\n"
         f"{data}\n\n"
         "## What the licence does not cover\n\n"
-        "The text encoder (all-MiniLM-L6-v2), the VAE "
+        f"The text encoder ({text_encoder}), the VAE "
         "and the captioner were trained on other data, not on these works.\n\n"
         f"## Recipe\n\n| setting | value |\n|---|---|\n{settings}\n"
     )

@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from torch.nn.functional import group_norm, layer_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from commoncanvas.encoders import load_text_encoder
+from commoncanvas.denoising import diffusion_loss, make_noise_scheduler
+from commoncanvas.encoders import text_states
 from commoncanvas.images import pixels_to_images, stored_pixels
 from commoncanvas.metrics import mean_interval
 from commoncanvas.seeds import make_generator
-from commoncanvas.training import batch_places, diffusion_loss, make_noise_scheduler
+from commoncanvas.train_state import lower_norms
+from commoncanvas.training import batch_places
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CAPTION_DROP = 0.1
@@ -61,11 +62,11 @@ class OnlineLatents:
     VAE and text encoder are moved to the device.
     """
 
-    def __init__(self, data, pngs, resolution_px, vae, max_tokens):
+    def __init__(self, data, pngs, resolution_px, vae, tokenizer, text_encoder):
         self.pngs, self.texts = pngs.loc[data.keys].tolist(), data.texts()
-        self.size, self.max_tokens, self.vae = resolution_px, max_tokens, vae.to(DEVICE)
-        self.tokenizer, text_encoder = load_text_encoder(max_tokens)
-        self.text_encoder = text_encoder.to(DEVICE)
+        self.size, self.vae = resolution_px, vae.to(DEVICE)
+        self.latent_shape = data.latent_shape
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(DEVICE)
 
     @torch.no_grad()
     def posterior(self, places):
@@ -76,14 +77,11 @@ class OnlineLatents:
         return posterior.mean.float().cpu(), posterior.std.float().cpu()
 
     @torch.no_grad()
-    def prompt_embeds(self, places, is_dropped, generator=None):
+    def prompt_embeds(self, places, is_dropped, draws=None):
         """Return text states as `Latents.prompt_embeds` does, from the words."""
         pairs = zip(places.tolist(), is_dropped.tolist(), strict=True)
         texts = ["" if dropped else self.texts[place] for place, dropped in pairs]
-        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        batch = self.tokenizer(texts, max_length=self.max_tokens, **options).to(DEVICE)
-        mask = batch.attention_mask
-        return self.text_encoder(batch.input_ids, attention_mask=mask)[0]
+        return text_states(self.tokenizer, self.text_encoder, texts)
 
 
 class Trainee:
@@ -92,7 +90,7 @@ class Trainee:
     def __init__(self, unet, is_tuned=False):
         self.unet = unet.to(DEVICE).train()
         if is_tuned:
-            _lower_norms(self.unet.to(memory_format=torch.channels_last))
+            lower_norms(self.unet.to(memory_format=torch.channels_last))
         parameters = list(self.unet.parameters())
         self.optimizer = torch.optim.AdamW(parameters, 1e-5, fused=is_tuned or None)
         self.ema = EMAModel(parameters, decay=0.9999)
@@ -281,18 +279,3 @@ def hardware():
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else name
     threads = torch.get_num_threads()
     return {"device": name, "threads": threads, "torch": torch.__version__}
-
-
-def _lower_norms(unet):
-    """Let the norms run in their input's type, which autocast would lift to float32."""
-    for module in unet.modules():
-        if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
-            module.forward = partial(_low_norm, module)
-
-
-def _low_norm(module, hidden):
-    weight, bias = (p.to(hidden.dtype) for p in (module.weight, module.bias))
-    with torch.autocast(hidden.device.type, enabled=False):
-        if isinstance(module, torch.nn.GroupNorm):
-            return group_norm(hidden, module.num_groups, weight, bias, module.eps)
-        return layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)

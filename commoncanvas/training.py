@@ -1,36 +1,32 @@
 """The training loop of stage 04: Stable Diffusion 2's recipe on precomputed latents.
 
 Everything random is drawn from (seed, purpose, step), so a run that was killed and
-resumed ends with the same bits as one that was not.
-Source: mosaicml-diffusion, SD-2-base yamls.
+resumed ends with the same bits as one that was not, and several processes see the works
+in the order of one. Source: mosaicml-diffusion, SD-2-base yamls.
 """
 
+import functools
 import math
+import os
 import sys
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
+from diffusers import UNet2DConditionModel
 from tqdm import tqdm
 
-from commoncanvas.checkpoints import work_folder, write_atomically
-from commoncanvas.errors import ParameterError
+from commoncanvas.checkpoints import work_folder
+from commoncanvas.denoising import (
+    denoising_losses,
+    draw_batch,
+    make_noise_scheduler,
+    validation_loss,
+)
+from commoncanvas.errors import EngineError, ParameterError
 from commoncanvas.seeds import make_generator
-
-
-def make_noise_scheduler(prediction_type="epsilon"):
-    """Return SD2's training noise schedule: 1,000 steps, `scaled_linear` betas."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        clip_sample=False,
-    )
+from commoncanvas.snapshots import newest_snapshot
+from commoncanvas.train_state import TrainState
 
 
 def make_unet(unet_config, latent_channels, sample_size, text_width, seed):
@@ -45,6 +41,11 @@ def make_unet(unet_config, latent_channels, sample_size, text_width, seed):
     )
 
 
+@functools.lru_cache(maxsize=2)
+def _epoch_order(num_works, seed, epoch):
+    return torch.randperm(num_works, generator=make_generator(seed, "order", epoch))
+
+
 def batch_places(num_works, batch_size, seed, step):
     """Return the places of one batch in the order of (seed, epoch, position).
 
@@ -56,222 +57,170 @@ def batch_places(num_works, batch_size, seed, step):
     """
     first = step * batch_size
     epochs = range(first // num_works, (first + batch_size - 1) // num_works + 1)
-    orders = [
-        torch.randperm(num_works, generator=make_generator(seed, "order", epoch))
-        for epoch in epochs
-    ]
-    start = first - epochs[0] * num_works
-    return torch.cat(orders)[start : start + batch_size]
+    pieces = []
+    for epoch in epochs:
+        start = max(0, first - epoch * num_works)
+        stop = first + batch_size - epoch * num_works
+        pieces.append(_epoch_order(num_works, seed, epoch)[start:stop])
+    return torch.cat(pieces)
 
 
-def training_target(noise_scheduler, latents, noise, timesteps):
-    """Return what the UNet must predict for the scheduler's `prediction_type`."""
-    kind = noise_scheduler.config.prediction_type
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return noise_scheduler.get_velocity(latents, noise, timesteps)
-    if kind == "sample":
-        return latents
-    raise ParameterError(
-        f"prediction_type is {kind!r}; expected epsilon, v_prediction or sample; edit "
-        "the train section of the profile."
-    )
+def ema_start(num_train_steps, ema_fraction):
+    """Return the first step that the moving average sees."""
+    # 0.035 of 600 is 21.000000000000004 in floating point, and 21 steps are meant.
+    return num_train_steps - math.ceil(round(ema_fraction * num_train_steps, 6))
 
 
-def diffusion_loss(
-    unet,
-    noise_scheduler,
-    data,
-    places,
-    scaling_factor,
-    drop_prob,
-    generator,
-    caption_generator=None,
-):
-    """Compute the denoising loss of one batch, in the paper's seven moves.
+def check_finite(losses, places, data, step):
+    """Stop if a loss is no number.
 
-    Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward.
-
-    Args:
-        unet: predicts from (latents, timesteps, prompt_embeds).
-        noise_scheduler: from `make_noise_scheduler`.
-        data: a `Latents`.
-        places: (batch,) int64, which works.
-        scaling_factor: multiplies raw latents to about unit variance.
-        drop_prob: probability of the empty caption.
-        generator: draws posterior sample, dropped captions, timesteps and noise.
-        caption_generator: draws which of a work's captions is read, from a stream of
-            its own: another mixture changes no noise. None takes the first.
-
-    Returns:
-        Scalar mean squared error.
+    Raises:
+        ParameterError: names the step and the works.
     """
-    mean, std = data.posterior(places)
-    latents = (
-        mean + std * torch.randn(mean.shape, generator=generator)
-    ) * scaling_factor
-    is_dropped = torch.rand(len(places), generator=generator) < drop_prob
-    prompt_embeds = data.prompt_embeds(places, is_dropped, caption_generator)
-    num_steps = noise_scheduler.config.num_train_timesteps
-    timesteps = torch.randint(num_steps, (len(places),), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
-    device = next(unet.parameters()).device
-    latents, noise, timesteps, prompt_embeds = (
-        t.to(device) for t in (latents, noise, timesteps, prompt_embeds)
+    if torch.isfinite(losses).all():
+        return
+    bad = (~torch.isfinite(losses)).nonzero()[:, 0].tolist()
+    keys = [data.keys[places[i]] for i in bad]
+    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+    raise ParameterError(
+        f"the loss is {losses[bad[0]].item()} at step {step} for "
+        f"{', '.join(keys[:4])}{more}; expected a number; look at these latents, or "
+        "lower train.learning_rate."
     )
-    noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
-    model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
-    target = training_target(noise_scheduler, latents, noise, timesteps)
-    return torch.nn.functional.mse_loss(model_pred.float(), target.float())
 
 
-@torch.no_grad()
-def validation_loss(unet, noise_scheduler, data, scaling_factor, seed, num_works=128):
-    """Return the loss on held-out works; same works, noise, timesteps each time."""
-    unet.eval()
-    places = torch.arange(min(num_works, len(data)))
-    generator = make_generator(seed, "validation")
-    loss = diffusion_loss(
-        unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
-    )
-    unet.train()
-    return loss.item()
+def split(draws, process_index, num_processes, micro_batch_size):
+    """Return the parts of a batch that one process does, one forward pass each."""
+    rows = torch.arange(len(draws)).tensor_split(num_processes)[process_index]
+    return [draws.part(part) for part in rows.split(micro_batch_size)]
 
 
-def train(
-    key,
-    unet,
-    data,
-    held_out,
-    *,
-    seed,
-    num_train_steps,
-    train_batch_size,
-    learning_rate,
-    lr_warmup_steps,
-    lr_schedule,
-    weight_decay,
-    caption_drop_prob,
-    ema_fraction,
-    ema_decay,
-    prediction_type,
-    scaling_factor,
-    checkpoint_steps,
-    mixed_precision="no",
-    description="",
-):
+def _accelerator(mixed_precision):
+    """Return this process's accelerator, having made sure that it knows the others."""
+    # Unless told that it is on a CPU, accelerate takes each process for the only one.
+    is_cpu = not torch.cuda.is_available()
+    accelerator = Accelerator(cpu=is_cpu, mixed_precision=mixed_precision)
+    if (num := int(os.environ.get("WORLD_SIZE", 1))) != accelerator.num_processes:
+        raise EngineError(
+            f"{num} processes were started, and accelerate knows of "
+            f"{accelerator.num_processes}; each would train alone. Start them by "
+            "torchrun or `accelerate launch`, and with a device for each."
+        )
+    return accelerator
+
+
+def train(key, unet, data, held_out, recipe, description="", watch=None):
     """Train a UNet and return it with the averaged weights and its log.
 
     AdamW, warm-up, then `lr_schedule`; the moving average runs over the last
-    `ema_fraction` of the steps only. Interrupted runs go on from the last checkpoint.
+    `ema_fraction` of the steps only. Interrupted runs go on from the last whole
+    snapshot; several processes (`launching`) share each batch and see what one would.
     Source: commoncanvas-cvpr, §5.1; mosaicml-diffusion, SD-2-base yamls.
 
     Args:
         key: names the work folder, from `key_of`.
         unet: an untrained UNet.
         data, held_out: `Latents` to train on and to measure on.
-        num_train_steps, train_batch_size: optimiser steps, works a step.
-        checkpoint_steps: steps between checkpoints and validations.
+        recipe: {seed, num_train_steps, train_batch_size (works a step, over all
+            processes), micro_batch_size (works a forward pass), learning_rate,
+            lr_warmup_steps, lr_schedule, weight_decay, caption_drop_prob,
+            ema_fraction, ema_decay, prediction_type, scaling_factor, checkpoint_steps
+            (between snapshots and validations), mixed_precision ("no", "fp16",
+            "bf16")}.
+        description: words for the progress bar.
+        watch: called on the main process with (log entry, UNet) at each snapshot.
 
     Returns:
         (unet with averaged weights, log), log a list of dictionaries with step, loss
-        (mean since the last entry), validation_loss, learning_rate and grad_norm.
+        (mean since the last entry), validation_loss, learning_rate, grad_norm,
+        ema_decay (0 before it starts), latent_mean and latent_std (of the last batch,
+        scaled).
+
+    Raises:
+        ParameterError: a loss is no number, or there are fewer works a step than
+            processes.
+        EngineError: several processes do not know of each other.
     """
-    accelerator = Accelerator(mixed_precision=mixed_precision)
-    noise_scheduler = make_noise_scheduler(prediction_type)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), learning_rate, weight_decay=weight_decay
-    )
-    lr_scheduler = get_scheduler(
-        lr_schedule,
-        optimizer,
-        num_warmup_steps=lr_warmup_steps,
-        num_training_steps=num_train_steps,
-    )
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    # 0.035 of 600 is 21.000000000000004 in floating point, and 21 steps are meant.
-    ema_start = num_train_steps - math.ceil(round(ema_fraction * num_train_steps, 6))
-    ema, log, first = None, [], 0
-    path = work_folder(key) / "checkpoint.pt"
-    if path.exists():
-        state = torch.load(path, weights_only=True, map_location=accelerator.device)
-        first, log = state["step"], state["log"]
-        accelerator.unwrap_model(unet).load_state_dict(state["unet"])
-        optimizer.load_state_dict(state["optimizer"])
-        lr_scheduler.load_state_dict(state["lr_scheduler"])
-        if state["ema"]:
-            ema = EMAModel(unet.parameters(), decay=ema_decay)
-            ema.load_state_dict(state["ema"])
+    accelerator = _accelerator(recipe["mixed_precision"])
+    noise_scheduler = make_noise_scheduler(recipe["prediction_type"])
+    num_timesteps = noise_scheduler.config.num_train_timesteps
+    seed, num_train_steps = recipe["seed"], recipe["num_train_steps"]
+    batch_size, scale = recipe["train_batch_size"], recipe["scaling_factor"]
+    if batch_size < accelerator.num_processes:
+        raise ParameterError(
+            f"train_batch_size is {batch_size} for {accelerator.num_processes} "
+            "processes; each needs a work a step. Raise it or start fewer."
+        )
+    averages_from = ema_start(num_train_steps, recipe["ema_fraction"])
+    state, folder = TrainState(accelerator, unet, recipe), work_folder(key)
+    found, refused = newest_snapshot(folder, {"key": key})
+    for line in refused if accelerator.is_main_process else []:
+        print(line, file=sys.stderr)
+    first, log = state.load(found) if found else (0, [])
     recent, norms = [], []
     bar = tqdm(
-        total=num_train_steps * train_batch_size,
-        initial=first * train_batch_size,
+        total=num_train_steps * batch_size,
+        initial=first * batch_size,
         desc=description,
         unit="img",
         file=sys.stderr,
+        disable=not accelerator.is_main_process,
     )
-    unet.train()
+    state.unet.train()
     for step in range(first, num_train_steps):
-        places = batch_places(len(data), train_batch_size, seed, step)
-        generator = make_generator(seed, "train", step)
-        loss = diffusion_loss(
-            unet,
-            noise_scheduler,
+        draws = draw_batch(
             data,
-            places,
-            scaling_factor,
-            caption_drop_prob,
-            generator,
+            batch_places(len(data), batch_size, seed, step),
+            recipe["caption_drop_prob"],
+            make_generator(seed, "train", step),
+            num_timesteps,
             make_generator(seed, "captions", step),
         )
-        if not torch.isfinite(loss):
-            raise ParameterError(
-                f"the loss is {loss.item()} at step {step}, works "
-                f"{places[:4].tolist()}; expected a number; lower train.learning_rate."
+
+        def losses_of(part, step=step):
+            losses, latents = denoising_losses(
+                state.unet, noise_scheduler, data, part, scale
             )
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        norms.append(_grad_norm(unet))
-        optimizer.step()
-        lr_scheduler.step()
-        if step >= ema_start:
-            ema = ema or EMAModel(unet.parameters(), decay=ema_decay)
-            ema.step(unet.parameters())
-        recent.append(loss.item())
-        bar.update(train_batch_size)
+            check_finite(losses, part.places, data, step)
+            losses_of.latents = latents
+            return losses
+
+        parts = split(
+            draws,
+            accelerator.process_index,
+            accelerator.num_processes,
+            recipe["micro_batch_size"],
+        )
+        is_averaged = step >= averages_from
+        loss, grad_norm = state.update(losses_of, parts, len(draws), is_averaged)
+        recent.append(loss)
+        norms.append(grad_norm)
+        bar.update(batch_size)
         done = step + 1
-        if done % checkpoint_steps == 0 or done == num_train_steps:
-            held = validation_loss(
-                unet, noise_scheduler, held_out, scaling_factor, seed
-            )
-            log.append(
-                {
-                    "step": done,
-                    "loss": float(np.mean(recent)),
-                    "validation_loss": held,
-                    "learning_rate": lr_scheduler.get_last_lr()[0],
-                    "grad_norm": float(np.mean(norms)),
-                }
-            )
-            bar.set_postfix(loss=f"{log[-1]['loss']:.4f}", held_out=f"{held:.4f}")
-            recent, norms = [], []
-            state = {
+        if done % recipe["checkpoint_steps"] == 0 or done == num_train_steps:
+            entry = {
                 "step": done,
-                "log": log,
-                "optimizer": optimizer.state_dict(),
-                "unet": accelerator.unwrap_model(unet).state_dict(),
-                "lr_scheduler": lr_scheduler.state_dict(),
-                "ema": ema.state_dict() if ema else None,
+                "loss": float(np.mean(recent)),
+                "validation_loss": validation_loss(
+                    state.bare, noise_scheduler, held_out, scale, seed
+                ),
+                "learning_rate": state.lr_scheduler.get_last_lr()[0],
+                "grad_norm": float(np.mean(norms)),
+                "ema_decay": (state.ema and state.ema.cur_decay_value) or 0.0,
+                "latent_mean": losses_of.latents.mean().item(),
+                "latent_std": losses_of.latents.std().item(),
             }
-            write_atomically(path, lambda part, state=state: torch.save(state, part))
+            log.append(entry)
+            bar.set_postfix(
+                loss=f"{entry['loss']:.4f}", held_out=f"{entry['validation_loss']:.4f}"
+            )
+            recent, norms = [], []
+            if accelerator.is_main_process:
+                state.save(folder, done, log, {"key": key})
+                if watch:
+                    watch(entry, state.bare)
+            accelerator.wait_for_everyone()
     bar.close()
-    if ema:
-        ema.copy_to(unet.parameters())
-    return accelerator.unwrap_model(unet).eval(), log
-
-
-def _grad_norm(model):
-    """Return the gradient's norm, read but not clipped (the recipe clips nothing)."""
-    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
-    return torch.stack(norms).norm().item()
+    if state.ema:
+        state.ema.copy_to(state.bare.parameters())
+    return state.bare.eval(), log

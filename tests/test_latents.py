@@ -1,10 +1,20 @@
-"""What stage 03 writes is what training reads, work by work."""
+"""What stage 03 writes is what training reads, work by work, in any order of places."""
 
+import hashlib
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from commoncanvas import latents, mixing
 from commoncanvas.errors import ManifestError, ParameterError
@@ -35,9 +45,15 @@ def raw(array, dtype="float16"):
     return [row.tobytes() for row in array.astype(dtype)]
 
 
-@pytest.fixture
-def written(tmp_path):
+def hashes(folder):
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(params=[latents.WORKS_PER_FILE, 7], ids=["one_file", "files_of_7"])
+def written(tmp_path, monkeypatch, request):
     """A folder of random latents, and the arrays that went into it."""
+    monkeypatch.setattr(latents, "WORKS_PER_FILE", request.param)
     index, texts = mixing.make_index(CATALOG, CAPTIONS)
     arrays = {name: RNG.normal(size=(NUM, *SHAPE)) for name in ("mean", "logvar")}
     arrays["features"] = RNG.normal(size=(NUM, NUM_FEATURES))
@@ -51,7 +67,7 @@ def written(tmp_path):
         }
     )
     states = pa.table({"text": texts, "states": raw(arrays["states"])})
-    latents.write_latents(tmp_path, table, states, index, SHAPE, TEXT_SHAPE)
+    latents.write_latents(tmp_path, [table], [states], index, SHAPE, TEXT_SHAPE)
     return tmp_path, index, texts, arrays
 
 
@@ -160,8 +176,13 @@ def mixed(written):
     index, texts = mixing.make_index(CATALOG, MIXED)
     numbers = np.arange(len(texts))[:, None, None] * np.ones(TEXT_SHAPE)
     states = pa.table({"text": texts, "states": raw(numbers)})
-    latents.write_latents(folder, table, states, index, SHAPE, TEXT_SHAPE)
+    latents.write_latents(folder, [table], [states], index, SHAPE, TEXT_SHAPE)
     return folder, texts
+
+
+def draws(num, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(num, dtype=torch.float64, generator=generator)
 
 
 def drawn(data, seed, num=4000):
@@ -169,7 +190,7 @@ def drawn(data, seed, num=4000):
     states = data.prompt_embeds(
         torch.zeros(num, dtype=torch.int64),
         torch.zeros(num, dtype=torch.bool),
-        torch.Generator().manual_seed(seed),
+        draws(num, seed),
     )
     return states[:, 0, 0].long()
 
@@ -186,20 +207,35 @@ def test_captions_are_drawn_by_weight_and_a_source_s_several_alike(mixed):
     assert torch.equal(drawn(data, 0), found) and not torch.equal(drawn(data, 1), found)
 
 
+def test_a_draw_below_a_caption_s_share_reads_it(mixed):
+    data = latents.Latents(mixed[0], ["c", "nc"], {"synthetic": 3, "imported": 1})
+    edges = [0, 0.749999, 0.75, 0.874999, 0.875, 1 - 2**-53]
+    edges = torch.tensor(edges, dtype=torch.float64)
+    places = torch.zeros(len(edges), dtype=torch.int64)
+    states = data.prompt_embeds(places, places.bool(), edges)
+    rows = [data.text_rows[0, i] for i in (0, 0, 1, 1, 2, 2)]
+    assert states[:, 0, 0].long().tolist() == rows
+
+
+def test_without_draws_the_first_caption_is_read(mixed):
+    data = latents.Latents(mixed[0], ["c", "nc"], {"synthetic": 1, "imported": 9})
+    places = torch.arange(len(data))
+    states = data.prompt_embeds(places, torch.zeros(len(data), dtype=torch.bool))
+    assert torch.equal(states[:, 0, 0].long(), data.text_rows[:, 0])
+
+
 def test_one_caption_a_work_needs_no_draw(mixed):
     data = latents.Latents(mixed[0], ["c", "nc"], "synthetic")
-    generator = torch.Generator().manual_seed(0)
-    data.prompt_embeds(torch.tensor([0]), torch.tensor([False]), generator)
-    assert torch.equal(
-        torch.rand(1, generator=generator),
-        torch.rand(1, generator=torch.Generator().manual_seed(0)),
-    )
+    places = torch.arange(len(data))
+    is_dropped = torch.zeros(len(data), dtype=torch.bool)
+    with_draws = data.prompt_embeds(places, is_dropped, draws(len(data)))
+    assert torch.equal(with_draws, data.prompt_embeds(places, is_dropped))
 
 
 def test_dropped_captions_of_a_mixture_are_empty(mixed):
     data = latents.Latents(mixed[0], ["c"], {"synthetic": 1, "imported": 1})
     states = data.prompt_embeds(
-        torch.arange(3), torch.ones(3, dtype=torch.bool), torch.Generator()
+        torch.arange(3), torch.ones(3, dtype=torch.bool), draws(3)
     )
     assert (states == 0).all()
 
@@ -209,9 +245,7 @@ def test_a_work_without_captions_of_one_source_draws_from_the_others(mixed):
     data = latents.Latents(mixed[0], ["c", "nc"], {"synthetic": 1, "human": 1e-9})
     assert set(alone.keys) < set(data.keys)
     place = next(i for i, key in enumerate(data.keys) if key not in SAID)
-    states = data.prompt_embeds(
-        torch.tensor([place]), torch.tensor([False]), torch.Generator()
-    )
+    states = data.prompt_embeds(torch.tensor([place]), torch.tensor([False]), draws(1))
     titles = CATALOG.set_index("key")["title"]
     assert mixed[1][int(states[0, 0, 0])] == titles[data.keys[place]]
 
@@ -220,5 +254,230 @@ def test_latents_of_other_works_are_not_written(tmp_path):
     index, _ = mixing.make_index(CATALOG, CAPTIONS)
     table = pa.table({"key": index["key"].tolist()[::-1]})
     with pytest.raises(ManifestError, match="same keys in the same order"):
-        latents.write_latents(tmp_path / "new", table, table, index, SHAPE, TEXT_SHAPE)
+        latents.write_latents(
+            tmp_path / "new", [table], [table], index, SHAPE, TEXT_SHAPE
+        )
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("num", [0, NUM - 1, NUM + 1])
+def test_a_missing_or_an_extra_latent_is_counted(tmp_path, num):
+    index, _ = mixing.make_index(CATALOG, CAPTIONS)
+    keys = [*index["key"], "toy/more"][:num]
+    tables = [pa.table({"key": pa.array(keys, "string")})]
+    with pytest.raises(ManifestError, match=f"{num} latents, {NUM} index rows"):
+        latents.write_latents(tmp_path / "new", tables, [], index, SHAPE, TEXT_SHAPE)
+
+
+def sizes(folder, kind, name):
+    files = sorted(folder.glob(f"{kind}-*"))
+    assert [file.name for file in files] == [
+        f"{kind}-{number:05d}.safetensors" for number in range(len(files))
+    ]
+    return [len(load_file(file)[name]) for file in files]
+
+
+def test_files_end_at_their_limit_and_the_last_has_the_rest(written, request):
+    folder, _, texts, _ = written
+    is_one = "one_file" in request.node.name
+    works = [NUM] if is_one else [7, 7, 7, 3]
+    assert sizes(folder, "latents", "mean") == works
+    assert sizes(folder, "features", "features") == works
+    states = [len(texts)] if is_one else [7, len(texts) - 7]
+    assert sizes(folder, "texts", "states") == states
+    others = {"index.parquet", "texts.parquet"}
+    assert {file.name for file in folder.iterdir() if "-" not in file.name} == others
+
+
+def test_a_whole_number_of_files_leaves_no_empty_one(written, monkeypatch, tmp_path):
+    monkeypatch.setattr(latents, "WORKS_PER_FILE", NUM // 3)
+    table, states = tables_of(written)
+    args = [table], [states], written[1], SHAPE, TEXT_SHAPE
+    latents.write_latents(tmp_path / "new", *args)
+    assert sizes(tmp_path / "new", "latents", "mean") == [NUM // 3] * 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_is_read_across_files_in_the_order_asked(written, seed):
+    folder, index, texts, arrays = written
+    data = latents.Latents(folder, ["c", "nc"], "synthetic")
+    places = np.random.default_rng(seed).integers(len(data), size=50)  # many twice
+    rows = [index["key"].tolist().index(data.keys[place]) for place in places]
+    mean, _ = data.posterior(torch.tensor(places))
+    assert torch.equal(mean, torch.tensor(arrays["mean"][rows]).half().float())
+    states = data.prompt_embeds(torch.tensor(places), torch.zeros(50, dtype=torch.bool))
+    rows = [texts.index(SAID[data.keys[place]]) for place in places]
+    assert torch.equal(states, torch.tensor(arrays["states"][rows]).half().float())
+    assert (mean.dtype, states.dtype) == (torch.float32, torch.float32)
+
+
+def test_no_places_give_an_empty_batch(written):
+    data = latents.Latents(written[0], ["c"], "human")
+    none = torch.zeros(0, dtype=torch.int64)
+    assert data.posterior(none)[0].shape == (0, *SHAPE)
+    assert data.prompt_embeds(none, none.bool()).shape == (0, *TEXT_SHAPE)
+
+
+def test_the_shape_of_a_latent_is_told(written):
+    assert latents.Latents(written[0], ["c"], "human").latent_shape == SHAPE
+
+
+def test_what_is_read_may_be_changed_and_the_store_is_not(written):
+    before = hashes(written[0])
+    data = latents.Latents(written[0], ["c"], "human")
+    places = torch.arange(len(data))
+    mean = data.posterior(places)[0]
+    again = mean.clone()
+    mean.zero_()
+    data.features()[:] = 0
+    assert torch.equal(data.posterior(places)[0], again)
+    assert hashes(written[0]) == before
+
+
+def tables_of(written):
+    """Return the tables that the fixture `written` wrote."""
+    _, index, texts, arrays = written
+    columns = {"key": index["key"].tolist()}
+    columns |= {name: raw(arrays[name]) for name in ("mean", "logvar")}
+    columns["features"] = raw(arrays["features"], "float32")
+    return pa.table(columns), pa.table({"text": texts, "states": raw(arrays["states"])})
+
+
+@pytest.mark.parametrize("shard_size", [1, 5, NUM])
+def test_bytes_do_not_depend_on_how_the_rows_come(written, tmp_path, shard_size):
+    before, sources = hashes(written[0]), []
+    for number, table in enumerate(tables_of(written)):
+        starts = range(0, table.num_rows, shard_size)
+        shards = [table.slice(start, shard_size) for start in starts]
+        paths = [tmp_path / "shards" / f"{number}-{n}" for n in range(len(shards))]
+        paths[0].parent.mkdir(exist_ok=True)
+        for shard, path in zip(shards, paths, strict=True):
+            pq.write_table(shard, path)
+        sources.append((shards, paths))
+    args = written[1], SHAPE, TEXT_SHAPE
+    assert [latents.num_rows(files) for _, files in sources] == [NUM, len(written[2])]
+    for name, kind in {"tables": 0, "files": 1}.items():
+        table, states = (iter(source[kind]) for source in sources)
+        latents.write_latents(tmp_path / name, table, states, *args)
+        assert hashes(tmp_path / name) == before
+
+
+def test_a_smaller_world_leaves_no_file_of_a_larger_one(written, monkeypatch):
+    folder, index = written[:2]
+    table, states = tables_of(written)
+    (folder / "latents.safetensors").write_bytes(b"of an earlier release")
+    monkeypatch.setattr(latents, "WORKS_PER_FILE", NUM * 2)
+    args = index, SHAPE, TEXT_SHAPE
+    latents.write_latents(folder, [table], [states], *args)
+    assert sorted(file.name for file in folder.glob("*.safetensors")) == [
+        f"{kind}-00000.safetensors" for kind in ("features", "latents", "texts")
+    ]
+    assert len(latents.Latents(folder, ["c"], "human"))
+
+
+@pytest.mark.parametrize("name", ["latents", "texts", "features"])
+def test_a_missing_file_is_one_line_that_counts_the_rows(written, name):
+    folder = written[0]
+    sorted(folder.glob(f"{name}-*"))[0].unlink()
+    with pytest.raises(ManifestError, match=rf"{name}-\*.*expected") as caught:
+        latents.Latents(folder, ["c"], "human").features()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_was_never_written_is_one_line(tmp_path):
+    with pytest.raises(ManifestError, match="no index.parquet; expected") as caught:
+        latents.Latents(tmp_path / "none", ["c"], "human")
+    assert "\n" not in str(caught.value)
+
+
+# Run on its own, so that nothing else of the tests is in its memory [MB].
+READER = """
+import sys
+import torch
+from pathlib import Path
+from commoncanvas import latents
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(l.split()[1]) for l in lines if l.startswith("RssAnon")) // 1024
+before, most = anonymous(), 0
+data = latents.Latents(sys.argv[1], ["c"], "human")
+generator = torch.Generator().manual_seed(0)
+for _ in range(200):
+    places = torch.randint(len(data), (32,), generator=generator)
+    mean, std = data.posterior(places)
+    data.prompt_embeds(places, torch.zeros(32, dtype=torch.bool))
+    most = max(most, anonymous())
+print(most - before)
+"""
+
+
+@pytest.fixture
+def large(tmp_path):
+    """An index of 4,096 works, and shards that pack small and unpack to 280 MB."""
+    num, size = 4096, 256
+    latent = np.arange(16 * 32 * 32, dtype="float16").tobytes()
+    feature = np.ones(NUM_FEATURES, "float32").tobytes()
+    keys = [f"toy/{i:05d}" for i in range(num)]
+    index = pd.DataFrame({"key": keys, "source": "a", "split": "c"})
+    index = index.assign(license_slug="by", is_holdout=False, order=range(num))
+    index["text_human"] = [[1]] * num
+    files = [tmp_path / f"shard-{start:05d}.parquet" for start in range(0, num, size)]
+    for number, file in enumerate(files):
+        columns = {"mean": [latent] * size, "logvar": [latent] * size}
+        columns["key"] = keys[number * size : (number + 1) * size]
+        table = pa.table(columns | {"features": [feature] * size})
+        pq.write_table(table, file)
+    yield index, files
+    shutil.rmtree(tmp_path)  # pytest would keep it for three runs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_memory_stays_flat_while_writing_and_reading(large, monkeypatch):
+    index, files = large
+    store = files[0].parent / "store"
+    states = raw(np.ones((2, *TEXT_SHAPE)))
+    texts = pa.table({"text": ["", "word"], "states": states})
+    monkeypatch.setattr(latents, "WORKS_PER_FILE", 512)
+    tracemalloc.start()
+    latents.write_latents(store, files, [texts], index, (16, 32, 32), TEXT_SHAPE)
+    written = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    stored = [file.stat().st_size / 2**20 for file in store.glob("latents-*")]
+    assert len(stored) == 8 and sum(stored) >= 256
+    assert written < 2 * max(stored), "more than a file and the rows on their way"
+    command = [sys.executable, "-c", READER, str(store)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 60
+
+
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_an_address_reads_as_the_folder_does(written, tmp_path, protocol, monkeypatch):
+    address = written[0].as_uri()
+    if protocol == "memory":
+        memory = fsspec.filesystem("memory")
+        address = f"memory://{tmp_path.name}/03_latents"
+        memory.put(f"{written[0]}/*", address + "/")
+    local = latents.Latents(written[0], ["c"], "human")
+    args = address, ["c"], "human"
+    data = latents.Latents(*args, cache=tmp_path / "cache")
+    places = torch.arange(len(data)).flip(0)
+    assert data.keys == local.keys and data.texts() == local.texts()
+    assert torch.equal(data.posterior(places)[0], local.posterior(places)[0])
+    kept = {file.name for file in (tmp_path / "cache").rglob("*-*.safetensors")}
+    assert not any("features" in name for name in kept)  # training needs none of them
+    assert np.array_equal(data.features(), local.features())
+    files = fsspec.core.url_to_fs(address)[0]
+    monkeypatch.setattr(type(files), "get_file", None)
+    again = latents.Latents(*args, cache=tmp_path / "cache")
+    assert np.array_equal(again.features(), local.features())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are read from /proc")
+def test_open_latents_hold_no_file_open(written):
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    data = latents.Latents(written[0], ["c"], "human")
+    data.posterior(torch.arange(len(data)))
+    assert descriptors() == before

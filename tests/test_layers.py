@@ -11,12 +11,13 @@ from commoncanvas import paths
 PACKAGE = paths.ROOT / "commoncanvas"
 # A module imports only from the names above its own.
 ORDER = """
-errors paths manifest checkpoints cluster shards seeds licenses policies sources
-images statements streams ledger iconify folders openclipart answers downloads yfcc
-metadata made_up bench_licenses takedown duplicates catalog augment features captioner
-blip2 recaptions telephoning captions scorer websets pretraining autoencoder mixing
-encoders latents snapshots training sampling metrics caption_study review evaluation
-claims speed parts checks plots figures parameters pages report run
+errors paths processes manifest checkpoints cluster shards seeds licenses policies
+sources images statements streams ledger iconify folders openclipart answers downloads
+yfcc metadata made_up bench_licenses takedown duplicates catalog augment features
+captioner blip2 recaptions telephoning captions scorer websets pretraining autoencoder
+mixing encoders mirrors latents snapshots denoising train_state training sampling
+launching metrics caption_study review evaluation claims speed parts checks plots
+figures parameters pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

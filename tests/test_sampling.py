@@ -93,7 +93,9 @@ def works(*pairs):
 
 
 def card_of(*pairs):
-    return sampling.model_card("cc_toy", works(*pairs), "synthetic", 1234, {"lr": 0.1})
+    return sampling.model_card(
+        "cc_toy", works(*pairs), "synthetic", 1234, {"lr": 0.1}, "MiniLM"
+    )
 
 
 BY = ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/")

@@ -6,7 +6,17 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from commoncanvas import autoencoder, claims, encoders, latents, mixing, speed, training
+from commoncanvas import (
+    autoencoder,
+    claims,
+    denoising,
+    encoders,
+    latents,
+    mixing,
+    speed,
+    train_state,
+    training,
+)
 from commoncanvas.errors import ShapeError
 from commoncanvas.images import encode_png
 
@@ -56,9 +66,11 @@ def readers(tmp_path_factory):
     states = encoders.text_table(TOKENS, texts)
     folder = tmp_path_factory.mktemp("latents")
     shapes = (4, SIZE // 8, SIZE // 8), (TOKENS, 384)
-    latents.write_latents(folder, table, states, index, *shapes)
+    latents.write_latents(folder, [table], [states], index, *shapes)
     data = latents.Latents(folder, ["c"], "human")
-    return data, speed.OnlineLatents(data, pngs, SIZE, vae, TOKENS)
+    return data, speed.OnlineLatents(
+        data, pngs, SIZE, vae, *encoders.load_text_encoder("all-MiniLM-L6-v2", TOKENS)
+    )
 
 
 def make():
@@ -114,7 +126,7 @@ def test_rows_see_the_same_batches_with_the_same_noise(readers, monkeypatch):
     def spy(unet, schedule, reader, places, scale, drop, generator):
         row = seen.setdefault(type(reader).__name__, [])
         row.append((places.tolist(), generator.initial_seed()))
-        return training.diffusion_loss(
+        return denoising.diffusion_loss(
             unet, schedule, reader, places, scale, drop, generator
         )
 
@@ -163,7 +175,7 @@ def test_fast_attention_computes_what_eager_attention_computes():
 
 def test_low_precision_norms_keep_the_type_and_nearly_the_values():
     plain, low = make(), make()
-    speed._lower_norms(low)
+    train_state.lower_norms(low)
     hidden = torch.randn(2, 16, 2, 2, generator=torch.Generator().manual_seed(0))
     norm, lowered = plain.conv_norm_out, low.conv_norm_out
     assert lowered(hidden.bfloat16()).dtype == torch.bfloat16

@@ -1,11 +1,18 @@
 """Training draws from (seed, step) alone, and an interrupted run ends the same."""
 
 import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
 
 import pytest
 import torch
 
-from commoncanvas import checkpoints, paths, training
+from commoncanvas import checkpoints, paths, train_state, training
+from commoncanvas.denoising import draw_batch
 from commoncanvas.errors import ParameterError
 from commoncanvas.seeds import make_generator
 
@@ -32,6 +39,8 @@ SETTINGS = {
     "prediction_type": "epsilon",
     "scaling_factor": 0.5,
     "checkpoint_steps": 2,
+    "micro_batch_size": 3,
+    "mixed_precision": "no",
 }
 
 
@@ -43,6 +52,8 @@ class FakeLatents:
         self.mean = torch.randn(num, 4, 4, 4, generator=generator) * level
         self.states = torch.randn(num + 1, 3, 8, generator=generator)
         self.dropped, self.asked = [], []
+        self.keys = [f"toy/{i}" for i in range(num)]
+        self.latent_shape = (4, 4, 4)
 
     def __len__(self):
         return len(self.mean)
@@ -51,7 +62,7 @@ class FakeLatents:
         self.asked += places.tolist()
         return self.mean[places], torch.full_like(self.mean[places], 0.1)
 
-    def prompt_embeds(self, places, is_dropped, generator=None):
+    def prompt_embeds(self, places, is_dropped, draws=None):
         self.dropped += is_dropped.tolist()
         return self.states[torch.where(is_dropped, 0, places + 1)]
 
@@ -69,8 +80,7 @@ def make_unet(seed=1):
 def run(key="run", data=None, **changes):
     data = data or FakeLatents()
     held = FakeLatents(4, seed=1)
-    words = {**SETTINGS, **changes}
-    unet, log = training.train(key, make_unet(), data, held, **words)
+    unet, log = training.train(key, make_unet(), data, held, {**SETTINGS, **changes})
     return unet.state_dict(), log
 
 
@@ -81,19 +91,18 @@ def same(a, b):
 @pytest.fixture
 def stop_at(monkeypatch):
     """Return a function after which training step k fails, once."""
-    whole = training.diffusion_loss
+    whole = training.denoising_losses
 
     def arm(k):
         seen = []
 
-        def loss(unet, *arguments):
-            if unet.training:
-                seen.append(1)
-                if len(seen) == k + 1:
-                    raise KeyboardInterrupt
+        def losses(unet, *arguments):
+            seen.append(1)
+            if len(seen) == k + 1:
+                raise KeyboardInterrupt
             return whole(unet, *arguments)
 
-        monkeypatch.setattr(training, "diffusion_loss", loss)
+        monkeypatch.setattr(training, "denoising_losses", losses)
 
     return arm
 
@@ -156,6 +165,7 @@ def test_the_log_has_a_row_a_checkpoint_and_one_at_the_end():
     log = run()[1]
     assert [row["step"] for row in log] == [2, 4, 6, 7]
     fields = {"step", "loss", "validation_loss", "learning_rate", "grad_norm"}
+    fields |= {"ema_decay", "latent_mean", "latent_std"}
     assert all(set(row) == fields for row in log)
     assert all(math.isfinite(value) for row in log for value in row.values())
 
@@ -200,47 +210,6 @@ def test_the_order_is_the_same_for_every_batch_size():
     assert torch.equal(fours, fives)
 
 
-@pytest.fixture
-def noised():
-    generator = make_generator(0, "test")
-    latents, noise = torch.randn(2, 6, 4, 4, 4, generator=generator)
-    timesteps = torch.tensor([0, 1, 200, 500, 900, 999])
-    noise_scheduler = training.make_noise_scheduler()
-    alphas = noise_scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-    return latents, noise, timesteps, alphas
-
-
-def target(kind, latents, noise, timesteps):
-    noise_scheduler = training.make_noise_scheduler(kind)
-    return training.training_target(noise_scheduler, latents, noise, timesteps)
-
-
-def test_the_three_targets_convert_into_each_other(noised):
-    latents, noise, timesteps, alphas = noised
-    kinds = ("epsilon", "sample", "v_prediction")
-    epsilon, sample, v = (target(k, latents, noise, timesteps) for k in kinds)
-    noisy = training.make_noise_scheduler().add_noise(latents, noise, timesteps)
-    signal, spread = alphas.sqrt(), (1 - alphas).sqrt()
-    assert torch.allclose(signal * noisy - spread * v, sample, atol=1e-5)
-    assert torch.allclose(signal * v + spread * noisy, epsilon, atol=1e-5)
-    assert torch.allclose(signal * sample + spread * epsilon, noisy, atol=1e-5)
-
-
-def test_the_first_step_hardly_changes_latents_and_the_last_is_nearly_noise(noised):
-    latents, noise, timesteps, _ = noised
-    noisy = training.make_noise_scheduler().add_noise(latents, noise, timesteps)
-    assert (noisy[0] - latents[0]).square().mean() < 0.01
-    assert (noisy[-1] - noise[-1]).square().mean() < 0.02
-
-
-def test_another_prediction_type_is_refused_with_its_name(noised):
-    class Odd:
-        config = type("Config", (), {"prediction_type": "flow"})
-
-    with pytest.raises(ParameterError, match="'flow'; expected epsilon, v_prediction"):
-        training.training_target(Odd, *noised[:3])
-
-
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_every_prediction_type_trains(kind):
     log = run(prediction_type=kind, num_train_steps=2)[1]
@@ -251,19 +220,19 @@ def test_every_prediction_type_trains(kind):
 def test_the_average_runs_over_the_last_steps_only(monkeypatch, fraction, first):
     seen = []
 
-    class Counted(training.EMAModel):
+    class Counted(train_state.EMAModel):
         def step(self, parameters):
             seen.append(1)
             super().step(parameters)
 
-    monkeypatch.setattr(training, "EMAModel", Counted)
+    monkeypatch.setattr(train_state, "EMAModel", Counted)
     run(ema_fraction=fraction)
     assert len(seen) == 7 - first
 
 
 def test_a_share_of_steps_is_not_rounded_up_by_floating_point(monkeypatch):
     seen = []
-    monkeypatch.setattr(training.EMAModel, "step", lambda *_: seen.append(1))
+    monkeypatch.setattr(train_state.EMAModel, "step", lambda *_: seen.append(1))
     run(ema_fraction=0.28, num_train_steps=25, checkpoint_steps=25)
     assert 0.28 * 25 > 7 and len(seen) == 7
 
@@ -289,19 +258,14 @@ def test_captions_are_dropped_about_as_often_as_asked():
     assert 0.38 < sum(data.dropped) / len(data.dropped) < 0.62
 
 
-def test_validation_never_drops_a_caption_and_leaves_the_model_in_training():
-    unet, held = make_unet().train(), FakeLatents()
-    args = unet, training.make_noise_scheduler(), held, 0.5, 0
-    assert training.validation_loss(*args) == training.validation_loss(*args)
-    assert set(held.dropped) == {False} and unet.training
-
-
 def test_a_loss_that_is_no_number_stops_with_its_step():
     data = FakeLatents()
     bad = training.batch_places(8, 3, 5, 2)[0]
     data.mean[bad] = math.nan
     first = next(s for s in range(9) if bad in training.batch_places(8, 3, 5, s))
-    with pytest.raises(ParameterError, match=f"nan at step {first}") as caught:
+    with pytest.raises(
+        ParameterError, match=f"nan at step {first} for toy/{bad};"
+    ) as caught:
         run(data=data)
     assert "learning_rate" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -314,46 +278,101 @@ def test_a_loss_that_is_no_number_is_never_saved():
     assert not list(paths.CHECKPOINTS.rglob("*.pt"))
 
 
-def test_another_choice_of_captions_moves_no_other_draw():
-    """Posterior sample, drops, timesteps and noise are those of one caption a work."""
-
-    class TwoCaptions(FakeLatents):
-        def prompt_embeds(self, places, is_dropped, generator=None):
-            torch.rand(5, generator=generator)
-            return super().prompt_embeds(places, is_dropped)
-
-    weights, log = run("one")
-    mixed, same_log = run("two", data=TwoCaptions())
-    assert same(weights, mixed) and log == same_log
-
-
 def test_the_choice_of_captions_is_drawn_anew_at_each_step():
     class Recorder(FakeLatents):
-        draws = []
+        choices = []
 
-        def prompt_embeds(self, places, is_dropped, generator=None):
-            self.draws.append(torch.rand(1, generator=generator).item())
+        def prompt_embeds(self, places, is_dropped, draws=None):
+            self.choices.append(tuple(draws.tolist()))
             return super().prompt_embeds(places, is_dropped)
 
     run("drawn", data=Recorder())
-    assert len(set(Recorder.draws)) == SETTINGS["num_train_steps"]
+    assert len(set(Recorder.choices)) == SETTINGS["num_train_steps"]
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 5])
+def test_a_batch_in_parts_takes_the_step_of_a_batch_at_once(micro_batch_size):
+    whole, log = run("whole", train_batch_size=5, micro_batch_size=5)
+    parts, same_log = run(
+        "parts", train_batch_size=5, micro_batch_size=micro_batch_size
+    )
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], atol=1e-5, rtol=1e-5)
+    for row, other in zip(log, same_log, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-6)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("num", "size"), [(1, 3), (2, 3), (3, 1), (4, 10)])
+def test_the_parts_of_all_processes_are_the_batch_in_order(num, size):
+    places = torch.arange(7)
+    draws = draw_batch(FakeLatents(), places, 0.1, make_generator(0, "x"))
+    parts = [
+        part for rank in range(num) for part in training.split(draws, rank, num, size)
+    ]
+    assert torch.equal(torch.cat([part.places for part in parts]), places)
+    assert torch.equal(torch.cat([part.noise for part in parts]), draws.noise)
+    assert all(0 < len(part) <= size for part in parts)
+
+
+def test_each_snapshot_is_shown_to_the_watch():
+    seen = []
+    data, held = FakeLatents(), FakeLatents(4, seed=1)
+    watch = lambda entry, unet: seen.append(entry["step"])  # noqa: E731
+    training.train("watched", make_unet(), data, held, SETTINGS, watch=watch)
+    assert seen == [2, 4, 6, 7]
+
+
+def test_a_damaged_snapshot_is_named_and_the_one_before_is_used(stop_at, capsys):
+    weights, log = run("whole")
+    stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    newest = sorted(checkpoints.work_folder("broken").glob("step-*"))[-1]
+    with open(newest / "unet.safetensors", "r+b") as file:
+        file.truncate(100)
+    resumed, same_log = run("broken")
+    assert same(weights, resumed) and log == same_log
+    assert newest.name in capsys.readouterr().err
+
+
+def work(key, checkpoints_folder):
+    """Train in a process of its own, with its work folder where the test's is."""
+    paths.CHECKPOINTS = checkpoints_folder
+    paths.FINISHED = checkpoints_folder.with_name(".finished")
+    torch.set_num_threads(1)
+    run(key, num_train_steps=40)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_steps_end_with_the_same_bits():
+    torch.set_num_threads(1)
+    weights, log = run("whole", num_train_steps=40)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["commoncanvas.training"])
+    chance, kills, reached = random.Random(3), 0, set()
+    folder = checkpoints.work_folder("killed")
+    while kills < 20:
+        before = {path.name for path in folder.glob("step-*")}
+        process = context.Process(target=work, args=("killed", paths.CHECKPOINTS))
+        process.start()
+        while process.is_alive() and {p.name for p in folder.glob("step-*")} == before:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.1))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        steps = sorted(path.name for path in folder.glob("step-*"))
+        reached.add(steps[-1])
+        if steps[-1] == "step-00000040":  # it got to the end: start over
+            shutil.rmtree(folder)
+            folder.mkdir()
+    assert len(reached) > 5
+    resumed, same_log = run("killed", num_train_steps=40)
+    assert same(weights, resumed) and log == same_log
 
 
 def test_the_same_seed_builds_the_same_unet():
     assert same(make_unet(1).state_dict(), make_unet(1).state_dict())
     assert not same(make_unet(1).state_dict(), make_unet(2).state_dict())
-
-
-def test_a_perfect_model_has_no_loss():
-    data, noise = FakeLatents(), []
-    noise_scheduler = training.make_noise_scheduler("sample")
-
-    class Perfect(torch.nn.Linear):
-        def forward(self, noisy, timesteps, prompt_embeds):
-            return type("Output", (), {"sample": noise[0]})
-
-    clean = torch.arange(3)
-    draws = torch.randn(3, 4, 4, 4, generator=make_generator(0, "x"))
-    noise.append((data.mean[clean] + 0.1 * draws) * 0.5)
-    args = Perfect(1, 1), noise_scheduler, data, clean, 0.5, 0.0
-    assert training.diffusion_loss(*args, make_generator(0, "x")).item() < 1e-12

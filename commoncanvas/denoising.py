@@ -1,0 +1,149 @@
+"""One denoising step in the paper's seven moves, for a batch or any part of one.
+
+Everything random of a batch is drawn for the whole of it before it is split, so the
+same numbers meet the same works however many processes and passes share the batch.
+Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers import DDPMScheduler
+
+from commoncanvas.errors import ParameterError
+from commoncanvas.seeds import make_generator
+
+
+def make_noise_scheduler(prediction_type="epsilon"):
+    """Return SD2's training noise schedule: 1,000 steps, `scaled_linear` betas."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        clip_sample=False,
+    )
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that is random of one batch; each field has one entry a work.
+
+    places: (batch,) int64, which works. eps: (batch, channels, h, w), the posterior
+    sample's. is_dropped: (batch,) bool. timesteps: (batch,) int64. noise: as eps.
+    choices: (batch,) float64 in [0, 1), which caption is read; or None, the first.
+    """
+
+    places: torch.Tensor
+    eps: torch.Tensor
+    is_dropped: torch.Tensor
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+    choices: torch.Tensor | None = None
+
+    def __len__(self):
+        return len(self.places)
+
+    def part(self, rows):
+        """Return the draws of some rows, a slice or (n,) places in the batch."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Draws(*(None if t is None else t[rows] for t in parts))
+
+
+def draw_batch(data, places, drop_prob, generator, num_timesteps=1000, choices=None):
+    """Draw posterior samples, dropped captions, timesteps and noise for a batch.
+
+    Args:
+        data: a `Latents`; only the shape of a latent is asked for.
+        places: (batch,) int64, which works.
+        drop_prob: probability of the empty caption.
+        generator: source of all but `choices`, in this order.
+        num_timesteps: timesteps are 0 to this number less one.
+        choices: a generator of its own for the caption of each work, so that another
+            mixture of captions changes no noise; None reads the first.
+    """
+    shape = (len(places), *data.latent_shape)
+    eps = torch.randn(shape, generator=generator)
+    is_dropped = torch.rand(len(places), generator=generator) < drop_prob
+    timesteps = torch.randint(num_timesteps, (len(places),), generator=generator)
+    noise = torch.randn(shape, generator=generator)
+    if choices is not None:
+        choices = torch.rand(len(places), dtype=torch.float64, generator=choices)
+    return Draws(places, eps, is_dropped, timesteps, noise, choices)
+
+
+def training_target(noise_scheduler, latents, noise, timesteps):
+    """Return what the UNet must predict for the scheduler's `prediction_type`."""
+    kind = noise_scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return noise_scheduler.get_velocity(latents, noise, timesteps)
+    if kind == "sample":
+        return latents
+    raise ParameterError(
+        f"prediction_type is {kind!r}; expected epsilon, v_prediction or sample; edit "
+        "the train section of the profile."
+    )
+
+
+def sample_latents(data, draws, scaling_factor):
+    """Return scaled samples of the works' posteriors, (n, channels, h, w) float32."""
+    mean, std = data.posterior(draws.places)
+    return (mean + std * draws.eps) * scaling_factor
+
+
+def denoising_losses(unet, noise_scheduler, data, draws, scaling_factor):
+    """Compute every work's denoising loss.
+
+    Args:
+        unet: predicts from (latents, timesteps, prompt_embeds).
+        noise_scheduler: from `make_noise_scheduler`.
+        data: a `Latents`.
+        draws: from `draw_batch`, or a part of it.
+        scaling_factor: multiplies raw latents to about unit variance.
+
+    Returns:
+        (losses, latents): (n,) float32 mean squared errors, and the clean latents.
+    """
+    latents = sample_latents(data, draws, scaling_factor)
+    prompt_embeds = data.prompt_embeds(draws.places, draws.is_dropped, draws.choices)
+    device = next(unet.parameters()).device
+    latents, noise, timesteps, prompt_embeds = (
+        t.to(device, non_blocking=True)
+        for t in (latents, draws.noise, draws.timesteps, prompt_embeds)
+    )
+    noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
+    model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
+    target = training_target(noise_scheduler, latents, noise, timesteps)
+    error = torch.nn.functional.mse_loss(
+        model_pred.float(), target.float(), reduction="none"
+    )
+    return error.flatten(1).mean(1), latents
+
+
+def diffusion_loss(
+    unet, noise_scheduler, data, places, scaling_factor, drop_prob, generator
+):
+    """Draw one batch and return its mean denoising loss, a scalar.
+
+    Args: as `draw_batch` and `denoising_losses`.
+    """
+    num_timesteps = noise_scheduler.config.num_train_timesteps
+    draws = draw_batch(data, places, drop_prob, generator, num_timesteps)
+    losses, _ = denoising_losses(unet, noise_scheduler, data, draws, scaling_factor)
+    return losses.mean()
+
+
+@torch.no_grad()
+def validation_loss(unet, noise_scheduler, data, scaling_factor, seed, num_works=128):
+    """Return the loss on held-out works; same works, noise, timesteps each time."""
+    unet.eval()
+    places = torch.arange(min(num_works, len(data)))
+    generator = make_generator(seed, "validation")
+    loss = diffusion_loss(
+        unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
+    )
+    unet.train()
+    return loss.item()

@@ -1,0 +1,135 @@
+"""What a training holds between two steps: weights, optimiser, schedule, average.
+
+One optimiser step over the parts of a batch, on one process or several, and the
+snapshot that brings all of it back. Source: commoncanvas-cvpr, §5.1.
+"""
+
+import json
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import group_norm, layer_norm
+
+from commoncanvas.snapshots import write_snapshot
+
+
+class TrainState:
+    """UNet, optimiser, schedule and moving average, as each process holds them.
+
+    Args:
+        accelerator: moves and wraps them.
+        unet: an untrained UNet.
+        recipe: see `train`.
+    """
+
+    def __init__(self, accelerator, unet, recipe):
+        self.accelerator = accelerator
+        if recipe["mixed_precision"] != "no":
+            lower_norms(unet)
+        optimizer = torch.optim.AdamW(
+            unet.parameters(),
+            recipe["learning_rate"],
+            weight_decay=recipe["weight_decay"],
+        )
+        self.lr_scheduler = get_scheduler(
+            recipe["lr_schedule"],
+            optimizer,
+            num_warmup_steps=recipe["lr_warmup_steps"],
+            num_training_steps=recipe["num_train_steps"],
+        )
+        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
+        self.bare = accelerator.unwrap_model(self.unet)
+        self.ema_decay, self.ema = recipe["ema_decay"], None
+
+    def update(self, losses_of, parts, num_works, is_averaged):
+        """Add up the gradients of a batch's parts and take one optimiser step.
+
+        Args:
+            losses_of: part -> (n,) losses, all finite.
+            parts: the parts of the batch that this process does.
+            num_works: works of the whole batch, over all processes.
+            is_averaged: whether the moving average takes these weights in.
+
+        Returns:
+            (loss, grad_norm) of the whole batch, floats.
+        """
+        total = torch.zeros((), device=self.accelerator.device)
+        self.optimizer.zero_grad()
+        for number, part in enumerate(parts, start=1):
+            # Gradients travel between processes once a step, after the last part.
+            waits = number < len(parts)
+            with self.accelerator.no_sync(self.unet) if waits else nullcontext():
+                loss = losses_of(part).sum() / num_works
+                # Processes' gradients are averaged where their sum is meant.
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+            total += loss.detach()
+        self.accelerator.unscale_gradients()
+        # Read but not clipped: the recipe clips nothing.
+        grads = [p.grad.norm() for p in self.unet.parameters() if p.grad is not None]
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        if is_averaged:
+            self.ema = self.ema or EMAModel(
+                self.bare.parameters(), decay=self.ema_decay
+            )
+            self.ema.step(self.bare.parameters())
+        total = self.accelerator.reduce(total, "sum")
+        return total.item(), torch.stack(grads).norm().item()
+
+    def save(self, folder, step, log, facts):
+        """Write a snapshot: everything that the next step depends on."""
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": self._scaler().state_dict() if self._scaler() else None,
+        }
+        unet = {k: v.contiguous() for k, v in self.bare.state_dict().items()}
+        writers = {
+            "unet.safetensors": lambda path: save_file(unet, path),
+            "state.pt": lambda path: torch.save(state, path),
+            "log.json": lambda path: path.write_text(json.dumps(log)),
+        }
+        write_snapshot(folder, step, writers, facts)
+
+    def load(self, folder):
+        """Take over a snapshot and return (steps done, log)."""
+        self.bare.load_state_dict(load_file(folder / "unet.safetensors"))
+        state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if state["ema"]:
+            self.ema = EMAModel(self.bare.parameters(), decay=self.ema_decay)
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(next(self.bare.parameters()).device)
+        if state["scaler"] and self._scaler():
+            self._scaler().load_state_dict(state["scaler"])
+        log = json.loads((folder / "log.json").read_text())
+        # The first to go on would soon remove this snapshot.
+        self.accelerator.wait_for_everyone()
+        return log[-1]["step"], log
+
+    def _scaler(self):
+        return self.accelerator.scaler  # of fp16 gradients; None otherwise
+
+
+def lower_norms(unet):
+    """Let the norms run in their input's type, which autocast would lift to float32.
+
+    Source: commoncanvas-cvpr, §5.1 (low-precision GroupNorm and LayerNorm).
+    """
+    for module in unet.modules():
+        if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
+            module.forward = partial(_low_norm, module)
+
+
+def _low_norm(module, hidden):
+    weight, bias = (p.to(hidden.dtype) for p in (module.weight, module.bias))
+    with torch.autocast(hidden.device.type, enabled=False):
+        if isinstance(module, torch.nn.GroupNorm):
+            return group_norm(hidden, module.num_groups, weight, bias, module.eps)
+        return layer_norm(hidden, module.normalized_shape, weight, bias, module.eps)

@@ -1,0 +1,172 @@
+"""A batch is drawn whole, and any part of it is as if it were computed alone."""
+
+import pytest
+import torch
+
+from commoncanvas import denoising, train_state
+from commoncanvas.errors import ParameterError
+from commoncanvas.seeds import make_generator
+from commoncanvas.training import make_unet as make_any_unet
+
+UNET = {
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "mid_block_type": None,
+    "block_out_channels": [8],
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+}
+
+
+class FakeLatents:
+    """Random latents and captions of a few works, and a record of what was asked."""
+
+    def __init__(self, num=8, seed=0, level=1.0):
+        generator = make_generator(seed, "fake")
+        self.mean = torch.randn(num, 4, 4, 4, generator=generator) * level
+        self.states = torch.randn(num + 1, 3, 8, generator=generator)
+        self.dropped, self.asked = [], []
+        self.keys = [f"toy/{i}" for i in range(num)]
+        self.latent_shape = (4, 4, 4)
+
+    def __len__(self):
+        return len(self.mean)
+
+    def posterior(self, places):
+        self.asked += places.tolist()
+        return self.mean[places], torch.full_like(self.mean[places], 0.1)
+
+    def prompt_embeds(self, places, is_dropped, draws=None):
+        self.dropped += is_dropped.tolist()
+        return self.states[torch.where(is_dropped, 0, places + 1)]
+
+
+def make_unet(seed=1):
+    return make_any_unet(UNET, 4, 4, 8, seed)
+
+
+@pytest.fixture
+def noised():
+    generator = make_generator(0, "test")
+    latents, noise = torch.randn(2, 6, 4, 4, 4, generator=generator)
+    timesteps = torch.tensor([0, 1, 200, 500, 900, 999])
+    noise_scheduler = denoising.make_noise_scheduler()
+    alphas = noise_scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    return latents, noise, timesteps, alphas
+
+
+def target(kind, latents, noise, timesteps):
+    noise_scheduler = denoising.make_noise_scheduler(kind)
+    return denoising.training_target(noise_scheduler, latents, noise, timesteps)
+
+
+def test_the_three_targets_convert_into_each_other(noised):
+    latents, noise, timesteps, alphas = noised
+    kinds = ("epsilon", "sample", "v_prediction")
+    epsilon, sample, v = (target(k, latents, noise, timesteps) for k in kinds)
+    noisy = denoising.make_noise_scheduler().add_noise(latents, noise, timesteps)
+    signal, spread = alphas.sqrt(), (1 - alphas).sqrt()
+    assert torch.allclose(signal * noisy - spread * v, sample, atol=1e-5)
+    assert torch.allclose(signal * v + spread * noisy, epsilon, atol=1e-5)
+    assert torch.allclose(signal * sample + spread * epsilon, noisy, atol=1e-5)
+
+
+def test_the_first_step_hardly_changes_latents_and_the_last_is_nearly_noise(noised):
+    latents, noise, timesteps, _ = noised
+    noisy = denoising.make_noise_scheduler().add_noise(latents, noise, timesteps)
+    assert (noisy[0] - latents[0]).square().mean() < 0.01
+    assert (noisy[-1] - noise[-1]).square().mean() < 0.02
+
+
+def test_another_prediction_type_is_refused_with_its_name(noised):
+    class Odd:
+        config = type("Config", (), {"prediction_type": "flow"})
+
+    with pytest.raises(ParameterError, match="'flow'; expected epsilon, v_prediction"):
+        denoising.training_target(Odd, *noised[:3])
+
+
+def losses(draws, data=None, unet=None):
+    schedule = denoising.make_noise_scheduler()
+    data, unet = data or FakeLatents(), unet or make_unet()
+    return denoising.denoising_losses(unet, schedule, data, draws, 0.5)[0]
+
+
+def drawn(places, choices=None):
+    arguments = FakeLatents(), places, 0.3, make_generator(0, "draws")
+    return denoising.draw_batch(*arguments, choices=choices)
+
+
+def test_a_work_s_loss_does_not_depend_on_the_rest_of_its_batch():
+    draws = drawn(torch.tensor([3, 0, 5, 1]))
+    whole = losses(draws)
+    for rows in (slice(0, 1), slice(1, 4), torch.tensor([3, 1])):
+        torch.testing.assert_close(losses(draws.part(rows)), whole[rows])
+
+
+def test_another_choice_of_captions_moves_no_other_draw():
+    places = torch.arange(6)
+    plain, mixed = drawn(places), drawn(places, make_generator(0, "captions"))
+    for name in ("places", "eps", "is_dropped", "timesteps", "noise"):
+        assert torch.equal(getattr(plain, name), getattr(mixed, name))
+    assert plain.choices is None and mixed.choices.shape == (6,)
+    assert ((mixed.choices >= 0) & (mixed.choices < 1)).all()
+
+
+def test_the_mean_of_a_batch_is_the_mean_of_its_works():
+    places, schedule = torch.arange(5), denoising.make_noise_scheduler()
+    mean = denoising.diffusion_loss(
+        make_unet(),
+        schedule,
+        FakeLatents(),
+        places,
+        0.5,
+        0.3,
+        make_generator(0, "draws"),
+    )
+    torch.testing.assert_close(mean, losses(drawn(places)).mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_with_low_norms_stays_near_full_precision(dtype):
+    """Bounds on loss (2 %) and on the gradient's direction and length (5 %)."""
+    draws = drawn(torch.arange(8))
+    found = {}
+    for name, low in (("full", False), ("half", True)):
+        unet = make_unet()
+        if low:
+            train_state.lower_norms(unet)
+        with torch.autocast("cpu", dtype, enabled=low):
+            loss = losses(draws, unet=unet).mean()
+        loss.backward()
+        grads = torch.cat([p.grad.flatten() for p in unet.parameters()])
+        found[name] = loss.item(), grads
+    (full, grads), (half, half_grads) = found["full"], found["half"]
+    assert half == pytest.approx(full, rel=0.02)
+    cosine = torch.nn.functional.cosine_similarity(grads, half_grads, 0)
+    assert cosine > 0.95 and half_grads.norm() / grads.norm() == pytest.approx(
+        1, abs=0.05
+    )
+
+
+def test_validation_never_drops_a_caption_and_leaves_the_model_in_training():
+    unet, held = make_unet().train(), FakeLatents()
+    args = unet, denoising.make_noise_scheduler(), held, 0.5, 0
+    assert denoising.validation_loss(*args) == denoising.validation_loss(*args)
+    assert set(held.dropped) == {False} and unet.training
+
+
+def test_a_perfect_model_has_no_loss():
+    data, noise = FakeLatents(), []
+    noise_scheduler = denoising.make_noise_scheduler("sample")
+
+    class Perfect(torch.nn.Linear):
+        def forward(self, noisy, timesteps, prompt_embeds):
+            return type("Output", (), {"sample": noise[0]})
+
+    clean = torch.arange(3)
+    draws = torch.randn(3, 4, 4, 4, generator=make_generator(0, "x"))
+    noise.append((data.mean[clean] + 0.1 * draws) * 0.5)
+    args = Perfect(1, 1), noise_scheduler, data, clean, 0.5, 0.0
+    assert denoising.diffusion_loss(*args, make_generator(0, "x")).item() < 1e-12

@@ -1,0 +1,218 @@
+"""Two processes and one see the same works and take the same steps."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from commoncanvas import checkpoints, latents, launching, mixing, paths, training
+from commoncanvas.errors import EngineError, ParameterError
+from commoncanvas.features import NUM_FEATURES
+
+NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
+RECIPE = {
+    "seed": 5,
+    "num_train_steps": 50,
+    "train_batch_size": 6,
+    "micro_batch_size": 2,
+    "learning_rate": 1e-3,
+    "lr_warmup_steps": 5,
+    "lr_schedule": "cosine",
+    "weight_decay": 0.01,
+    "caption_drop_prob": 0.1,
+    "ema_fraction": 0.1,
+    "ema_decay": 0.9,
+    "prediction_type": "epsilon",
+    "scaling_factor": 1.0,
+    "checkpoint_steps": 1,
+    "mixed_precision": "no",
+}
+UNET = {
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "mid_block_type": None,
+    "block_out_channels": [8],
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder of random latents, as stage 03 writes them."""
+    rng = np.random.default_rng(0)
+    catalog = pd.DataFrame(
+        {
+            "key": [f"toy/{i:02d}" for i in range(NUM)],
+            "title": [f"word {i % 7}" for i in range(NUM)],
+            "alt_text": "",
+            "source": "toy",
+            "split": "c",
+            "license_slug": "by",
+            "is_holdout": [i % 5 == 0 for i in range(NUM)],
+            "order": np.arange(NUM) / NUM,
+        }
+    )
+    said = pd.DataFrame({"key": catalog["key"], "source": "synthetic", "caption": "x"})
+    index, texts = mixing.make_index(catalog, said)
+
+    def raw(shape, kind="float16"):
+        return [row.astype(kind).tobytes() for row in rng.normal(size=shape)]
+
+    table = pa.table(
+        {
+            "key": index["key"].tolist(),
+            "mean": raw((NUM, *SHAPE)),
+            "logvar": raw((NUM, *SHAPE)),
+            "features": raw((NUM, NUM_FEATURES), "float32"),
+        }
+    )
+    states = pa.table({"text": texts, "states": raw((len(texts), *TEXT_SHAPE))})
+    folder = tmp_path_factory.mktemp("latents")
+    latents.write_latents(folder, [table], [states], index, SHAPE, TEXT_SHAPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_spec(store):
+    """Return a function that makes specs; their work folders go afterwards.
+
+    Processes of their own look for work where the repository keeps it.
+    """
+    begun = []
+
+    def make(name, folder=store, **recipe):
+        spec = {
+            "key": f"test-launching-{os.getpid()}-{name}",
+            "folder": str(folder),
+            "licenses": ["c"],
+            "caption_source": "human",
+            "data_fraction": 1.0,
+            "unet_config": UNET,
+            "text_width": TEXT_SHAPE[1],
+            "recipe": {**RECIPE, **recipe},
+            "description": f"test-launching-{os.getpid()}-{name}",
+            "previews": None,
+        }
+        begun.append(spec)
+        return spec
+
+    yield make
+    for spec in begun:
+        shutil.rmtree(checkpoints.work_folder(spec["key"]), ignore_errors=True)
+        shutil.rmtree(paths.RUNS / spec["description"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def alone(make_spec):
+    return launching.launch(make_spec("alone"))
+
+
+@pytest.fixture(scope="module")
+def together(make_spec):
+    return launching.launch(make_spec("together"), num_processes=2)
+
+
+def close(unet, other, tolerance=1e-4):
+    pairs = zip(unet.state_dict().items(), other.state_dict().values(), strict=True)
+    for name, (a, b) in ((n, (a, b)) for (n, a), b in pairs):
+        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(alone, together):
+    (unet, log), (other, other_log) = alone, together
+    assert len(log) == len(other_log) == 50
+    for name in ("loss", "validation_loss"):
+        found = [abs(a[name] - b[name]) for a, b in zip(log, other_log, strict=True)]
+        assert max(found) < 1e-5, (name, max(found))
+    close(unet, other)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_as_one_and_the_reverse(make_spec, alone):
+    for first, second in ((2, 1), (1, 2)):
+        spec = make_spec(f"from-{first}-to-{second}")
+        run = multiprocessing.get_context("spawn").Process(
+            target=launching.launch, args=(spec, first)
+        )
+        run.start()
+        folder = checkpoints.work_folder(spec["key"])
+        while run.is_alive() and len(list(folder.glob("step-*"))) < 2:
+            time.sleep(0.02)
+        os.kill(run.pid, signal.SIGKILL)
+        run.join()
+        time.sleep(3)  # what it started ends with it
+        step = int(max(folder.glob("step-*")).name.removeprefix("step-"))
+        assert step < 50
+        unet, log = launching.launch(spec, second)
+        close(alone[0], unet)
+        assert (
+            max(abs(a["loss"] - b["loss"]) for a, b in zip(alone[1], log, strict=True))
+            < 1e-5
+        )
+
+
+def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_spec):
+    spec = make_spec("elsewhere", num_train_steps=3)
+    with pytest.raises(EngineError, match="accelerate launch --config_file") as told:
+        launching.launch(spec, 0)
+    file = str(told.value).split("commoncanvas.launching ")[1].split("`")[0]
+    assert json.loads((paths.ROOT / file).read_text()) == spec
+    launching.main([str(paths.ROOT / file)])
+    unet, log = launching.launch(spec, 0)
+    assert [entry["step"] for entry in log] == [1, 2, 3] and not unet.training
+
+
+@pytest.mark.slow
+def test_why_several_processes_stopped_is_one_line(make_spec, store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    spec = make_spec("broken", tmp_path / "store", learning_rate=1e30)
+    with pytest.raises(
+        EngineError, match="2 training processes ended with 1: the loss"
+    ):
+        launching.launch(spec, 2)
+
+
+def test_a_process_without_works_is_refused(make_spec, monkeypatch):
+    two = type("Two", (training.Accelerator,), {"num_processes": 2})
+    monkeypatch.setattr(training, "Accelerator", two)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ParameterError, match="train_batch_size is 1 for 2 processes"):
+        launching.fit(make_spec("few", train_batch_size=1))
+
+
+def test_processes_that_do_not_know_of_each_other_are_stopped(make_spec, monkeypatch):
+    strangers = type("Strangers", (training.Accelerator,), {"num_processes": 1})
+    monkeypatch.setattr(training, "Accelerator", strangers)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(EngineError, match="3 processes were started, and accelerate"):
+        launching.fit(make_spec("strangers"))
+
+
+def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    spec = make_spec("alone")
+    folder = paths.RUNS / spec["description"] / spec["key"]
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"loss", "grad_norm", "latent_std", "learning_rate", "ema_decay"} <= set(
+        events.Tags()["scalars"]
+    )
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx([entry["loss"] for entry in alone[1]])
+
+
+def test_help_says_what_a_spec_is(capsys):
+    with pytest.raises(SystemExit):
+        launching.main(["--help"])
+    assert "stage 04 wrote" in capsys.readouterr().out
