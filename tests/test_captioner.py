@@ -1,12 +1,11 @@
 """A captioner says the same of a picture whatever else is in its batch."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import save_captioner
 
 from commoncanvas import captioner
 from commoncanvas.images import encode_png
@@ -16,20 +15,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def open_folder(tmp_path_factory):
-    """A captioner of random weights, saved as stage 00 saves the trained one."""
-    folder = tmp_path_factory.mktemp("captioner")
-    torch.manual_seed(0)
-    tokenizer = captioner.train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
-    model = captioner.SmallCaptioner(
-        len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
-    )
-    # Random networks see all pictures alike; these let the picture choose the word.
-    model.embed_proj.weight.data.mul_(30)
-    model.tokens.weight.data.mul_(30)
-    captioner.save_half(model, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(model.config))
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_captioner(tmp_path_factory.mktemp("captioner"))
 
 
 @pytest.fixture(scope="module")

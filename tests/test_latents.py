@@ -15,30 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
+from toys import CAPTIONS, CATALOG, NUM, SAID
 
 from commoncanvas import latents, mixing
 from commoncanvas.errors import ManifestError, ParameterError
 from commoncanvas.features import NUM_FEATURES
 
-NUM = 24
 SHAPE, TEXT_SHAPE = (4, 2, 2), (3, 5)
 RNG = np.random.default_rng(0)
-CATALOG = pd.DataFrame(
-    {
-        "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
-        "title": ["cat", "dog", "cat", ""] * (NUM // 4),
-        "alt_text": "",
-        "source": ["a", "b"] * (NUM // 2),
-        "split": ["c", "c", "nc"] * (NUM // 3),
-        "license_slug": ["by", "cc0", "by-nc"] * (NUM // 3),
-        "is_holdout": [i % 4 == 1 for i in range(NUM)],
-        "order": RNG.permutation(NUM) / NUM,
-    }
-)
-SAID = {key: f"a {key[-1]}" for key in CATALOG["key"][4:]}
-CAPTIONS = pd.DataFrame(
-    {"key": list(SAID), "source": "synthetic", "caption": list(SAID.values())}
-)
 
 
 def raw(array, dtype="float16"):

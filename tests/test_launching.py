@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from toys import UNET
 
 from commoncanvas import checkpoints, latents, launching, mixing, paths, training
 from commoncanvas.errors import EngineError, ParameterError
@@ -34,15 +35,6 @@ RECIPE = {
     "scaling_factor": 1.0,
     "checkpoint_steps": 1,
     "mixed_precision": "no",
-}
-UNET = {
-    "down_block_types": ["CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D"],
-    "mid_block_type": None,
-    "block_out_channels": [8],
-    "layers_per_block": 1,
-    "attention_head_dim": 4,
-    "norm_num_groups": 4,
 }
 
 

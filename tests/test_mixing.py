@@ -3,27 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from toys import CAPTIONS, CATALOG, NUM, SAID
 
 from commoncanvas import mixing
 from commoncanvas.errors import ParameterError
-
-NUM = 24
-CATALOG = pd.DataFrame(
-    {
-        "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
-        "title": ["cat", "dog", "cat", ""] * (NUM // 4),
-        "alt_text": "",
-        "source": ["a", "b"] * (NUM // 2),
-        "split": ["c", "c", "nc"] * (NUM // 3),
-        "license_slug": ["by", "cc0", "by-nc"] * (NUM // 3),
-        "is_holdout": [i % 4 == 1 for i in range(NUM)],
-        "order": np.arange(NUM) / NUM,
-    }
-)
-SAID = {key: f"a {key[-1]}" for key in CATALOG["key"][4:]}
-CAPTIONS = pd.DataFrame(
-    {"key": list(SAID), "source": "synthetic", "caption": list(SAID.values())}
-)
 
 
 def test_the_first_text_is_the_empty_caption():

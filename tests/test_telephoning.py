@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from toys import save_captioner
 
-from commoncanvas import captioner, paths, telephoning
+from commoncanvas import paths, telephoning
 from commoncanvas.errors import EngineError, ParameterError
 from commoncanvas.images import encode_png
 from commoncanvas.shards import run_shards
@@ -24,19 +25,7 @@ SHARD_SIZE = 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An open captioner of random weights, saved as stage 00 saves the trained one."""
-    folder = tmp_path_factory.mktemp("captioner")
-    torch.manual_seed(0)
-    tokenizer = captioner.train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
-    model = captioner.SmallCaptioner(
-        len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
-    )
-    model.embed_proj.weight.data.mul_(30)
-    model.tokens.weight.data.mul_(30)
-    captioner.save_half(model, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(model.config))
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_captioner(tmp_path_factory.mktemp("captioner"))
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,13 @@ import time
 
 import pytest
 import torch
+from toys import UNET, FakeLatents
 
 from commoncanvas import checkpoints, paths, train_state, training
 from commoncanvas.denoising import draw_batch
 from commoncanvas.errors import ParameterError
 from commoncanvas.seeds import make_generator
 
-UNET = {
-    "down_block_types": ["CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D"],
-    "mid_block_type": None,
-    "block_out_channels": [8],
-    "layers_per_block": 1,
-    "attention_head_dim": 4,
-    "norm_num_groups": 4,
-}
 SETTINGS = {
     "seed": 5,
     "num_train_steps": 7,
@@ -42,29 +34,6 @@ SETTINGS = {
     "micro_batch_size": 3,
     "mixed_precision": "no",
 }
-
-
-class FakeLatents:
-    """Random latents and captions of a few works, and a record of what was asked."""
-
-    def __init__(self, num=8, seed=0, level=1.0):
-        generator = make_generator(seed, "fake")
-        self.mean = torch.randn(num, 4, 4, 4, generator=generator) * level
-        self.states = torch.randn(num + 1, 3, 8, generator=generator)
-        self.dropped, self.asked = [], []
-        self.keys = [f"toy/{i}" for i in range(num)]
-        self.latent_shape = (4, 4, 4)
-
-    def __len__(self):
-        return len(self.mean)
-
-    def posterior(self, places):
-        self.asked += places.tolist()
-        return self.mean[places], torch.full_like(self.mean[places], 0.1)
-
-    def prompt_embeds(self, places, is_dropped, draws=None):
-        self.dropped += is_dropped.tolist()
-        return self.states[torch.where(is_dropped, 0, places + 1)]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,78 @@
+"""Small things that several tests play with: works, latents, a UNet, a captioner."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import torch
+
+from commoncanvas import captioner
+from commoncanvas.seeds import make_generator
+
+NUM = 24
+CATALOG = pd.DataFrame(
+    {
+        "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
+        "title": ["cat", "dog", "cat", ""] * (NUM // 4),
+        "alt_text": "",
+        "source": ["a", "b"] * (NUM // 2),
+        "split": ["c", "c", "nc"] * (NUM // 3),
+        "license_slug": ["by", "cc0", "by-nc"] * (NUM // 3),
+        "is_holdout": [i % 4 == 1 for i in range(NUM)],
+        "order": np.random.default_rng(0).permutation(NUM) / NUM,
+    }
+)
+SAID = {key: f"a {key[-1]}" for key in CATALOG["key"][4:]}
+CAPTIONS = pd.DataFrame(
+    {"key": list(SAID), "source": "synthetic", "caption": list(SAID.values())}
+)
+
+# The smallest `UNet2DConditionModel` that reads text.
+UNET = {
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "mid_block_type": None,
+    "block_out_channels": [8],
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+}
+
+
+class FakeLatents:
+    """Random latents and captions of a few works, and a record of what was asked."""
+
+    def __init__(self, num=8, seed=0, level=1.0):
+        generator = make_generator(seed, "fake")
+        self.mean = torch.randn(num, 4, 4, 4, generator=generator) * level
+        self.states = torch.randn(num + 1, 3, 8, generator=generator)
+        self.dropped, self.asked = [], []
+        self.keys = [f"toy/{i}" for i in range(num)]
+        self.latent_shape = (4, 4, 4)
+
+    def __len__(self):
+        return len(self.mean)
+
+    def posterior(self, places):
+        self.asked += places.tolist()
+        return self.mean[places], torch.full_like(self.mean[places], 0.1)
+
+    def prompt_embeds(self, places, is_dropped, draws=None):
+        self.dropped += is_dropped.tolist()
+        return self.states[torch.where(is_dropped, 0, places + 1)]
+
+
+def save_captioner(folder):
+    """Save an open captioner of random weights as stage 00 saves the trained one."""
+    torch.manual_seed(0)
+    tokenizer = captioner.train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
+    model = captioner.SmallCaptioner(
+        len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
+    )
+    # Random networks see all pictures alike; these let the picture choose the word.
+    model.embed_proj.weight.data.mul_(30)
+    model.tokens.weight.data.mul_(30)
+    captioner.save_half(model, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config))
+    tokenizer.save_pretrained(folder)
+    return folder
