@@ -15,7 +15,7 @@ import pytest
 import torch
 from toys import save_captioner
 
-from commoncanvas import paths, telephoning
+from commoncanvas import autoencoder, encoders, paths, telephoning
 from commoncanvas.errors import EngineError, ParameterError
 from commoncanvas.images import encode_png
 from commoncanvas.shards import run_shards
@@ -33,6 +33,14 @@ def items():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (60, 24, 24, 3), np.uint8)
     return [(f"set/{i:02d}", encode_png(picture)) for i, picture in enumerate(pixels)]
+
+
+@pytest.fixture(scope="module")
+def vae_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    torch.manual_seed(0)
+    autoencoder.make_vae(4, [8, 8, 8, 8]).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -187,8 +195,9 @@ def fails(rows):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [2, 3])
 def test_ray_workers_one_of_them_killed_write_the_same_bytes(
-    settings, items, tmp_path, num_workers
+    settings, items, tmp_path, num_workers, vae_folder
 ):
+    """Captions with a killed worker, then latents."""
     ray = pytest.importorskip("ray")
     # Workers cannot import the tests.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -205,6 +214,12 @@ def test_ray_workers_one_of_them_killed_write_the_same_bytes(
         for file in files:
             twin = paths.CHECKPOINTS / key / file.name
             assert file.read_bytes() == twin.read_bytes()
+        encode = functools.partial(encoders.latent_table, vae_folder, 16)
+        tables = [
+            run_shards(f"latents-{engine}", items[:20], 5, encode, "latents", engine)
+            for engine in ("local", "ray")
+        ]
+        assert tables[0] == tables[1] and tables[0].num_rows == 20
     finally:
         ray.shutdown()
 
