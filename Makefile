@@ -4,8 +4,8 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env sources openclipart repro repro-cold pretrain tiny bench-licenses test \
-	lint clean
+.PHONY: help env sources openclipart repro repro-cold pretrain tiny bench-licenses \
+	bench-train test lint clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ bench-licenses: env  ## licence split beside pandas and polars (ROWS=100000000 f
 		--python $(BIN)/python -c constraints.txt -e ".[dev,bench]"
 	$(BIN)/python -m commoncanvas.bench_licenses --rows $(ROWS) \
 		--json results/bench_licenses.json
+
+SCALE ?= mini
+bench-train: sources  ## time each speed-up of training again (SCALE=mini)
+	$(BIN)/dvc repro --force --single-item 07_speed@$(SCALE)
+	cp data/$(SCALE)/07_speed/metrics.json results/bench_train_$(SCALE).json
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .

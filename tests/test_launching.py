@@ -1,11 +1,13 @@
 """Two processes and one see the same works and take the same steps."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,6 +122,14 @@ def close(unet, other, tolerance=1e-4):
         torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance, msg=name)
 
 
+def is_named_in_a_command(word):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in file.read_bytes():
+                return True
+    return False
+
+
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(alone, together):
     (unet, log), (other, other_log) = alone, together
@@ -143,7 +153,8 @@ def test_a_run_of_two_processes_goes_on_as_one_and_the_reverse(make_spec, alone)
             time.sleep(0.02)
         os.kill(run.pid, signal.SIGKILL)
         run.join()
-        time.sleep(3)  # what it started ends with it
+        while is_named_in_a_command(spec["key"]):  # what it started ends with it
+            time.sleep(0.1)
         step = int(max(folder.glob("step-*")).name.removeprefix("step-"))
         assert step < 50
         unet, log = launching.launch(spec, second)

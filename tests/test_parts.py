@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from commoncanvas import parts
 from commoncanvas.images import images_to_pixels, pixels_to_images
@@ -27,6 +28,8 @@ class Scorer:
 
 class Mirror:
     """A VAE that gives back what it gets."""
+
+    device, dtype = "cpu", torch.float32
 
     class Posterior:
         def __init__(self, images):
