@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from toys import UNET
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from commoncanvas import sampling
@@ -48,15 +49,6 @@ def make_text_encoder():
 
 @pytest.fixture(scope="module")
 def pipeline():
-    unet_config = {
-        "down_block_types": ["CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D"],
-        "mid_block_type": None,
-        "block_out_channels": [8],
-        "layers_per_block": 1,
-        "attention_head_dim": 4,
-        "norm_num_groups": 4,
-    }
     torch.manual_seed(0)
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
@@ -66,7 +58,7 @@ def pipeline():
         norm_num_groups=4,
         sample_size=32,
     ).eval()
-    unet = make_unet(unet_config, 4, 4, 16, seed=0).eval()
+    unet = make_unet(UNET, 4, 4, 16, seed=0).eval()
     # An untrained UNet hardly hears its prompt.
     for name, weights in unet.named_parameters():
         if "attn2.to_out" in name:
