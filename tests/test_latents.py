@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
-from toys import CAPTIONS, CATALOG, NUM, SAID
+from toys import CAPTIONS, CATALOG, NUM, SAID, raw, write_store
 
 from commoncanvas import latents, mixing
 from commoncanvas.errors import ManifestError, ParameterError
@@ -23,10 +23,6 @@ from commoncanvas.features import NUM_FEATURES
 
 SHAPE, TEXT_SHAPE = (4, 2, 2), (3, 5)
 RNG = np.random.default_rng(0)
-
-
-def raw(array, dtype="float16"):
-    return [row.tobytes() for row in array.astype(dtype)]
 
 
 def hashes(folder):
@@ -38,21 +34,7 @@ def hashes(folder):
 def written(tmp_path, monkeypatch, request):
     """A folder of random latents, and the arrays that went into it."""
     monkeypatch.setattr(latents, "WORKS_PER_FILE", request.param)
-    index, texts = mixing.make_index(CATALOG, CAPTIONS)
-    arrays = {name: RNG.normal(size=(NUM, *SHAPE)) for name in ("mean", "logvar")}
-    arrays["features"] = RNG.normal(size=(NUM, NUM_FEATURES))
-    arrays["states"] = RNG.normal(size=(len(texts), *TEXT_SHAPE))
-    table = pa.table(
-        {
-            "key": index["key"].tolist(),
-            "mean": raw(arrays["mean"]),
-            "logvar": raw(arrays["logvar"]),
-            "features": raw(arrays["features"], "float32"),
-        }
-    )
-    states = pa.table({"text": texts, "states": raw(arrays["states"])})
-    latents.write_latents(tmp_path, [table], [states], index, SHAPE, TEXT_SHAPE)
-    return tmp_path, index, texts, arrays
+    return tmp_path, *write_store(tmp_path, CATALOG, CAPTIONS, SHAPE, TEXT_SHAPE, RNG)
 
 
 @pytest.mark.parametrize("holdout", [False, True])

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
-from toys import UNET
+from toys import UNET, write_store
 
-from commoncanvas import checkpoints, latents, launching, mixing, paths, training
+from commoncanvas import checkpoints, launching, paths, training
 from commoncanvas.errors import EngineError, ParameterError
-from commoncanvas.features import NUM_FEATURES
 
 NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
 RECIPE = {
@@ -43,7 +41,6 @@ RECIPE = {
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A folder of random latents, as stage 03 writes them."""
-    rng = np.random.default_rng(0)
     catalog = pd.DataFrame(
         {
             "key": [f"toy/{i:02d}" for i in range(NUM)],
@@ -57,22 +54,8 @@ def store(tmp_path_factory):
         }
     )
     said = pd.DataFrame({"key": catalog["key"], "source": "synthetic", "caption": "x"})
-    index, texts = mixing.make_index(catalog, said)
-
-    def raw(shape, kind="float16"):
-        return [row.astype(kind).tobytes() for row in rng.normal(size=shape)]
-
-    table = pa.table(
-        {
-            "key": index["key"].tolist(),
-            "mean": raw((NUM, *SHAPE)),
-            "logvar": raw((NUM, *SHAPE)),
-            "features": raw((NUM, NUM_FEATURES), "float32"),
-        }
-    )
-    states = pa.table({"text": texts, "states": raw((len(texts), *TEXT_SHAPE))})
     folder = tmp_path_factory.mktemp("latents")
-    latents.write_latents(folder, [table], [states], index, SHAPE, TEXT_SHAPE)
+    write_store(folder, catalog, said, SHAPE, TEXT_SHAPE, np.random.default_rng(0))
     return folder
 
 
@@ -117,9 +100,8 @@ def together(make_spec):
 
 
 def close(unet, other, tolerance=1e-4):
-    pairs = zip(unet.state_dict().items(), other.state_dict().values(), strict=True)
-    for name, (a, b) in ((n, (a, b)) for (n, a), b in pairs):
-        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance, msg=name)
+    states = unet.state_dict(), other.state_dict()
+    torch.testing.assert_close(*states, atol=tolerance, rtol=tolerance)
 
 
 def is_named_in_a_command(word):

@@ -265,8 +265,7 @@ def test_a_batch_in_parts_takes_the_step_of_a_batch_at_once(micro_batch_size):
     parts, same_log = run(
         "parts", train_batch_size=5, micro_batch_size=micro_batch_size
     )
-    for name in whole:
-        torch.testing.assert_close(whole[name], parts[name], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
     for row, other in zip(log, same_log, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-6)
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)

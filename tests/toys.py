@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
-from commoncanvas import captioner
+from commoncanvas import captioner, latents, mixing
+from commoncanvas.features import NUM_FEATURES
 from commoncanvas.seeds import make_generator
 
 NUM = 24
@@ -60,6 +62,32 @@ class FakeLatents:
     def prompt_embeds(self, places, is_dropped, draws=None):
         self.dropped += is_dropped.tolist()
         return self.states[torch.where(is_dropped, 0, places + 1)]
+
+
+def raw(array, dtype="float16"):
+    """Return each row's bytes, as shards of latents hold them."""
+    return [row.tobytes() for row in array.astype(dtype)]
+
+
+def write_store(folder, catalog, captions, shape, text_shape, rng):
+    """Write random latents as stage 03 does; return index, texts and the arrays."""
+    index, texts = mixing.make_index(catalog, captions)
+    arrays = {
+        name: rng.normal(size=(len(index), *shape)) for name in ("mean", "logvar")
+    }
+    arrays["features"] = rng.normal(size=(len(index), NUM_FEATURES))
+    arrays["states"] = rng.normal(size=(len(texts), *text_shape))
+    table = pa.table(
+        {
+            "key": index["key"].tolist(),
+            "mean": raw(arrays["mean"]),
+            "logvar": raw(arrays["logvar"]),
+            "features": raw(arrays["features"], "float32"),
+        }
+    )
+    states = pa.table({"text": texts, "states": raw(arrays["states"])})
+    latents.write_latents(folder, [table], [states], index, shape, text_shape)
+    return index, texts, arrays
 
 
 def save_captioner(folder):
