@@ -317,7 +317,8 @@ def test_twenty_kills_at_random_steps_end_with_the_same_bits():
     torch.set_num_threads(1)
     weights, log = run("whole", num_train_steps=40)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commoncanvas.training"])
+    names = ["training", "captioner", "latents"]  # these tests and their toys
+    context.set_forkserver_preload([f"commoncanvas.{name}" for name in names])
     chance, kills, reached = random.Random(3), 0, set()
     folder = checkpoints.work_folder("killed")
     while kills < 20:
