@@ -22,7 +22,7 @@ from commoncanvas.manifest import shown
 from commoncanvas.processes import die_with_parent
 from commoncanvas.sampling import draw_samples, make_pipeline
 from commoncanvas.snapshots import newest_snapshot
-from commoncanvas.training import make_unet, train
+from commoncanvas.training import make_unet, start_unet, train
 
 STOPPED = "training stopped: "  # begins the one line that tells why
 
@@ -32,11 +32,13 @@ def launch(spec, num_processes=1):
 
     Args:
         spec: {key, folder (stage 03's), licenses, caption_source, data_fraction,
-            unet_config, text_width, recipe (see `training.train`), description,
-            previews: {prompts, num_inference_steps, vae: [folder, revision],
-            text_encoder: [folder, revision], max_tokens}, or None for no pictures}.
-        num_processes: on this machine, one a GPU; 1 trains in this process, 0 leaves
-            it to other machines and takes over what they trained.
+            unet_config, text_width, init_from (see `start_unet`), recipe (see
+            `training.train`), shard (whether processes share the UNet's weights, see
+            `sharding`), description, previews: {prompts, num_inference_steps, vae:
+            [folder, revision], text_encoder: [folder, revision], max_tokens}, or None
+            for no pictures}.
+        num_processes: on this machine, one a GPU; 1 trains in this process unless in
+            shards, 0 leaves it to other machines and takes over what they trained.
 
     Raises:
         EngineError: one of several processes failed (tells its last words); or other
@@ -50,7 +52,7 @@ def launch(spec, num_processes=1):
             "machine `accelerate launch --config_file profiles/accelerate/nodes.yaml "
             f"-m commoncanvas.launching {shown(file)}`, then this stage again."
         )
-    if num_processes > 1:
+    if num_processes > 1 or (num_processes and spec["shard"]):
         _run_processes(file, num_processes)
     return fit(spec)  # of several processes' work this finds the last snapshot
 
@@ -72,9 +74,18 @@ def fit(spec):
     channels, side, _ = data.latent_shape
     seed, config = spec["recipe"]["seed"], spec["unet_config"]
     unet = make_unet(config, channels, side, spec["text_width"], seed)
-    watch = Watch(spec)
+    if spec["init_from"]:
+        start_unet(unet, spec["init_from"])
     return train(
-        spec["key"], unet, data, held_out, spec["recipe"], spec["description"], watch
+        spec["key"],
+        unet,
+        data,
+        held_out,
+        spec["recipe"],
+        spec["description"],
+        Watch(spec),
+        # What torchrun started shares them; who takes over its work holds all of them.
+        is_sharded=spec["shard"] and "WORLD_SIZE" in os.environ,
     )
 
 
@@ -88,7 +99,13 @@ class Watch:
     def __init__(self, spec):
         self.spec, self.writer = spec, None
 
-    def __call__(self, entry, unet):
+    def __call__(self, entry, unet, is_main=True):
+        if previews := self.spec.get("previews"):
+            # In shards, no process could draw alone.
+            pixels = self.draw(unet.eval(), **previews)
+            unet.train()
+        if not is_main:
+            return
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -97,9 +114,7 @@ class Watch:
             self.writer = SummaryWriter(folder, purge_step=entry["step"])
         for name, value in entry.items():
             self.writer.add_scalar(name, value, entry["step"])
-        if previews := self.spec.get("previews"):
-            pixels = self.draw(unet.eval(), **previews)
-            unet.train()
+        if previews:
             self.writer.add_images("samples", pixels, entry["step"], dataformats="NHWC")
         self.writer.flush()
 

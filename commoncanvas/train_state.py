@@ -12,9 +12,19 @@ import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.nn.functional import group_norm, layer_norm
+from torch.nn.utils import get_total_norm
 
+from commoncanvas.sharding import shard, take_over, whole
 from commoncanvas.snapshots import write_snapshot
+
+# Whole tensors, on the CPU of the first process, however they lie while training.
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class TrainState:
@@ -24,16 +34,21 @@ class TrainState:
         accelerator: moves and wraps them.
         unet: an untrained UNet.
         recipe: see `train`.
+        is_sharded: whether each process holds a part (`sharding`) or all of them.
     """
 
-    def __init__(self, accelerator, unet, recipe):
-        self.accelerator = accelerator
-        if recipe["mixed_precision"] != "no":
+    def __init__(self, accelerator, unet, recipe, is_sharded=False):
+        self.accelerator, self.bare = accelerator, unet
+        precision = recipe["mixed_precision"]
+        if precision != "no":
             lower_norms(unet)
+        if is_sharded:
+            shard(unet.to(accelerator.device), accelerator.device, precision)
         optimizer = torch.optim.AdamW(
             unet.parameters(),
             recipe["learning_rate"],
             weight_decay=recipe["weight_decay"],
+            fused=True,
         )
         self.lr_scheduler = get_scheduler(
             recipe["lr_schedule"],
@@ -41,9 +56,13 @@ class TrainState:
             num_warmup_steps=recipe["lr_warmup_steps"],
             num_training_steps=recipe["num_train_steps"],
         )
-        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
-        self.bare = accelerator.unwrap_model(self.unet)
-        self.ema_decay, self.ema = recipe["ema_decay"], None
+        self.unet = unet if is_sharded else accelerator.prepare_model(unet)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.ema_decay, self.ema, self.is_sharded = (
+            recipe["ema_decay"],
+            None,
+            is_sharded,
+        )
 
     def update(self, losses_of, parts, num_works, is_averaged):
         """Add up the gradients of a batch's parts and take one optimiser step.
@@ -61,15 +80,15 @@ class TrainState:
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, start=1):
             # Gradients travel between processes once a step, after the last part.
-            waits = number < len(parts)
-            with self.accelerator.no_sync(self.unet) if waits else nullcontext():
+            with self._gradients_wait(number < len(parts)):
                 loss = losses_of(part).sum() / num_works
                 # Processes' gradients are averaged where their sum is meant.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
         self.accelerator.unscale_gradients()
         # Read but not clipped: the recipe clips nothing.
-        grads = [p.grad.norm() for p in self.unet.parameters() if p.grad is not None]
+        grads = [p.grad for p in self.bare.parameters() if p.grad is not None]
+        grad_norm = whole(get_total_norm(grads)).item()
         self.optimizer.step()
         self.lr_scheduler.step()
         if is_averaged:
@@ -78,17 +97,35 @@ class TrainState:
             )
             self.ema.step(self.bare.parameters())
         total = self.accelerator.reduce(total, "sum")
-        return total.item(), torch.stack(grads).norm().item()
+        return total.item(), grad_norm
+
+    def _gradients_wait(self, waits):
+        if self.is_sharded:
+            self.unet.set_requires_gradient_sync(not waits)
+            return nullcontext()
+        return self.accelerator.no_sync(self.unet) if waits else nullcontext()
 
     def save(self, folder, step, log, facts):
-        """Write a snapshot: everything that the next step depends on."""
+        """Write a snapshot: everything that the next step depends on.
+
+        Every process calls this, the first one writes. A snapshot does not tell how
+        many processes there were, nor whether they held shards.
+        """
+        unet, optimizer = get_state_dict(
+            self.bare, self.optimizer.optimizer, options=_WHOLE
+        )
+        ema = self.ema and self.ema.state_dict()
+        if ema:
+            ema["shadow_params"] = [whole(p).cpu() for p in ema["shadow_params"]]
+        if not self.accelerator.is_main_process:
+            return
         state = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "lr_scheduler": self.lr_scheduler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
+            "ema": ema,
             "scaler": self._scaler().state_dict() if self._scaler() else None,
         }
-        unet = {k: v.contiguous() for k, v in self.bare.state_dict().items()}
+        unet = {k: v.contiguous() for k, v in unet.items()}
         writers = {
             "unet.safetensors": lambda path: save_file(unet, path),
             "state.pt": lambda path: torch.save(state, path),
@@ -98,14 +135,21 @@ class TrainState:
 
     def load(self, folder):
         """Take over a snapshot and return (steps done, log)."""
-        self.bare.load_state_dict(load_file(folder / "unet.safetensors"))
         state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-        self.optimizer.load_state_dict(state["optimizer"])
+        set_state_dict(
+            self.bare,
+            self.optimizer.optimizer,
+            model_state_dict=load_file(folder / "unet.safetensors"),
+            optim_state_dict=state["optimizer"],
+            options=_WHOLE,
+        )
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         if state["ema"]:
+            shadows = state["ema"].pop("shadow_params")
             self.ema = EMAModel(self.bare.parameters(), decay=self.ema_decay)
+            for shadow, values in zip(self.ema.shadow_params, shadows, strict=True):
+                take_over(shadow, values)
             self.ema.load_state_dict(state["ema"])
-            self.ema.to(next(self.bare.parameters()).device)
         if state["scaler"] and self._scaler():
             self._scaler().load_state_dict(state["scaler"])
         log = json.loads((folder / "log.json").read_text())

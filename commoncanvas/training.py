@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from commoncanvas.checkpoints import work_folder
@@ -24,6 +25,7 @@ from commoncanvas.denoising import (
     validation_loss,
 )
 from commoncanvas.errors import EngineError, ParameterError
+from commoncanvas.paths import ROOT
 from commoncanvas.seeds import make_generator
 from commoncanvas.snapshots import newest_snapshot
 from commoncanvas.train_state import TrainState
@@ -39,6 +41,50 @@ def make_unet(unet_config, latent_channels, sample_size, text_width, seed):
         cross_attention_dim=text_width,
         **unet_config,
     )
+
+
+def unet_file(folder):
+    """Return the weights of a diffusers pipeline's UNet, or of a bare one.
+
+    Raises:
+        ParameterError: there are none.
+    """
+    for place in (ROOT / folder / "unet", ROOT / folder):
+        if (file := place / "diffusion_pytorch_model.safetensors").is_file():
+            return file
+    raise ParameterError(
+        f"init_from is {folder!r}, which holds no UNet; expected the folder of a "
+        "pipeline; run the training it names first."
+    )
+
+
+def start_unet(unet, folder):
+    """Give an untrained UNet the weights of a trained one, of any picture size.
+
+    So the paper's stage at 512 pixels begins where the one at 256 ended. Source:
+    mosaicml-diffusion, SD-2-base-512.yaml.
+
+    Args:
+        unet: changed in place.
+        folder: as for `unet_file`.
+
+    Raises:
+        ParameterError: there is no UNet, or one of another configuration.
+    """
+    state, wanted = load_file(unet_file(folder)), unet.state_dict()
+    differ = sorted(
+        name
+        for name in state.keys() | wanted
+        if name not in state
+        or name not in wanted
+        or state[name].shape != wanted[name].shape
+    )
+    if differ:
+        raise ParameterError(
+            f"the UNet of init_from {folder!r} differs in {len(differ)} tensors, "
+            f"{differ[0]} first; expected the same configuration; name another."
+        )
+    unet.load_state_dict(state)
 
 
 @functools.lru_cache(maxsize=2)
@@ -109,7 +155,9 @@ def _accelerator(mixed_precision):
     return accelerator
 
 
-def train(key, unet, data, held_out, recipe, description="", watch=None):
+def train(
+    key, unet, data, held_out, recipe, description="", watch=None, is_sharded=False
+):
     """Train a UNet and return it with the averaged weights and its log.
 
     AdamW, warm-up, then `lr_schedule`; the moving average runs over the last
@@ -128,7 +176,10 @@ def train(key, unet, data, held_out, recipe, description="", watch=None):
             (between snapshots and validations), mixed_precision ("no", "fp16",
             "bf16")}.
         description: words for the progress bar.
-        watch: called on the main process with (log entry, UNet) at each snapshot.
+        watch: called with (log entry, UNet, whether this is the main process) on
+            every process at each snapshot.
+        is_sharded: whether processes share the UNet's weights too; the UNet that
+            comes back is then in shards, and `launching` takes over its snapshot.
 
     Returns:
         (unet with averaged weights, log), log a list of dictionaries with step, loss
@@ -152,7 +203,8 @@ def train(key, unet, data, held_out, recipe, description="", watch=None):
             "processes; each needs a work a step. Raise it or start fewer."
         )
     averages_from = ema_start(num_train_steps, recipe["ema_fraction"])
-    state, folder = TrainState(accelerator, unet, recipe), work_folder(key)
+    state = TrainState(accelerator, unet, recipe, is_sharded)
+    folder = work_folder(key)
     found, refused = newest_snapshot(folder, {"key": key})
     for line in refused if accelerator.is_main_process else []:
         print(line, file=sys.stderr)
@@ -215,10 +267,9 @@ def train(key, unet, data, held_out, recipe, description="", watch=None):
                 loss=f"{entry['loss']:.4f}", held_out=f"{entry['validation_loss']:.4f}"
             )
             recent, norms = [], []
-            if accelerator.is_main_process:
-                state.save(folder, done, log, {"key": key})
-                if watch:
-                    watch(entry, state.bare)
+            state.save(folder, done, log, {"key": key})
+            if watch:
+                watch(entry, state.bare, accelerator.is_main_process)
             accelerator.wait_for_everyone()
     bar.close()
     if state.ema:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from torch.distributed.tensor import DTensor
 from toys import UNET, write_store
 
 from commoncanvas import checkpoints, launching, paths, training
@@ -67,7 +69,7 @@ def make_spec(store):
     """
     begun = []
 
-    def make(name, folder=store, **recipe):
+    def make(name, folder=store, shard=False, **recipe):
         spec = {
             "key": f"test-launching-{os.getpid()}-{name}",
             "folder": str(folder),
@@ -76,7 +78,9 @@ def make_spec(store):
             "data_fraction": 1.0,
             "unet_config": UNET,
             "text_width": TEXT_SHAPE[1],
+            "init_from": "",
             "recipe": {**RECIPE, **recipe},
+            "shard": shard,
             "description": f"test-launching-{os.getpid()}-{name}",
             "previews": None,
         }
@@ -144,6 +148,70 @@ def test_a_run_of_two_processes_goes_on_as_one_and_the_reverse(make_spec, alone)
         assert (
             max(abs(a["loss"] - b["loss"]) for a, b in zip(alone[1], log, strict=True))
             < 1e-5
+        )
+
+
+@pytest.fixture(scope="module")
+def sharded(make_spec):
+    spec = make_spec("sharded", shard=True)
+    return spec, launching.launch(spec, num_processes=2)
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_weights_have_the_losses_of_one(alone, sharded):
+    (unet, log), (_, (other, other_log)) = alone, sharded
+    for name in ("loss", "validation_loss", "grad_norm", "ema_decay"):
+        found = [abs(a[name] - b[name]) for a, b in zip(log, other_log, strict=True)]
+        assert max(found) < 1e-4, (name, max(found))
+    close(unet, other)
+
+
+def without_its_last_step(spec):
+    shutil.rmtree(checkpoints.work_folder(spec["key"]) / "step-00000050")
+    return spec
+
+
+@pytest.mark.slow
+def test_shards_are_taken_over_by_one_process_and_the_reverse(
+    make_spec, alone, sharded
+):
+    """The step left out lies within the moving average, so that too changes hands."""
+    unet, log = launching.fit(without_its_last_step(sharded[0]))
+    assert not any(isinstance(p, DTensor) for p in unet.parameters())
+    close(alone[0], unet)
+    assert log[-1]["loss"] == pytest.approx(alone[1][-1]["loss"], abs=1e-5)
+    spec = make_spec("to-shards", shard=True)
+    launching.fit(spec)
+    for num_processes in (2, 1):
+        close(alone[0], launching.launch(without_its_last_step(spec), num_processes)[0])
+
+
+@pytest.mark.slow
+def test_shards_compute_in_bfloat16_but_not_in_float16(make_spec):
+    def losses(name, **words):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        spec = make_spec(name, num_train_steps=3, **words)
+        return [entry["loss"] for entry in launching.launch(spec, 1)[1]]
+
+    full, half = losses("full"), losses("half", shard=True, mixed_precision="bf16")
+    assert half != full and half == pytest.approx(full, rel=0.02)
+    with pytest.raises(EngineError, match="shard is true with mixed_precision fp16"):
+        losses("scaled", shard=True, mixed_precision="fp16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_training_starts_from_the_weights_of_another(make_spec, alone, tmp_path):
+    alone[0].save_pretrained(tmp_path / "pipeline" / "unet")
+    folder = str(tmp_path / "pipeline")
+    still = make_spec("from", num_train_steps=1, learning_rate=0.0, ema_fraction=0.0)
+    unet, _ = launching.launch({**still, "init_from": folder})
+    close(alone[0], unet, tolerance=0)
+    with pytest.raises(ParameterError, match="'nowhere', which holds no UNet"):
+        launching.fit({**make_spec("from-2"), "init_from": "nowhere"})
+    wider = {**UNET, "block_out_channels": [16]}
+    with pytest.raises(ParameterError, match=r"differs in \d+ tensors, conv_in.bias"):
+        launching.fit(
+            {**make_spec("from-3"), "init_from": folder, "unet_config": wider}
         )
 
 

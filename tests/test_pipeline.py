@@ -26,7 +26,7 @@ STAGES = [
     "06_figures",
     "07_speed",
 ]
-SCALES = ["tiny", "mini", "full", "pilot", "paper"]
+SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
 PAGES = ("reports/html", "reports/executed")
 
 

@@ -79,6 +79,26 @@ def test_the_paper_s_run_has_its_steps_at_256_px():
     assert section("paper", "latents")["resolution_px"] == 256
 
 
+def test_the_paper_s_second_stage_goes_on_at_512_px():
+    # SD-2-base-512: max_duration, and ema from step 800,000; else as the first stage.
+    changed = {
+        "latents": {"resolution_px": 512},
+        "train": {
+            "init_from": "data/paper/04_train/{variant}/pipeline",
+            "num_train_steps": 850_000,
+            "micro_batch_size": 4,
+            "ema_fraction": 0.0588,
+        },
+        "speed": {"train_batch_size": 512},
+    }
+    for name in ("common", "licenses", "captions", "latents", "train", "unets"):
+        first, second = (section(scale, name) for scale in ("paper", "paper-512"))
+        assert second == {**first, **changed.get(name, {})}, name
+    steps = 0.0588 * 850_000
+    assert steps == pytest.approx(0.035 * (550_000 + 850_000), rel=0.03)
+    assert steps == pytest.approx(50_000, rel=0.001)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_pilot_and_the_paper_s_run_build_the_same_unets(scale):
     assert section(scale, "unets") == section("paper", "unets")

@@ -286,7 +286,7 @@ def test_the_parts_of_all_processes_are_the_batch_in_order(num, size):
 def test_each_snapshot_is_shown_to_the_watch():
     seen = []
     data, held = FakeLatents(), FakeLatents(4, seed=1)
-    watch = lambda entry, unet: seen.append(entry["step"])  # noqa: E731
+    watch = lambda entry, *_: seen.append(entry["step"])  # noqa: E731
     training.train("watched", make_unet(), data, held, SETTINGS, watch=watch)
     assert seen == [2, 4, 6, 7]
 
