@@ -1,143 +1,14 @@
-"""The paper's claims beside our metrics, each with a verdict by a rule set before.
+"""Claims: what the metrics files say of each, and the scorecard of all.
 
-docs/paper.yaml says what the paper claims and how it is judged; stages 06 and 07
-bring what was measured. A verdict needs an interval and enough samples; without
-them a claim is "not testable at this scale", never quietly confirmed.
+Stages 06 and 07 bring what was measured; it is laid beside what the paper says, and
+`rules` judges. No variant is compared at a guidance scale chosen by its result.
 """
 
 import math
 
-import yaml
-
 from commoncanvas.errors import ParameterError
 from commoncanvas.metrics import Z95, Estimate, wilson
-from commoncanvas.paths import DOCS
-
-SUPPORTED = "supported"
-NOT_SUPPORTED = "not supported"
-NOT_TESTABLE = "not testable at this scale"
-
-# What each kind of rule must state.
-RULE_KINDS = {
-    "interval_contains": ("value", "max_width"),
-    "interval_above": ("threshold",),
-    "interval_below": ("threshold",),
-    "equivalence": ("margin",),
-    "ratio_at_least": ("threshold",),
-    "untestable": ("reason",),
-}
-
-
-def _check_rule(name, rule):
-    """Raise ParameterError unless a rule, and each rule within it, is complete."""
-    kind = rule.get("kind")
-    wanted = RULE_KINDS.get(kind, ()) + (() if kind == "untestable" else ("needs",))
-    lacking = [key for key in (*wanted, "metric") if key not in rule]
-    if kind not in RULE_KINDS or lacking:
-        raise ParameterError(
-            f"The rule of `{name}` has kind `{kind}` and lacks {lacking}; a complete "
-            f"rule of {sorted(RULE_KINDS)} was expected; edit docs/paper.yaml."
-        )
-    for part in rule.get("requires", []) + rule.get("also", []):
-        _check_rule(f"{name}: {part.get('name')}", part)
-
-
-def load_paper(path=None):
-    """Read docs/paper.yaml and check that it is complete.
-
-    Returns: dict of comparison, sources (key -> url, year) and claims (claim_id ->
-        says, text or value and unit, source, stage, rule), in the order of the file.
-    Raises: ParameterError if a claim lacks a field or cites no known source, or its
-        rule is not one of `RULE_KINDS` with all its thresholds.
-    """
-    paper = yaml.safe_load((path or DOCS / "paper.yaml").read_text(encoding="utf-8"))
-    for claim_id, claim in paper["claims"].items():
-        lacking = [k for k in ("says", "source", "stage", "rule") if k not in claim]
-        source = str(claim.get("source")).split(",")[0]
-        valued = "text" in claim or {"value", "unit"} <= set(claim)
-        if lacking or not valued or source not in paper["sources"]:
-            raise ParameterError(
-                f"Claim `{claim_id}` lacks {lacking} and cites `{source}`; all fields, "
-                "text or value and unit, and a known source were expected; edit "
-                "docs/paper.yaml."
-            )
-        _check_rule(claim_id, claim["rule"])
-    return paper
-
-
-def _read(estimate):
-    """Return an Estimate from an Estimate or its dict; None stays None."""
-    if estimate is None or isinstance(estimate, Estimate):
-        return estimate
-    if estimate.get("interval") is None or estimate.get("n") is None:
-        return None
-    return Estimate(estimate["value"], *estimate["interval"], estimate["n"])
-
-
-def _decide(low, high, yes, no, aim):
-    """Return the verdict and one sentence about where the interval lies."""
-    place = f"The interval [{low:.3g}, {high:.3g}]"
-    if yes:
-        return SUPPORTED, f"{place} shows {aim}."
-    if no:
-        return NOT_SUPPORTED, f"{place} rules out {aim}."
-    return NOT_TESTABLE, f"{place} is too wide to show or rule out {aim}."
-
-
-def _judge_alone(rule, estimate):
-    """Judge one rule without its `requires` and `also`."""
-    kind, estimate = rule["kind"], _read(estimate)
-    if kind == "untestable":
-        return NOT_TESTABLE, rule["reason"]
-    if estimate is None:
-        return NOT_TESTABLE, "Nothing was measured with an interval."
-    low, high, n = estimate.low, estimate.high, estimate.n
-    if not all(map(math.isfinite, (estimate.value, low, high))):
-        return NOT_TESTABLE, "What was measured is not a finite number."
-    if n < rule["needs"]:
-        return NOT_TESTABLE, f"n = {n}, and the rule asks for {rule['needs']} or more."
-    if kind == "equivalence":
-        margin = rule["margin"]
-        yes, no = -margin <= low and high <= margin, low > margin or high < -margin
-        return _decide(low, high, yes, no, f"a value within ±{margin:g}")
-    if kind == "interval_contains":
-        value, narrow = rule["value"], high - low <= rule["max_width"]
-        no = not low <= value <= high
-        return _decide(low, high, narrow and not no, no, f"the paper's {value:g}")
-    limit = rule["threshold"]
-    if kind == "interval_below":
-        return _decide(low, high, high < limit, low > limit, f"less than {limit:g}")
-    if kind == "interval_above":
-        return _decide(low, high, low > limit, high < limit, f"more than {limit:g}")
-    return _decide(low, high, low >= limit, high < limit, f"at least {limit:g}")
-
-
-def judge(rule, estimate, parts=None):
-    """Judge an estimate by a rule of paper.yaml.
-
-    Args:
-        rule: dict with kind, thresholds and needs, perhaps requires and also.
-        estimate: Estimate, its dict, or None.
-        parts: estimates of `requires` and `also`, by their name.
-
-    Returns: (verdict, why), one of the three verdicts and a sentence. An interval
-        that straddles a threshold gives no verdict, nor does a failed `requires`.
-        "not supported" needs one failed condition, "supported" needs them all.
-    """
-    parts = parts or {}
-    for part in rule.get("requires", []):
-        verdict, why = _judge_alone(part, parts.get(part["name"]))
-        if verdict != SUPPORTED:
-            return NOT_TESTABLE, f"The test is blind unless {part['name']}: {why}"
-    judged = [_judge_alone(rule, estimate)]
-    for part in rule.get("also", []):
-        verdict, why = _judge_alone(part, parts.get(part["name"]))
-        judged.append((verdict, f"{part['name'].capitalize()}: {why}"))
-    for verdict in (NOT_SUPPORTED, NOT_TESTABLE):
-        reasons = [why for found, why in judged if found == verdict]
-        if reasons:
-            return verdict, " ".join(reasons)
-    return SUPPORTED, " ".join(why for _, why in judged)
+from commoncanvas.rules import NOT_TESTABLE, as_estimate, judge, load_paper
 
 
 def difference(a, b):
@@ -195,7 +66,7 @@ def _measure(rule, tables):
         names = [name for name in plan["of"] if all(name in p for p in prompts)]
         if not names:
             return None, None, f"`{variant}` has no {plan['of'][0]} of the kind needed."
-        found.append([_read(prompt[names[0]]) for prompt in prompts])
+        found.append([as_estimate(prompt[names[0]]) for prompt in prompts])
     if any(estimate is None for estimates in found for estimate in estimates):
         return None, None, "A measured value comes without an interval."
     if len({estimate.n for estimates in found for estimate in estimates}) > 1:
@@ -280,7 +151,7 @@ def scorecard(measured, stage_filter=None, paper=None):
         if stages is not None and claim["stage"] not in stages:
             continue
         entry = measured.get(claim_id, {})
-        estimate = _read(entry.get("estimate"))
+        estimate = as_estimate(entry.get("estimate"))
         verdict, why = judge(claim["rule"], estimate, entry.get("parts"))
         if entry.get("why_not") and claim["rule"]["kind"] != "untestable":
             verdict, why = NOT_TESTABLE, entry["why_not"]

@@ -204,7 +204,7 @@ def _claims(scale, stages):
         if claim["verdict"] not in VERDICTS:
             raise CommonCanvasError(
                 f"claim {claim['claim_id']} has the verdict {claim['verdict']!r}; known"
-                f" are {', '.join(VERDICTS)}. Correct it in commoncanvas/claims.py."
+                f" are {', '.join(VERDICTS)}. Correct it in commoncanvas/rules.py."
             )
         claim["kind"], claim["icon"] = VERDICTS[claim["verdict"]]
         stage = stages.get(claim["stage"], {})

@@ -15,9 +15,9 @@ errors paths processes manifest checkpoints cluster shards seeds licenses polici
 sources images statements streams ledger iconify folders openclipart answers downloads
 yfcc metadata made_up bench_licenses takedown duplicates catalog augment features
 captioner blip2 recaptions telephoning captions scorer websets pretraining autoencoder
-mixing encoders mirrors latents snapshots denoising sharding train_state training
-sampling launching metrics caption_study review evaluation claims speed ablation
-bench_training parts checks plots figures parameters pages report run
+mixing encoders mirrors latents prompts snapshots denoising sharding train_state
+training sampling launching metrics caption_study review evaluation rules claims speed
+ablation bench_training parts checks plots figures parameters documents pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

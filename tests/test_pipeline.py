@@ -7,9 +7,11 @@ import re
 import tomllib
 
 import nbformat
+import networkx
 import papermill
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from commoncanvas import paths
 from commoncanvas.parameters import collect
@@ -27,6 +29,8 @@ STAGES = [
     "07_speed",
 ]
 SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
+# Documents that a run reads, each by one module.
+READERS = {"docs/paper.yaml": "rules", "docs/prompts.yaml": "prompts"}
 PAGES = ("reports/html", "reports/executed")
 
 
@@ -135,6 +139,46 @@ def test_the_axes_of_a_matrix_are_scale_then_variant(slug):
     axes = ["scale", "variant"] if slug in VARIANT_STAGES else ["scale"]
     assert list(stage(slug)["matrix"]) == axes
     assert stage(slug)["matrix"]["scale"] == ["${scale}"]
+
+
+@functools.cache
+def graph():
+    """Return DVC's own graph of stages; an edge leads to what a stage reads."""
+    return Repo(str(paths.ROOT)).index.graph
+
+
+def stale_after(file):
+    """Return the stages, without scale and variant, that a changed file reaches."""
+    place = str(paths.ROOT / file)
+    first = [s for s in graph() if any(d.fs_path == place for d in s.deps)]
+    reached = {
+        s.name for one in first for s in (one, *networkx.ancestors(graph(), one))
+    }
+    return {name.partition("@")[0] for name in reached}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+def test_a_changed_rule_judges_anew_and_runs_nothing_upstream():
+    expected = {"06_figures", "07_speed", "pages", "index"}
+    assert stale_after("docs/paper.yaml") == expected
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+def test_the_graph_shows_what_a_change_upstream_reaches():
+    assert stale_after("commoncanvas/latents.py") == {*STAGES[3:], "pages", "index"}
+
+
+@pytest.mark.parametrize(("file", "reader"), READERS.items())
+@pytest.mark.parametrize("slug", STAGES)
+def test_only_a_stage_that_declares_a_document_can_read_it(slug, file, reader):
+    declared = file in names_in(stage(slug)["deps"])
+    assert declared == (f"commoncanvas/{reader}.py" in closure(slug))
+    others = {f"notebooks/{slug}.ipynb", *closure(slug)} - {f"commoncanvas/{reader}.py"}
+    texts = {
+        other: (paths.ROOT / other).read_text(encoding="utf-8") for other in others
+    }
+    named = file.removeprefix("docs/")
+    assert [o for o, text in texts.items() if f'"{named}"' in text] == []
 
 
 def test_the_pretrained_parts_are_frozen():

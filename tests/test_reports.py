@@ -1,5 +1,6 @@
 """The pages keep their promises: offline, described, linked, escaped, repeatable."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -270,6 +271,78 @@ def test_the_index_adds_up_the_variants(site):
 def test_the_index_gives_each_verdict_a_word_and_an_interval(site):
     assert "0.1 to 0.14, n = 500" in site["index.html"]
     assert re.search(r'class="verdict yes">.*?supported</span>', site["index.html"])
+
+
+def numbers(text):
+    """Return the numbers that a reader of a page sees."""
+    seen = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    return set(re.findall(r"\d[\d.,]*\d|\d", html.unescape(seen)))
+
+
+def renumbered(thing):
+    """Return the same JSON with every number in it another one."""
+    if isinstance(thing, dict):
+        return {key: renumbered(value) for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [renumbered(value) for value in thing]
+    if isinstance(thing, str):
+        return re.sub(r"\d+", lambda found: str(int(found[0]) + 31), thing)
+    return thing + 31
+
+
+@pytest.fixture
+def another_run(site):
+    """The index of the same stages, where every file of the run has other numbers."""
+    verdicts = ["supported"] * 11 + ["not supported"] * 12
+    cards = {
+        "06_figures": verdicts,
+        "07_speed": ["not testable at this scale"] * 13,
+    }
+    kept = {"claim_id": CLAIM["claim_id"], "stage": CLAIM["stage"]}
+    for slug, found in cards.items():
+        rows = [renumbered(CLAIM) | kept | {"verdict": verdict} for verdict in found]
+        folder = paths.ROOT / "data/mini" / slug
+        (folder / "claims.json").write_text(json.dumps(rows), "utf-8")
+    figures.write_strip(
+        np.zeros((6, 8, 8, 3), np.uint8), paths.ROOT / "data/mini/06_figures", "At 4711"
+    )
+    for slug in STAGES:
+        for variant in VARIANTS if slug[:2] in ("04", "05") else [None]:
+            folder = paths.stage_dir("mini", slug, variant)
+            rejected = {"licence unreadable": 77}
+            write_manifest(folder, slug, "mini", variant, 5077, 5000, rejected, {})
+    report.write_index("mini")
+    yield (paths.HTML / "index.html").read_text("utf-8")
+    build(paths.ROOT)
+    report.write_index("mini")
+    assert read(paths.HTML) == site
+
+
+def test_every_number_of_the_index_comes_from_a_file_of_the_run(site, another_run):
+    seen = numbers(another_run)
+    assert {
+        "31.43",
+        "31.1",
+        "531",
+        "36.33",
+        "11",
+        "12",
+        "13",
+        "4711",
+        "5,000",
+        "15,231",
+        "231",
+    } <= seen
+    stages = {"00", *(slug[:2] for slug in STAGES)}
+    # CVPR 2024, and 95 % intervals, are what this code says itself.
+    constant = stages | {str(len(VARIANTS)), "2024", "95"}
+    assert numbers(site["index.html"]) & seen == constant
+
+
+def test_the_template_of_the_index_holds_no_number_but_the_paper_s_year():
+    text = (paths.TEMPLATE / "contents.html.j2").read_text(encoding="utf-8")
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|</?h[12]\b", " ", text)
+    assert re.findall(r"\d+", text) == ["2024"]
 
 
 def test_an_interval_that_is_told_already_is_not_told_twice():

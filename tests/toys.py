@@ -1,4 +1,4 @@
-"""Small things that several tests play with: works, latents, a UNet, a captioner."""
+"""Small things that several tests play with: works, latents, estimates, networks."""
 
 import json
 
@@ -62,6 +62,11 @@ class FakeLatents:
     def prompt_embeds(self, places, is_dropped, draws=None):
         self.dropped += is_dropped.tolist()
         return self.states[torch.where(is_dropped, 0, places + 1)]
+
+
+def estimate(value, low, high, n=1000):
+    """Return an estimate as metrics files hold it."""
+    return {"value": value, "interval": [low, high], "n": n}
 
 
 def raw(array, dtype="float16"):
