@@ -1,28 +1,19 @@
 """A human check of captions: one offline page to vote on, and the votes' reader.
 
-A person accepts, corrects or rejects a random sample of captions by keyboard. The
-page holds all it needs, pictures too; votes leave it as a file of JSON lines, and the
-share of accepted captions comes back with its interval. Rows are always a list of
-(key, png, caption), one per picture and in random order.
+A person accepts, corrects or rejects a random sample of captions by keyboard. Votes
+leave the page as a file of JSON lines, and the share of accepted captions comes back
+with its interval. Rows are always a list of (key, png, caption), one per picture and
+in random order.
 """
 
-import base64
-import hashlib
-import json
-import re
-from pathlib import Path
-
-import jinja2
 import pandas as pd
 
-from commoncanvas import paths
-from commoncanvas.checkpoints import write_atomically
+from commoncanvas import ballots
 from commoncanvas.errors import ParameterError
-from commoncanvas.metrics import Estimate, mean_interval, wilson
+from commoncanvas.metrics import wilson
 
 COLUMNS = ["rater", "key", "vote", "correction"]
 VOTES = ("accept", "correct", "reject")
-_TEMPLATE = "review.html"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -38,8 +29,7 @@ def sample_id(rows):
     Raises:
         ParameterError: there are no rows, a key occurs twice, or one is not text.
     """
-    pairs = sorted((key, caption) for key, _, caption in _checked(rows))
-    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
+    return ballots.digest(sorted((key, caption) for key, _, caption in _checked(rows)))
 
 
 def write_page(path, rows, title):
@@ -59,21 +49,14 @@ def write_page(path, rows, title):
             raise ParameterError(
                 f"the picture of {key!r} is not PNG; bytes of PNG expected; convert it."
             )
-        src = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-        pictures.append({"key": key, "caption": caption, "src": src})
-    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
-    page = jinja2.Environment(loader=loader, autoescape=True).get_template(_TEMPLATE)
-    # The template's `tojson` writes every `<` as \u003c: no caption ends its script.
-    data = {"sample": sample_id(rows), "rows": pictures}
-    text = page.render(title=title, data=data) + "\n"
-    write_atomically(path, lambda part: part.write_bytes(text.encode()))
+        pictures.append({"key": key, "caption": caption, "src": ballots.data_uri(png)})
+    ballots.write_page(path, "review.html", title, sample_id(rows), pictures)
 
 
 def read_votes(folder, rows):
     """Read the votes on one sample from all `*.jsonl` below a folder.
 
-    Files come in order of name, numbers as numbers, so that a second download
-    ("… (1).jsonl") follows the first. The last vote of a rater on a key counts.
+    The last vote of a rater on a key counts, see `ballots.read_votes`.
 
     Args:
         folder: where exported votes lie; it need not exist.
@@ -88,17 +71,11 @@ def read_votes(folder, rows):
         ParameterError: a line is malformed, a vote or key is unknown, or a
             correction is missing or out of place; the message names file and line.
     """
-    sample, votes, num_others = sample_id(rows), {}, 0
-    places = {key: place for place, (key, _, _) in enumerate(rows)}
-    for where, line in _lines(Path(folder)):
-        vote = _parsed(where, line)
-        if vote["sample"] == sample:
-            _check_vote(where, vote, places)
-            votes[vote["rater"], places[vote["key"]]] = vote
-        else:
-            num_others += 1
-    table = [[votes[i][name] for name in COLUMNS] for i in sorted(votes)]
-    frame = pd.DataFrame(table, columns=COLUMNS, dtype=str)
+    keys = [key for key, _, _ in rows]
+    votes, num_others = ballots.read_votes(
+        folder, sample_id(rows), keys, _check_vote, correction=""
+    )
+    frame = pd.DataFrame(votes, columns=COLUMNS, dtype=str)
     frame.attrs["other_samples"] = num_others
     return frame
 
@@ -106,11 +83,8 @@ def read_votes(folder, rows):
 def accuracy(votes):
     """Estimate the share of captions that people accepted as they stand.
 
-    A corrected caption counts as not accepted. With one rater, each picture is a
-    trial of Wilson's interval. With several, a picture counts by the share of its
-    raters who accepted it, and the interval is the normal one over pictures, cut to
-    0 and 1; where all shares are alike it is Wilson's again, because a spread of
-    nothing would claim certainty.
+    A corrected caption counts as not accepted. See `ballots.share` for the interval
+    and for several raters.
 
     Args:
         votes: DataFrame from `read_votes`, one vote per rater and key.
@@ -118,13 +92,7 @@ def accuracy(votes):
     Returns:
         Estimate whose n counts the pictures that were voted on; None without votes.
     """
-    if votes.empty:
-        return None
-    shares = (votes["vote"] == "accept").groupby(votes["key"]).mean()
-    if votes["rater"].nunique() == 1 or shares.nunique() == 1:
-        return wilson(float(shares.sum()), len(shares))
-    mean = mean_interval(shares)
-    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n)
+    return ballots.share(votes["vote"] == "accept", votes)
 
 
 def agreement(votes):
@@ -169,45 +137,11 @@ def _checked(rows):
     return rows
 
 
-def _lines(folder):
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl")]
-    for name in sorted(names, key=_natural):
-        # Only \n ends a line of JSON; captions may hold what `splitlines` cuts at.
-        for number, line in enumerate((folder / name).read_bytes().split(b"\n"), 1):
-            if line.strip():
-                yield f"{name}, line {number}", line
-
-
-def _natural(name):
-    parts = re.split(r"([0-9]+)", name.removesuffix(".jsonl"))
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-
-def _parsed(where, line):
-    fields = ["sample", "rater", "key", "vote"]
-    try:
-        vote = {"correction": ""} | json.loads(line)
-    except (TypeError, ValueError):
-        vote = {}
-    texts = all(isinstance(vote.get(name), str) for name in (*fields, "correction"))
-    if not texts or not all(vote[name].strip() for name in fields):
-        raise _wrong(where, line.decode(errors="replace"), f"JSON texts {fields}")
-    return vote
-
-
-def _check_vote(where, vote, keys):
+def _check_vote(where, vote):
     if vote["vote"] not in VOTES:
-        raise _wrong(where, f"vote {vote['vote']}", f"one of {', '.join(VOTES)}")
-    if vote["key"] not in keys:
-        raise _wrong(where, f"key {vote['key']}", "a key of this sample")
+        found, expected = f"vote {vote['vote']}", f"one of {', '.join(VOTES)}"
+        raise ballots.wrong(where, found, expected)
     if bool(vote["correction"].strip()) != (vote["vote"] == "correct"):
         found = f"vote {vote['vote']} with the correction {vote['correction']!r}"
-        raise _wrong(where, found, "a correction with the vote correct, and only there")
-
-
-def _wrong(where, found, expected):
-    found = " ".join(found.split())
-    found = found if len(found) <= 80 else found[:79] + "…"
-    return ParameterError(
-        f"{where}: found {found}; expected {expected}. Mend the line or export again."
-    )
+        expected = "a correction with the vote correct, and only there"
+        raise ballots.wrong(where, found, expected)

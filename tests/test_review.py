@@ -1,24 +1,17 @@
 """People vote on captions offline, and their votes come back as counted."""
 
-import html
 import io
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
+from browser import drive, needs_browser
 from PIL import Image
 
 from commoncanvas import metrics, paths, review
 from commoncanvas.errors import ParameterError
 
 HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-    None,
-)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
 
 def png(colour):
@@ -215,10 +208,7 @@ def test_raters_who_all_agree_do_not_make_accuracy_certain(tmp_path):
 
 
 # Real key events; after one reload, what the page kept and would export.
-DRIVER = """<script>
-const press = (key, target = document.body, more = {}) => target.dispatchEvent(
-  new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
-const where = () => document.getElementById("place").textContent;
+DRIVER = """
 const seen = [];
 if (!sessionStorage.getItem("again")) {
   sessionStorage.setItem("again", "1");
@@ -242,13 +232,9 @@ if (!sessionStorage.getItem("again")) {
   sessionStorage.setItem("seen", JSON.stringify(seen));
   location.reload();
 } else {
-  const out = document.createElement("pre");
-  out.id = "out";
-  out.textContent = JSON.stringify({ seen: JSON.parse(sessionStorage.getItem("seen")),
-    text: exportText(), name: exportName(), where: where(), ran: String(window.ran) });
-  document.body.append(out);
-}
-</script>"""
+  tell({ seen: JSON.parse(sessionStorage.getItem("seen")), text: exportText(),
+    name: exportName(), where: where(), ran: String(window.ran) });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -256,16 +242,7 @@ def driven(tmp_path_factory):
     """Return what the page told after a person's keys and a reload."""
     folder = tmp_path_factory.mktemp("review")
     review.write_page(folder / "page.html", ROWS, "Captions")
-    page = folder / "driven.html"
-    text = (folder / "page.html").read_text(encoding="utf-8")
-    page.write_text(text + DRIVER, encoding="utf-8")
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run dump-dom"
-    flags += " disable-background-networking disable-component-update disable-sync"
-    flags += f" virtual-time-budget=5000 user-data-dir={folder / 'profile'}"
-    command = [BROWSER, *(f"--{flag}" for flag in flags.split()), page.as_uri()]
-    told = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    out = re.search(r'<pre id="out">(.*?)</pre>', told.stdout.decode(), re.DOTALL)
-    return json.loads(html.unescape(out[1]))
+    return drive(folder / "page.html", DRIVER)
 
 
 @needs_browser
