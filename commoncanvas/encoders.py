@@ -28,9 +28,8 @@ OPEN_TEXT_ENCODER = "all-MiniLM-L6-v2"  # a name of its own: verified weights, n
 # Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
 BATCH_SIZE = 64
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-# What each part is known by, in its subfolder of a pipeline or in a bare folder.
-FILES = {"vae": "config.json", "text_encoder": "config.json"}
-FILES["tokenizer"] = "tokenizer_config.json"
+# What a part is known by in its folder, where that is not config.json.
+FILES = {"tokenizer": "tokenizer_config.json"}
 
 
 def usual_dtype():
@@ -56,11 +55,11 @@ def load_vae(folder, revision=None, dtype="float32"):
 
 @functools.cache
 def _load_vae(folder, revision, dtype):
-    name, words = _find(folder, revision, "vae")
+    name, words = find_part(folder, revision, "vae")
     vae = AutoencoderKL.from_pretrained(
         name, torch_dtype=_torch_dtype(dtype), use_safetensors=True, **words
     )
-    return _frozen(vae)
+    return frozen(vae)
 
 
 def load_text_encoder(folder, max_length, revision=None, dtype="float32"):
@@ -99,11 +98,11 @@ def _load_text_encoder(folder, max_length, revision, dtype):
     )
     if not hasattr(config, "use_attention_mask"):
         text_encoder.config.use_attention_mask = not is_clip
-    name, words = _find(folder, revision, "tokenizer")
+    name, words = find_part(folder, revision, "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(
         name, model_max_length=max_length, **words
     )
-    return tokenizer, _frozen(text_encoder)
+    return tokenizer, frozen(text_encoder)
 
 
 def text_shape(max_length, folder=OPEN_TEXT_ENCODER, revision=None):
@@ -116,7 +115,7 @@ def identity_of(part, folder, revision=None):
     """Return what names an encoder's weights, for keys and the manifest.
 
     Args:
-        part: "vae" or "text_encoder"; the latter takes in its tokenizer.
+        part: "vae", "text_encoder", which takes in its tokenizer, or "clip".
         folder, revision: as for `load_vae` and `load_text_encoder`.
 
     Returns:
@@ -126,8 +125,8 @@ def identity_of(part, folder, revision=None):
     if folder == OPEN_TEXT_ENCODER:
         return f"{folder}:{WEIGHTS[folder][2][:16]}"
     lines = []
-    for one in ["vae"] if part == "vae" else ["text_encoder", "tokenizer"]:
-        name, words = _find(str(folder), revision or None, one)
+    for one in [part, "tokenizer"] if part == "text_encoder" else [part]:
+        name, words = find_part(str(folder), revision or None, one)
         if words.get("revision"):
             return f"{folder}@{revision}"
         files = sorted(Path(name, words.get("subfolder", "")).iterdir())
@@ -244,8 +243,8 @@ def text_table(max_length, texts, folder=OPEN_TEXT_ENCODER, revision=None, dtype
 
 
 def _text_config(folder, revision):
-    """Return (config, name, words) of a text encoder; see `_find` for the last two."""
-    name, words = _find(folder, revision, "text_encoder")
+    """Return (config, name, words) of a text encoder, as `find_part` does."""
+    name, words = find_part(folder, revision, "text_encoder")
     config = AutoConfig.from_pretrained(name, **words)
     if config.model_type not in ("bert", "clip_text_model"):
         raise ParameterError(
@@ -255,14 +254,14 @@ def _text_config(folder, revision):
     return config, name, words
 
 
-def _find(folder, revision, part):
+def find_part(folder, revision, part):
     """Return (name, words) by which `from_pretrained` finds a part of a model.
 
     Looks for the part's subfolder, as a pipeline has it, then for a bare model.
     """
     is_open = folder == OPEN_TEXT_ENCODER
     place = weights_path(folder).parent if is_open else ROOT / folder
-    file = FILES[part]
+    file = FILES.get(part, "config.json")
     if place.is_dir():
         name, revision = str(place), None
     elif revision:
@@ -279,7 +278,7 @@ def _find(folder, revision, part):
         if has_file(name, file, revision=revision):
             return name, words
     except OSError as error:  # the Hub knows no such model or commit
-        raise ParameterError(f"{error} Mend the profile's latents section.") from None
+        raise ParameterError(f"{error} Mend the profile.") from None
     raise ParameterError(
         f"{folder!r} has neither {part}/{file} nor {file}; expected a pipeline or a "
         "bare model, from the Hub only online or once downloaded; name another."
@@ -295,6 +294,7 @@ def _torch_dtype(dtype):
     return DTYPES[dtype]
 
 
-def _frozen(model):
+def frozen(model):
+    """Return the model in evaluation, without gradients, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval().requires_grad_(False)

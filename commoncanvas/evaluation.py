@@ -1,7 +1,7 @@
 """Stage 05: the figures of one set of samples, each with count and interval.
 
-Features and embeddings come from the networks, distances and intervals from `metrics`;
-here they are put together under the names that every report uses.
+Features and embeddings come from `judges`, distances and intervals from `metrics`; here
+they are put together under the names that every report uses.
 """
 
 import json
@@ -16,43 +16,63 @@ from commoncanvas.images import stored_pixels
 NUM_BLOCKS = 20  # of the jackknife
 
 
-def measure(pixels, text_embeds, scorer, real, trained, num_choices, seed):
+def measure(pixels, text_embeds, scorer, judges, real, trained, num_choices, seed):
     """Measure samples against their prompts, the reference and the training works.
 
     Args:
         pixels: (n, h, w, 3) uint8 samples, one a prompt.
-        text_embeds: (n, 384) sentence embeddings of the prompts.
-        scorer: an `ImageScorer`.
-        real: (m, 1280) features of the reference pictures.
-        trained: (k, 1280) features of the works trained on.
+        text_embeds: (n, width) rows that the scorer makes of the prompts.
+        scorer: a `Scorer`.
+        judges: list of `Judge`.
+        real: {judge's name: (m, num_features)} of the reference pictures.
+        trained: (k, 1280) EfficientNet features of the works trained on.
         num_choices: names among which a picture must find its own.
         seed: of the choices in retrieval.
 
     Returns:
         {metric: {"value", "interval", "n"}}; distances in squared feature units,
-        alignment 100 times the cosine, retrieval_top1 a share.
+        scores 100 times the cosine, retrieval_top1 a share.
     """
-    features = image_features(pixels)
+    rows = {judge.name: judge.features(pixels) for judge in judges}
     embeds = scorer.image_embeds(pixels)
     num_choices = min(num_choices, len(pixels))
     found = metrics.retrieval(embeds, text_embeds, num_choices, seed)
     scores = {
-        "alignment": metrics.alignment(embeds, text_embeds),
-        "alignment_shuffled": metrics.alignment_shuffled(embeds, text_embeds),
-        "alignment_gap": metrics.alignment_gap(embeds, text_embeds),
-        "nearest_train_cosine": closest(pixels, trained, features)[1],
+        scorer.name: scorer.score(embeds, text_embeds),
+        f"{scorer.name}_shuffled": metrics.alignment_shuffled(embeds, text_embeds),
+        f"{scorer.name}_gap": metrics.alignment_gap(embeds, text_embeds),
+        "nearest_train_cosine": closest(pixels, trained, rows.get("efficientnet"))[1],
     }
     estimates = {
-        "fd_efficientnet": metrics.jackknife(
-            metrics.frechet_distance, features, real, num_blocks=NUM_BLOCKS
-        ),
-        "kd_efficientnet": metrics.jackknife(
-            metrics.kernel_distance, features, real, num_blocks=NUM_BLOCKS
-        ),
-        **{name: metrics.mean_interval(values) for name, values in scores.items()},
-        "retrieval_top1": found["image_to_text"],
+        name: metrics.jackknife(
+            distance, rows[judge.name], real[judge.name], num_blocks=NUM_BLOCKS
+        )
+        for judge in judges
+        for name, distance in (
+            (judge.frechet, metrics.frechet_distance),
+            (judge.kernel, metrics.kernel_distance),
+        )
+        if name
     }
+    estimates |= {
+        name: metrics.mean_interval(values) for name, values in scores.items()
+    }
+    estimates["retrieval_top1"] = found["image_to_text"]
     return {name: estimate.as_dict() for name, estimate in estimates.items()}
+
+
+def reference(judges, held, licenses_folder, size):
+    """Return {judge's name: (m, num_features) float64} of the reference pictures.
+
+    EfficientNet's come with the latents, from stage 03; the others look at the stored
+    pictures at the samples' `size`.
+    """
+    return {
+        judge.name: held.features()
+        if judge.name == "efficientnet"
+        else judge.features(stored_pictures(licenses_folder, held.keys, size))
+        for judge in judges
+    }
 
 
 def as_table(measured):
@@ -102,12 +122,18 @@ def _unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def pictures_of(licenses_folder, keys, size):
-    """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
+def stored_pictures(licenses_folder, keys, size):
+    """Yield (size, size, 3) uint8 pictures of catalogue keys, one at a time."""
     stored = pd.read_parquet(licenses_folder / "pictures.parquet").set_index("key")[
         "png"
     ]
-    return np.stack([stored_pixels(stored[key], size) for key in keys])
+    for key in keys:
+        yield stored_pixels(stored[key], size)
+
+
+def pictures_of(licenses_folder, keys, size):
+    """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
+    return np.stack(list(stored_pictures(licenses_folder, keys, size)))
 
 
 def write_samples(folder, samples, prompts):

@@ -5,6 +5,7 @@ ImageNet features; captioner and scorer start from the same trunk and tune it.
 """
 
 import functools
+import itertools
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from commoncanvas.sources import weights_path
 
 NUM_FEATURES = 1280
 FEATURE_SIZE = 96  # edge at which the metrics look at pictures [pixels]
+BATCH_SIZE = 16  # pictures or texts a forward pass, always
 
 
 class Trunk(torch.nn.Module):
@@ -41,22 +43,43 @@ def _frozen_trunk():
     return Trunk().eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def image_features(pixels, batch_size=64):
-    """Return pooled ImageNet features, the same for any batch size up to rounding.
+def in_batches(embed, items):
+    """Embed pictures or texts as a stream, in batches of one size.
+
+    Sums are rounded otherwise in batches of another size, so the last one is filled up
+    and cut again: a row's bits never depend on how its items were handed over.
 
     Args:
-        pixels: (n, h, w, 3) uint8; resized to 96 px, bilinear with antialiasing.
-        batch_size: pictures a forward pass.
+        embed: function of a list of `BATCH_SIZE` items to a tensor (BATCH_SIZE, width).
+        items: any iterable of them, read once and a batch at a time.
+
+    Yields:
+        (rows, width) float64 arrays of at most `BATCH_SIZE` rows.
+    """
+    items = iter(items)
+    while batch := list(itertools.islice(items, BATCH_SIZE)):
+        filled = batch + batch[-1:] * (BATCH_SIZE - len(batch))
+        # By default cuDNN's convolutions keep three digits only, and may choose anew.
+        with torch.backends.cudnn.flags(True, deterministic=True, allow_tf32=False):
+            rows = embed(filled)
+        yield rows[: len(batch)].double().cpu().numpy()
+
+
+def pooled_features(pictures):
+    """Map a list of (h, w, 3) uint8 pictures of one size to (batch, 1280) features."""
+    images = pixels_to_images(np.stack(pictures), FEATURE_SIZE)
+    return _frozen_trunk()(images).mean((2, 3))
+
+
+def image_features(pictures):
+    """Return pooled ImageNet features.
+
+    Args:
+        pictures: iterable of (h, w, 3) uint8 of one size; resized to 96 px, bilinear
+            with antialiasing.
 
     Returns:
         (n, 1280) float64.
     """
-    trunk = _frozen_trunk()
-    batches = [
-        trunk(pixels_to_images(pixels[i : i + batch_size], FEATURE_SIZE)).mean((2, 3))
-        for i in range(0, len(pixels), batch_size)
-    ]
-    return (
-        torch.cat(batches).double().numpy() if batches else np.zeros((0, NUM_FEATURES))
-    )
+    rows = in_batches(pooled_features, pictures)
+    return np.concatenate([np.zeros((0, NUM_FEATURES)), *rows])

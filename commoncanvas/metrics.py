@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from commoncanvas.errors import ParameterError, ShapeError
+from commoncanvas.moments import Moments
 
 Z95 = 1.959963984540054
 
@@ -62,15 +63,6 @@ def _same_rows(*arrays):
     return rows
 
 
-def _root(features):
-    """Return the mean, and a factor F with F'F the covariance and few rows."""
-    mean = features.mean(0)
-    factor = (features - mean) / math.sqrt(len(features) - 1)
-    # QR keeps F'F and never has more than `features` rows, so the matrix below is
-    # the smaller of rows x rows and features x features.
-    return mean, np.linalg.qr(factor, mode="r") if len(factor) > len(mean) else factor
-
-
 def frechet_distance(a, b):
     """Measure the Frechet distance of two Gaussians fitted to features.
 
@@ -79,13 +71,21 @@ def frechet_distance(a, b):
     The distance is biased upwards at small n: compare only at equal n, and show
     `frechet_floor` beside it. Source: fid, Eq. 6.
 
+    Args:
+        a, b: features, or their `Moments`.
+
     Returns: float, 0 or more, in squared units of the features.
     Raises: ShapeError for fewer than 2 rows or unequal widths; ParameterError for NaN.
     """
-    (mean_a, root_a), (mean_b, root_b) = (_root(table) for table in _features(a, b))
+    a, b = (t if isinstance(t, Moments) else Moments.of(t) for t in (a, b))
+    shapes = [(t.count, len(t.mean)) for t in (a, b)]
+    message = f"Features are {shapes}; 2 rows or more, equal widths expected; add rows."
+    fits = min(a.count, b.count) >= 2 and len(a.mean) == len(b.mean)
+    _demand(fits, ShapeError, message)
+    root_a, root_b = a.root(), b.root()
     nuclear = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     traces = np.sum(root_a**2) + np.sum(root_b**2)
-    return max(float(np.sum((mean_a - mean_b) ** 2) + traces - 2 * nuclear), 0.0)
+    return max(float(np.sum((a.mean - b.mean) ** 2) + traces - 2 * nuclear), 0.0)
 
 
 def frechet_floor(real, n, seed, num_blocks=20):

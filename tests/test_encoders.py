@@ -3,13 +3,13 @@
 import json
 import math
 import pickle
-import string
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from toys import save_tokenizer
 from transformers import AutoConfig, AutoTokenizer, CLIPTextConfig, CLIPTextModel
 
 from commoncanvas import encoders
@@ -46,27 +46,6 @@ class FakeVae:
         values[self.place] = self.numbers.view(-1, 1, 1, 1).expand(shape)
         posterior = type("Posterior", (), values)
         return type("Output", (), {"latent_dist": posterior})
-
-
-def save_tokenizer(folder):
-    """Write a CLIP tokenizer of letters as SD2's lies on the Hub; it pads with `!`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    letters = "!" + string.ascii_lowercase
-    words = [*letters, *(f"{letter}</w>" for letter in letters)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: i for i, word in enumerate(words)}
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "!",
-        "model_max_length": 77,
-    }
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return vocabulary
 
 
 def save_text_encoder(folder, num_words):

@@ -1,13 +1,16 @@
 """Every figure comes with its interval and count, and a copy is found out."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from commoncanvas import evaluation
+from commoncanvas import evaluation, metrics
 from commoncanvas.images import encode_png
+from commoncanvas.judges import Judge, Scorer
 
 METRICS = {
     "alignment",
@@ -24,18 +27,31 @@ FEATURES = RNG.normal(size=(60, 12))
 TEXTS = RNG.normal(size=(NUM, 384))
 
 
-class FakeScorer:
-    """Sees exactly what each prompt says."""
+def places(pictures):
+    return [picture[0, 0, 0] for picture in pictures]
 
-    def image_embeds(self, pixels):
-        return TEXTS[pixels[:, 0, 0, 0]]
+
+def judge(name, frechet, kernel):
+    """Return a judge that sees each picture's own row of FEATURES."""
+    return Judge(
+        name, frechet, kernel, 12, lambda p: torch.from_numpy(FEATURES[places(p)]), {}
+    )
+
+
+def scorer(name):
+    """Return a scorer that sees exactly what each prompt says."""
+    return Scorer(name, metrics.alignment, lambda p: TEXTS[places(p)], None, {})
+
+
+OPEN = judge("efficientnet", "fd_efficientnet", "kd_efficientnet")
+REAL = {"efficientnet": FEATURES[30:]}
 
 
 @pytest.fixture
 def pixels(monkeypatch):
     """Pictures whose first number is their place, and features drawn to match."""
     monkeypatch.setattr(
-        evaluation, "image_features", lambda pixels: FEATURES[pixels[:, 0, 0, 0]]
+        evaluation, "image_features", lambda pixels: FEATURES[places(pixels)]
     )
     shape = (NUM, 8, 8, 3)
     return np.broadcast_to(np.arange(NUM, dtype=np.uint8)[:, None, None, None], shape)
@@ -43,7 +59,7 @@ def pixels(monkeypatch):
 
 @pytest.fixture
 def measured(pixels):
-    args = TEXTS, FakeScorer(), FEATURES[30:], FEATURES[20:], 10, 1
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
     return evaluation.measure(pixels, *args)
 
 
@@ -68,10 +84,38 @@ def test_the_gap_is_matched_less_shuffled(measured):
 
 
 def test_the_same_seed_gives_the_same_figures(pixels, measured):
-    args = pixels, TEXTS, FakeScorer(), FEATURES[30:], FEATURES[20:], 10
+    args = pixels, TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
     assert evaluation.measure(*args, 1) == measured
     other = evaluation.measure(*args, 2)  # moves the choices in retrieval alone
     assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
+
+
+def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
+    judges = [judge("inception", "fid_inception", "kid_inception")]
+    judges.append(judge("clip", "clip_fid", ""))
+    real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
+    args = TEXTS, scorer("clip_score"), judges, real, FEATURES[20:], 10, 1
+    found = evaluation.measure(pixels, *args)
+    names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
+    names |= {"fid_inception", "kid_inception"}
+    assert set(found) == names | {"nearest_train_cosine", "retrieval_top1"}
+    assert found["fid_inception"] == measured["fd_efficientnet"]
+    assert found["kid_inception"] == measured["kd_efficientnet"]
+    assert found["clip_fid"]["value"] > found["fid_inception"]["value"]
+    assert found["clip_score_gap"] == measured["alignment_gap"]
+    assert found["nearest_train_cosine"] == measured["nearest_train_cosine"]
+
+
+def test_the_reference_is_read_once_for_each_judge_that_needs_it(tmp_path):
+    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
+    pictures[:, 0, 0, 0] = [7, 8, 9]
+    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
+    held = SimpleNamespace(keys=["c", "a"], features=lambda: "from stage 03")
+    judges = [OPEN, judge("inception", "fid_inception", "kid_inception")]
+    real = evaluation.reference(judges, held, tmp_path, 6)
+    assert real["efficientnet"] == "from stage 03"
+    assert np.array_equal(real["inception"], FEATURES[[9, 7]])
 
 
 def test_a_planted_copy_is_found(pixels):

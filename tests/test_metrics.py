@@ -35,8 +35,9 @@ class Identity:
         return module
 
 
-def test_frechet_distance_equals_scipy_matrix_root():
-    a, b = draw(300, 16, 1), draw(250, 16, 2, shift=0.3)
+@pytest.mark.parametrize("rows", [(300, 250), (12, 14)])  # more than features, fewer
+def test_frechet_distance_equals_scipy_matrix_root(rows):
+    a, b = draw(rows[0], 16, 1), draw(rows[1], 16, 2, shift=0.3)
     expected = scipy_frechet(a, b)
     assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
 
@@ -129,8 +130,9 @@ def loop_kernel_distance(a, b):
     return within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2 * across / (n * m)
 
 
-def test_kernel_distance_equals_a_plain_double_loop():
-    a, b = draw(17, 5, 1), draw(23, 5, 2, shift=0.5)
+@pytest.mark.parametrize("features", [5, 48])  # fewer than rows, and more
+def test_kernel_distance_equals_a_plain_double_loop(features):
+    a, b = draw(17, features, 1), draw(23, features, 2, shift=0.5)
     expected = loop_kernel_distance(a, b)
     assert metrics.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
 

@@ -251,7 +251,7 @@ def test_the_claim_is_judged_by_the_votes_of_two_hundred_pairs(tmp_path):
     liked = preference.share_preferred(preference.read_votes(tmp_path, pairs), CC, WEB)
     rule = claims.load_paper()["claims"]["preference_37_38_50"]["rule"]
     assert liked == metrics.wilson(74, 200)
-    assert claims.judge(rule, liked)[0] == claims.SUPPORTED
+    assert rules.judge(rule, liked)[0] == rules.SUPPORTED
 
 
 def test_alpha_is_that_of_krippendorffs_example():

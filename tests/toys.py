@@ -1,17 +1,20 @@
 """Small things that several tests play with: works, latents, estimates, networks."""
 
 import json
+import string
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas import captioner, latents, mixing
+from commoncanvas import captioner, inception, latents, mixing
 from commoncanvas.features import NUM_FEATURES
 from commoncanvas.seeds import make_generator
 
 NUM = 24
+CLIP_SIZE = 16  # edge at which `save_clip`'s model looks at pictures [pixels]
 CATALOG = pd.DataFrame(
     {
         "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
@@ -108,4 +111,66 @@ def save_captioner(folder):
     captioner.save_half(model, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(model.config))
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder):
+    """Write a CLIP tokenizer of letters as SD2's lies on the Hub; it pads with `!`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "!" + string.ascii_lowercase
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "!",
+        "model_max_length": 77,
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return vocabulary
+
+
+def random_inception(seed=0):
+    """Return FID's Inception-v3 of random weights that let every picture through."""
+    torch.manual_seed(seed)
+    network = inception.make_inception().eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            torch.nn.init.normal_(layer.bias, 0, 0.1)
+    return network
+
+
+def save_clip(folder, seed=0):
+    """Save a whole CLIP of random weights as one lies on the Hub."""
+    words = save_tokenizer(folder)
+    layers = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    ids = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    config = CLIPConfig(
+        text_config={**layers, **ids, "vocab_size": len(words), "pad_token_id": 0},
+        vision_config={**layers, "image_size": CLIP_SIZE, "patch_size": 4},
+        projection_dim=8,
+    )
+    torch.manual_seed(seed)
+    model = CLIPModel(config)
+    for weight in model.parameters():  # else all pictures look alike to it
+        weight.data += 0.1 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    edges = {"height": CLIP_SIZE, "width": CLIP_SIZE}
+    rule = {"size": {"shortest_edge": CLIP_SIZE}, "crop_size": edges}
+    CLIPImageProcessorPil(**rule).save_pretrained(folder)
     return folder
