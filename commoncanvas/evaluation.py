@@ -124,9 +124,10 @@ def _unit(rows):
 
 def stored_pictures(licenses_folder, keys, size):
     """Yield (size, size, 3) uint8 pictures of catalogue keys, one at a time."""
-    stored = pd.read_parquet(licenses_folder / "pictures.parquet").set_index("key")[
-        "png"
-    ]
+    file = licenses_folder / "pictures.parquet"
+    # Row by row from the file: memory holds the pictures asked for, not all there are.
+    stored = pd.read_parquet(file, filters=[("key", "in", list(keys))])
+    stored = stored.set_index("key")["png"]
     for key in keys:
         yield stored_pixels(stored[key], size)
 

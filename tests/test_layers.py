@@ -17,8 +17,8 @@ yfcc metadata made_up bench_licenses takedown duplicates catalog augment feature
 captioner blip2 recaptions telephoning captions scorer websets pretraining autoencoder
 mixing encoders mirrors latents prompts snapshots denoising sharding train_state
 training sampling launching moments metrics inception clip judges caption_study ballots
-review evaluation preference rules claims speed ablation bench_training parts checks
-plots figures parameters documents pages report run
+review evaluation nearest copies preference rules claims speed ablation bench_training
+parts checks plots figures credits parameters documents pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

@@ -12,7 +12,7 @@ from browser import drive, needs_browser
 from PIL import Image
 from torchmetrics.functional.nominal import fleiss_kappa
 
-from commoncanvas import ballots, claims, metrics, paths, preference
+from commoncanvas import ballots, claims, metrics, paths, preference, rules
 from commoncanvas.errors import ParameterError
 from commoncanvas.preference import NOISE, SAME
 

@@ -9,8 +9,10 @@ import pyarrow as pa
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas import captioner, inception, latents, mixing
+from commoncanvas import captioner, catalog, inception, latents, mixing
+from commoncanvas.duplicates import mark_duplicates
 from commoncanvas.features import NUM_FEATURES
+from commoncanvas.images import encode_png, flatten
 from commoncanvas.seeds import make_generator
 
 NUM = 24
@@ -174,3 +176,17 @@ def save_clip(folder, seed=0):
     rule = {"size": {"shortest_edge": CLIP_SIZE}, "crop_size": edges}
     CLIPImageProcessorPil(**rule).save_pretrained(folder)
     return folder
+
+
+def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
+    """Write some real drawings of a few sets as stage 01 does; return the catalogue."""
+    rows = [row for name in sets for row in catalog.read_source(name)]
+    frame = catalog.choose(catalog.judge(rows, [], 17), num, False, 0.2)
+    frame = frame[frame["split"] != "rejected"]
+    pixels, _ = catalog.draw_rows(frame.to_dict("records"), 64, 1)
+    pixels = flatten(pixels)
+    frame = mark_duplicates(frame, pixels)
+    frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")
+    stored = {"key": frame["key"], "png": [encode_png(p) for p in pixels]}
+    pd.DataFrame(stored).to_parquet(folder / "pictures.parquet", index=False)
+    return frame
