@@ -16,14 +16,16 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from commoncanvas.denoising import diffusion_loss, make_noise_scheduler
+from commoncanvas.batches import batch_places
+from commoncanvas.buckets import bucket_of
+from commoncanvas.denoising import diffusion_loss
 from commoncanvas.encoders import text_states
 from commoncanvas.images import pixels_to_images, stored_pixels
 from commoncanvas.metrics import mean_interval
+from commoncanvas.schedules import make_noise_scheduler
 from commoncanvas.seeds import make_generator
 from commoncanvas.speed import DEVICE, rate_of
 from commoncanvas.train_state import lower_norms
-from commoncanvas.training import batch_places
 
 CAPTION_DROP = 0.1
 
@@ -60,20 +62,25 @@ RECIPES = (PLAIN, ATTENTION, LATENTS, NORMS, LATE_EMA, FUSED, COMPILED, EXAMPLE)
 class OnlineLatents:
     """Reads like `Latents`, but decodes and encodes every batch anew.
 
-    It follows the works and captions of a `Latents`; `pngs` is a Series key -> bytes.
-    VAE and text encoder are moved to the device.
+    It follows the works and captions of a `Latents`; `pngs` is a Series key -> bytes,
+    and resolution and buckets are stage 03's. VAE and text encoder are moved to the
+    device.
     """
 
-    def __init__(self, data, pngs, resolution_px, vae, tokenizer, text_encoder):
+    def __init__(
+        self, data, pngs, resolution_px, vae, tokenizer, text_encoder, buckets=()
+    ):
         self.pngs, self.texts = pngs.loc[data.keys].tolist(), data.texts()
-        self.size, self.vae = resolution_px, vae.to(DEVICE)
-        self.latent_shape = data.latent_shape
+        self.buckets = buckets or [(resolution_px, resolution_px)]
+        self.vae, self.shape_of = vae.to(DEVICE), data.shape_of
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(DEVICE)
 
     @torch.no_grad()
     def posterior(self, places):
         """Return (mean, std) as `Latents.posterior` does, from the pixels."""
-        pixels = [stored_pixels(self.pngs[p], self.size) for p in places.tolist()]
+        pngs = [self.pngs[place] for place in places.tolist()]
+        bucket = self.buckets[bucket_of(pngs[0], self.buckets)]
+        pixels = [stored_pixels(png, *bucket) for png in pngs]
         images = pixels_to_images(np.stack(pixels)).to(DEVICE)
         posterior = self.vae.encode(images).latent_dist
         return posterior.mean.float().cpu(), posterior.std.float().cpu()
@@ -149,7 +156,7 @@ def measure_training(
     trainees = {kind: Trainee(make(), *kind) for kind in set(kinds.values())}
 
     def step(recipe, trainee, reader, number):
-        places = batch_places(len(data), batch_size, seed, number)
+        places = batch_places(data.buckets, batch_size, seed, number)
         lots = make_generator(seed, "speed", number)
         options = (reader, places, scaling_factor, CAPTION_DROP, lots)
         trainee.step(recipe, lambda unet: diffusion_loss(unet, schedule, *options))

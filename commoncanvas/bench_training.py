@@ -19,8 +19,8 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from commoncanvas import ablation, speed
+from commoncanvas.buckets import PIXELS_PER_LATENT
 from commoncanvas.checkpoints import write_atomically
-from commoncanvas.encoders import PIXELS_PER_LATENT
 from commoncanvas.errors import CommonCanvasError, ParameterError
 from commoncanvas.paths import PROFILES
 from commoncanvas.seeds import make_generator
@@ -71,8 +71,14 @@ class MadeUpLatents:
         self.ids = torch.randint(config.vocab_size, size, generator=generator)
         self.states = torch.randn(*size, config.hidden_size, generator=generator).half()
 
+        self.buckets = [torch.arange(NUM_WORKS)]
+
     def __len__(self):
         return NUM_WORKS
+
+    def shape_of(self, places):
+        """Return (channels, h/8, w/8), the same for all works."""
+        return self.latent_shape
 
     @torch.no_grad()
     def posterior(self, places):

@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from commoncanvas import folders, iconify, ledger, metadata, openclipart, yfcc
 from commoncanvas.errors import PictureError
-from commoncanvas.images import decode_picture, largest_center_square, svg_to_pixels
+from commoncanvas.images import decode_picture, largest_center_crop, svg_to_pixels
 from commoncanvas.policies import verdict
 from commoncanvas.statements import STATED
+
+MAX_RATIO = 4  # between the sides of a picture stored in its own shape
 
 
 def read_source(name):
@@ -122,26 +124,29 @@ def choose(frame, max_per_source, keep_skin_tones, holdout_share):
     return frame
 
 
-def draw_rows(rows, size, num_threads=2):
+def draw_rows(rows, size, num_threads=2, keep_shape=False):
     """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
     Args:
         rows: each with an svg, a picture (the file's bytes) or a path.
         size: edge of the square [pixels].
         num_threads: pictures drawn at a time (resvg releases the interpreter).
+        keep_shape: whether photographs stay whole; see `draw_row`.
 
     Returns:
-        (pixels, reasons): (n, size, size, 4) uint8, and one reason a row, "" where
-        the picture was drawn; rows with a reason have an empty picture.
+        (pixels, reasons): (n, size, size, 4) uint8, or with `keep_shape` a list of
+        (h, w, 4); and one reason a row, "" where the picture was drawn; rows with a
+        reason have an empty picture.
     """
 
     def draw(row):
         try:
-            return draw_row(row, size), ""
+            return draw_row(row, size, keep_shape), ""
         except PictureError as error:
             return np.zeros((size, size, 4), np.uint8), str(error)
 
-    pixels, reasons = np.zeros((len(rows), size, size, 4), np.uint8), []
+    shape, reasons = (len(rows), size, size, 4), []
+    pixels = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
     with ThreadPoolExecutor(num_threads) as pool:
         drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
         for place, (picture, reason) in enumerate(drawn):
@@ -150,8 +155,21 @@ def draw_rows(rows, size, num_threads=2):
     return pixels, reasons
 
 
-def draw_row(row, size):
-    """Return the (size, size, 4) uint8 pixels of one row, or raise PictureError."""
+def draw_row(row, size, keep_shape=False):
+    """Draw one row.
+
+    Args:
+        row: as for `draw_rows`.
+        size: edge of the square, or of a whole photograph's shorter side [pixels].
+        keep_shape: a photograph keeps its shape, and loses its ends only beyond
+            `MAX_RATIO` to one; an SVG stays a square.
+
+    Returns:
+        (h, w, 4) uint8.
+
+    Raises:
+        PictureError: the file is missing, or no picture.
+    """
     if isinstance(row.get("svg"), str):  # NaN in a table of several sources
         return svg_to_pixels(row["svg"], size)
     try:
@@ -159,5 +177,10 @@ def draw_row(row, size):
         data = Path(row["path"]).read_bytes() if is_file else row["picture"]
     except OSError as error:
         raise PictureError(f"file cannot be read ({error.strerror})") from None
-    pixels = largest_center_square(decode_picture(data), size)
-    return np.dstack([pixels, np.full((size, size), 255, np.uint8)])
+    picture, width, height = decode_picture(data), size, size
+    if keep_shape:
+        ratio = picture.width / picture.height
+        sides = (min(max(1, side), MAX_RATIO) for side in (ratio, 1 / ratio))
+        width, height = (round(size * side) for side in sides)
+    pixels = largest_center_crop(picture, width, height)
+    return np.dstack([pixels, np.full((height, width), 255, np.uint8)])

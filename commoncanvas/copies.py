@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from commoncanvas.evaluation import pictures_of
 from commoncanvas.metrics import Estimate, jackknife, wilson
-from commoncanvas.nearest import nearest
+from commoncanvas.nearest import Works, nearest
 
 
 def _crop(picture, rng):
@@ -139,6 +139,67 @@ def control(works, size, num_copies=250, num_others=500, seed=0):
         "similarity": similarity[num:],
     }
     return Control(pd.DataFrame(copies), pd.DataFrame(others))
+
+
+@dataclass(frozen=True)
+class Study:
+    """Samples beside the works that their model trained on; see `study`.
+
+    Attributes:
+        works: the `Works`.
+        control: their `Control`.
+        threshold: similarity above which a sample is a copy.
+        places, similarity: (n,) each sample's closest work, and how close.
+        measured: what `measure` makes of them.
+    """
+
+    works: Works
+    control: Control
+    threshold: float
+    places: np.ndarray
+    similarity: np.ndarray
+    measured: dict
+
+    def most_similar(self, prompts, num=12):
+        """Return the samples closest to a work, and the words to show with them.
+
+        Returns:
+            (samples, keys, labels): places of the samples, closest first; the keys of
+            their works; pairs (text, second line) of the samples, then of the works.
+        """
+        found = np.argsort(-self.similarity, kind="stable")[:num]
+        keys = self.works.keys[self.places[found]]
+        labels = [(prompts[i], f"{self.similarity[i]:.4f}") for i in found]
+        is_copy = self.similarity[found] > self.threshold
+        return (
+            found,
+            keys,
+            labels
+            + [
+                (key, "a copy" if copied else "")
+                for key, copied in zip(keys, is_copy, strict=True)
+            ],
+        )
+
+
+def study(pixels, licenses_folder, keys, seed=0):
+    """Search samples for copies of the works that their model trained on.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+        licenses_folder: the data folder of stage 01.
+        keys: of the works trained on.
+        seed: of the control.
+
+    Returns:
+        A `Study`, whose threshold hangs on the works alone.
+    """
+    works = Works(licenses_folder, keys)
+    known = control(works, pixels.shape[1], seed=seed)
+    threshold = known.threshold()
+    places, similarity = (found[:, 0] for found in nearest(pixels, works, 1))
+    measured = measure(places, similarity, works, known, threshold)
+    return Study(works, known, threshold, places, similarity, measured)
 
 
 def measure(places, similarity, works, controls, threshold):

@@ -8,22 +8,9 @@ Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward.
 from dataclasses import dataclass, fields
 
 import torch
-from diffusers import DDPMScheduler
 
 from commoncanvas.errors import ParameterError
 from commoncanvas.seeds import make_generator
-
-
-def make_noise_scheduler(prediction_type="epsilon"):
-    """Return SD2's training noise schedule: 1,000 steps, `scaled_linear` betas."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        clip_sample=False,
-    )
 
 
 @dataclass(frozen=True)
@@ -56,14 +43,14 @@ def draw_batch(data, places, drop_prob, generator, num_timesteps=1000, choices=N
 
     Args:
         data: a `Latents`; only the shape of a latent is asked for.
-        places: (batch,) int64, which works.
+        places: (batch,) int64, which works, all of one bucket.
         drop_prob: probability of the empty caption.
         generator: source of all but `choices`, in this order.
         num_timesteps: timesteps are 0 to this number less one.
         choices: a generator of its own for the caption of each work, so that another
             mixture of captions changes no noise; None reads the first.
     """
-    shape = (len(places), *data.latent_shape)
+    shape = (len(places), *data.shape_of(places))
     eps = torch.randn(shape, generator=generator)
     is_dropped = torch.rand(len(places), generator=generator) < drop_prob
     timesteps = torch.randint(num_timesteps, (len(places),), generator=generator)
@@ -99,7 +86,7 @@ def denoising_losses(unet, noise_scheduler, data, draws, scaling_factor):
 
     Args:
         unet: predicts from (latents, timesteps, prompt_embeds).
-        noise_scheduler: from `make_noise_scheduler`.
+        noise_scheduler: from `schedules.make_noise_scheduler`.
         data: a `Latents`.
         draws: from `draw_batch`, or a part of it.
         scaling_factor: multiplies raw latents to about unit variance.
@@ -138,12 +125,18 @@ def diffusion_loss(
 
 @torch.no_grad()
 def validation_loss(unet, noise_scheduler, data, scaling_factor, seed, num_works=128):
-    """Return the loss on held-out works; same works, noise, timesteps each time."""
+    """Return the loss on held-out works; same works, noise, timesteps each time.
+
+    It is the mean over the first `num_works`, whatever their buckets.
+    """
     unet.eval()
-    places = torch.arange(min(num_works, len(data)))
     generator = make_generator(seed, "validation")
-    loss = diffusion_loss(
-        unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
-    )
+    batches = [places[places < num_works] for places in data.buckets]
+    total = 0.0
+    for places in filter(len, batches):
+        loss = diffusion_loss(
+            unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
+        )
+        total += loss.item() * len(places)
     unet.train()
-    return loss.item()
+    return total / min(num_works, len(data))

@@ -18,7 +18,7 @@ def mark_duplicates(frame, pixels):
 
     Args:
         frame: the rows of the drawn pictures.
-        pixels: (n, h, w, 3) uint8, in the order of `frame`.
+        pixels: n pictures, (h, w, 3) uint8, in the order of `frame`.
 
     Returns:
         The frame with sha256 (of the pixels), exact_group and near_group (see
@@ -38,7 +38,7 @@ def near_leaders(pixels):
     for 8,000, three minutes for 50,000.
 
     Args:
-        pixels: (n, h, w, 3) uint8.
+        pixels: n pictures, (h, w, 3) uint8.
 
     Returns:
         (n,) int: for each picture the place of the earliest one that it nearly copies,

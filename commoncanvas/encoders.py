@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import has_file
 
+from commoncanvas.buckets import crops
 from commoncanvas.errors import ParameterError, PictureError
 from commoncanvas.features import image_features
 from commoncanvas.images import images_to_pixels, pixels_to_images, stored_pixels
@@ -23,13 +24,12 @@ from commoncanvas.manifest import sha256_of
 from commoncanvas.paths import ROOT
 from commoncanvas.sources import WEIGHTS, weights_path
 
-PIXELS_PER_LATENT = 8
 OPEN_TEXT_ENCODER = "all-MiniLM-L6-v2"  # a name of its own: verified weights, no folder
 # Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
 BATCH_SIZE = 64
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # What a part is known by in its folder, where that is not config.json.
-FILES = {"tokenizer": "tokenizer_config.json"}
+FILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 
 
 def usual_dtype():
@@ -208,32 +208,32 @@ def decode_latents(vae, raw_latents):
     return np.concatenate([images_to_pixels(vae.decode(b).sample) for b in batches])
 
 
-def latent_table(vae_folder, size, rows, revision=None, dtype=None):
+def latent_table(vae_folder, size, rows, revision=None, dtype=None, buckets=()):
     """Encode rows of (key, png) to a table of raw float16 bytes, for `run_shards`.
 
     Args:
-        vae_folder, revision: as for `load_vae`.
-        size: edge that the pictures are resized to [pixels].
+        vae_folder, revision, dtype: as for `load_vae`; no dtype is `usual_dtype()`.
+        size: edge of the squares that pictures without buckets are cut to [pixels].
         rows: at least one.
-        dtype: what the VAE computes in; None is `usual_dtype()`.
+        buckets: see `check_buckets`; each picture is cut to the nearest.
 
     Returns:
-        pyarrow.Table with key, mean, logvar (see `encode_images`) and features.
+        pyarrow.Table with key, mean, logvar (see `encode_images`), features (of the
+        square) and, where there are buckets, the number of each row's.
     """
     vae = load_vae(vae_folder, revision, dtype or usual_dtype())
-    pixels = np.stack([stored_pixels(png, size) for _, png in rows])
-    keys = [key for key, _ in rows]
-    cuts = [slice(i, i + BATCH_SIZE) for i in range(0, len(keys), BATCH_SIZE)]
-    pairs = [encode_images(vae, pixels[cut], keys[cut]) for cut in cuts]
-    mean, logvar = (torch.cat(t).half().numpy() for t in zip(*pairs, strict=True))
-    return pa.table(
-        {
-            "key": keys,
-            "mean": [m.tobytes() for m in mean],
-            "logvar": [v.tobytes() for v in logvar],
-            "features": [f.tobytes() for f in image_features(pixels).astype("float32")],
-        }
-    )
+    keys, pngs = zip(*rows, strict=True)
+    found = [()] * len(keys)
+    for bucket, places, pixels in crops(pngs, buckets or [(size, size)], BATCH_SIZE):
+        pair = encode_images(vae, pixels, [keys[place] for place in places])
+        halves = (part.half().numpy() for part in pair)
+        for place, mean, logvar in zip(places, *halves, strict=True):
+            found[place] = mean.tobytes(), logvar.tobytes(), bucket
+    mean, logvar, numbers = zip(*found, strict=True)
+    squares = np.stack([stored_pixels(png, size) for png in pngs])
+    features = [row.tobytes() for row in image_features(squares).astype("float32")]
+    columns = {"key": keys, "mean": mean, "logvar": logvar, "features": features}
+    return pa.table(columns | ({"bucket": numbers} if buckets else {}))
 
 
 def text_table(max_length, texts, folder=OPEN_TEXT_ENCODER, revision=None, dtype=None):

@@ -16,7 +16,9 @@ from commoncanvas.images import stored_pixels
 NUM_BLOCKS = 20  # of the jackknife
 
 
-def measure(pixels, text_embeds, scorer, judges, real, trained, num_choices, seed):
+def measure(
+    pixels, text_embeds, scorer, judges, real, trained, num_choices, seed, own=None
+):
     """Measure samples against their prompts, the reference and the training works.
 
     Args:
@@ -28,12 +30,18 @@ def measure(pixels, text_embeds, scorer, judges, real, trained, num_choices, see
         trained: (k, 1280) EfficientNet features of the works trained on.
         num_choices: names among which a picture must find its own.
         seed: of the choices in retrieval.
+        own: (n, 1280) EfficientNet features of the pictures that the prompts name, from
+            `features_of`; None where they name none.
 
     Returns:
         {metric: {"value", "interval", "n"}}; distances in squared feature units,
-        scores 100 times the cosine, retrieval_top1 a share.
+        scores 100 times the cosine, retrieval_top1 a share. likeness is each sample's
+        score against its own picture, likeness_gap that less what it has in common
+        with the other prompts' pictures.
     """
     rows = {judge.name: judge.features(pixels) for judge in judges}
+    looks = rows.get("efficientnet")
+    looks = image_features(pixels) if looks is None else looks
     embeds = scorer.image_embeds(pixels)
     num_choices = min(num_choices, len(pixels))
     found = metrics.retrieval(embeds, text_embeds, num_choices, seed)
@@ -41,8 +49,11 @@ def measure(pixels, text_embeds, scorer, judges, real, trained, num_choices, see
         scorer.name: scorer.score(embeds, text_embeds),
         f"{scorer.name}_shuffled": metrics.alignment_shuffled(embeds, text_embeds),
         f"{scorer.name}_gap": metrics.alignment_gap(embeds, text_embeds),
-        "nearest_train_cosine": closest(pixels, trained, rows.get("efficientnet"))[1],
+        "nearest_train_cosine": closest(pixels, trained, looks)[1],
     }
+    if own is not None:
+        scores["likeness"] = metrics.alignment(looks, own)
+        scores["likeness_gap"] = metrics.alignment_gap(looks, own)
     estimates = {
         name: metrics.jackknife(
             distance, rows[judge.name], real[judge.name], num_blocks=NUM_BLOCKS
@@ -75,13 +86,56 @@ def reference(judges, held, licenses_folder, size):
     }
 
 
-def as_table(measured):
+def features_of(readers, ids):
+    """Return (n, 1280) stored features of the works that prompts name.
+
+    Args:
+        readers: `Latents` among whose works to look.
+        ids: of the prompts; keys of works, or not.
+
+    Returns:
+        The features, or None where an id is no work of theirs.
+    """
+    found = {}
+    for reader in readers:
+        wanted = set(ids)
+        places = [i for i, key in enumerate(reader.keys) if key in wanted]
+        rows = reader.features()[places]
+        found |= dict(zip((reader.keys[i] for i in places), rows, strict=True))
+    return np.stack([found[i] for i in ids]) if found.keys() >= set(ids) else None
+
+
+def as_table(measured, head="guidance_scale"):
     """Return measured figures as a table of text, one row a guidance scale."""
     rows = [
-        {"guidance_scale": guidance, **{name: _text(m) for name, m in figures.items()}}
-        for guidance, figures in measured.items()
+        {head: name, **{metric: _text(m) for metric, m in figures.items()}}
+        for name, figures in measured.items()
     ]
     return pd.DataFrame(rows)
+
+
+def curve(run, name):
+    """Return (guidance scales, values, lows, highs) of one metric of a variant.
+
+    Args:
+        run: metrics.json of stage 05.
+        name: of the metric.
+    """
+    found = [figures[name] for figures in run["guidance"].values()]
+    return (
+        [float(scale) for scale in run["guidance"]],
+        [estimate["value"] for estimate in found],
+        *(list(ends) for ends in zip(*(e["interval"] for e in found), strict=True)),
+    )
+
+
+def best_guidance(run, name):
+    """Return the guidance scale, as text, with a variant's lowest distance.
+
+    It is chosen by the figure that it is then judged by, so it flatters: compare
+    variants at a common scale too.
+    """
+    return min(run["guidance"], key=lambda scale: run["guidance"][scale][name]["value"])
 
 
 def _text(estimate):
@@ -139,6 +193,7 @@ def pictures_of(licenses_folder, keys, size):
 
 def write_samples(folder, samples, prompts):
     """Write samples as `samples.npz` (one array a guidance scale) and their prompts."""
+    folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"guidance_{scale:g}": pixels for scale, pixels in samples.items()}
     np.savez_compressed(folder / "samples.npz", **arrays)
     text = json.dumps({"prompts": list(prompts)}, ensure_ascii=False, indent=1)

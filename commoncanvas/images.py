@@ -1,4 +1,4 @@
-"""Pictures in and out: safe decoding, SVG drawing, the square crop, tensors.
+"""Pictures in and out: safe decoding, SVG drawing, centre crops, tensors.
 
 Used by every stage that touches pixels. Pictures from strangers are refused with a
 reason rather than repaired: a refused picture becomes a row of the rejected list.
@@ -145,28 +145,38 @@ def decode_picture(data):
     ).convert("RGB")
 
 
-def largest_center_square(picture, size):
-    """Cut the centre square and resize it to `size` with antialiasing.
+def largest_center_crop(picture, width, height):
+    """Cut the largest centre part of a shape and resize it with antialiasing.
 
-    Source: mosaicml-diffusion, LargestCenterSquare.
+    Source: mosaicml-diffusion, LargestCenterSquare, for squares.
 
     Args:
         picture: an RGB `PIL.Image`.
-        size: edge of the square [pixels].
+        width, height: of the result [pixels].
 
     Returns:
-        (size, size, 3) uint8.
+        (height, width, 3) uint8.
     """
-    side = min(picture.size)
-    left, top = ((edge - side) / 2 for edge in picture.size)
+    w, h = picture.size
+    w, h = min(w, h * width / height), min(h, w * height / width)
+    left, top = (picture.width - w) / 2, (picture.height - h) / 2
     # Cropped while resizing: a strip of 1 x 60 million pixels is never scaled up whole.
-    box = (left, top, left + side, top + side)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box))
+    box = (left, top, left + w, top + h)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
 
 
-def stored_pixels(data, size):
-    """Return the (size, size, 3) uint8 centre square of a picture that we stored."""
-    return largest_center_square(Image.open(io.BytesIO(data)).convert("RGB"), size)
+def largest_center_square(picture, size):
+    """Return the (size, size, 3) uint8 centre square; see `largest_center_crop`."""
+    return largest_center_crop(picture, size, size)
+
+
+def stored_pixels(data, width, height=None):
+    """Return the (height, width, 3) uint8 centre crop of a picture that we stored.
+
+    Without a height it is the square.
+    """
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    return largest_center_crop(picture, width, height or width)
 
 
 def encode_png(pixels):

@@ -3,7 +3,8 @@
 Safetensors files hold the VAE posterior's mean and log-variance, so that the sample is
 drawn anew at every training step, and the text encoder's states of the distinct texts,
 row 0 being the empty caption. A file ends after `WORKS_PER_FILE` rows and the next goes
-on. `write_latents` holds one of them in memory; `Latents` maps them and holds none.
+on; buckets have files of their own. `write_latents` holds one in memory; `Latents` maps
+all and holds none.
 """
 
 import itertools
@@ -17,7 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from commoncanvas.errors import ManifestError, ParameterError
+from commoncanvas.buckets import bucket_shape
+from commoncanvas.errors import ManifestError, ParameterError, ShapeError
 from commoncanvas.features import NUM_FEATURES
 from commoncanvas.mirrors import Mirror
 from commoncanvas.mixing import caption_choices
@@ -28,7 +30,7 @@ WORKS_PER_FILE = 2**16
 _BATCH = 256  # rows unpacked at once
 
 
-def write_latents(folder, tables, texts, index, latent_shape, text_shape):
+def write_latents(folder, tables, texts, index, latent_shape, text_shape, buckets=()):
     """Write latents, text states and the index of a stage's pictures.
 
     Memory holds the index, the texts' words and one output file at a time.
@@ -39,8 +41,10 @@ def write_latents(folder, tables, texts, index, latent_shape, text_shape):
             rows of `latent_table`, one a picture in the order of `index`.
         texts: the same of `text_table`; the first row is the empty caption.
         index: from `make_index`.
-        latent_shape: (channels, h/8, w/8).
+        latent_shape: (channels, h/8, w/8); of several buckets, the channels count.
         text_shape: (tokens, width).
+        buckets: those that `latent_table` was given; the index then has a column
+            bucket, and the tables are read once for each.
 
     Raises:
         ManifestError: index and tables disagree; nothing is written or removed.
@@ -51,8 +55,16 @@ def write_latents(folder, tables, texts, index, latent_shape, text_shape):
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):  # a larger world had more of them
         old.unlink()
-    half = (latent_shape, np.float16)
-    _write(folder / "latents", tables, {"mean": half, "logvar": half})
+    lots = [("latents", latent_shape, None)]
+    if buckets:
+        lots, numbers = [], np.array([n for (n,) in _rows(tables, ["bucket"])])
+        index = index.assign(bucket=numbers)
+        for n, (w, h) in enumerate(buckets):
+            shape = bucket_shape(latent_shape[0], (w, h))
+            lots.append((f"latents-{n}-{w}x{h}", shape, numbers == n))
+    for name, shape, is_in in lots:
+        half = (shape, np.float16)
+        _write(folder / name, tables, {"mean": half, "logvar": half}, is_in)
     _write(folder / "features", tables, {"features": ((NUM_FEATURES,), np.float32)})
     _write(folder / "texts", texts, {"states": (text_shape, np.float16)})
     words = [text for (text,) in _rows(texts, ["text"])]
@@ -89,9 +101,14 @@ def _rows(parts, columns):
             yield from zip(*(batch[c].to_pylist() for c in columns), strict=True)
 
 
-def _write(stem, parts, columns):
-    """Write columns of raw bytes, {name: (shape of a row, dtype)}, file by file."""
+def _write(stem, parts, columns, is_in=None):
+    """Write columns of raw bytes, {name: (shape of a row, dtype)}, file by file.
+
+    `is_in`: (n,) bool, which rows; None for all.
+    """
     rows, total = _rows(parts, list(columns)), num_rows(parts)
+    if is_in is not None:
+        rows, total = itertools.compress(rows, is_in), int(is_in.sum())
     for number, start in enumerate(range(0, total, WORKS_PER_FILE)):
         lot = _unpacked(rows, min(WORKS_PER_FILE, total - start), columns)
         save_file(lot, f"{stem}-{number:05d}.safetensors")
@@ -142,6 +159,9 @@ class _Rows:
 class Latents:
     """Latents and text states of one stage 03 folder, mapped into memory.
 
+    `buckets` has for each bucket the (n,) int64 places of its works, ascending; most
+    folders have one.
+
     Args:
         folder: a folder written by `write_latents`, or its address, e.g.
             s3://bucket/run/03_latents; see `Mirror`.
@@ -173,7 +193,10 @@ class Latents:
         (file,) = self._mirror.paths("index.parquet")
         # Rows of the tensors are places in the table, whatever its index says.
         index = pd.read_parquet(file).reset_index(drop=True)
-        num_works = len(index)
+        self._num_works, is_one = len(index), "bucket" not in index
+        index = index.assign(bucket=index.get("bucket", 0))
+        index["row"] = index.groupby("bucket").cumcount()  # in its bucket's files
+        sizes = index["bucket"].value_counts().to_dict()
         chosen = index["license_slug"].isin(trainable_slugs(licenses))
         chosen &= index["is_holdout"] == holdout
         rows, shares = caption_choices(index, caption_source)
@@ -190,12 +213,18 @@ class Latents:
             )
         self.keys = index["key"].tolist()
         self.rows = torch.tensor(index.index.to_numpy())
+        numbers = self._numbers = torch.tensor(index["bucket"].to_numpy())
+        self._bucket_rows = torch.tensor(index["row"].to_numpy())
+        self.buckets = [torch.where(numbers == n)[0] for n in numbers.unique()]
         self.text_rows = torch.tensor(rows[index.index])
         self.text_shares = torch.tensor(shares[index.index])
         (self._texts,) = self._mirror.paths("texts.parquet")
         num_texts = pq.read_metadata(self._texts).num_rows
-        self._mean = self._mapped("latents", "mean", num_works)
-        self._logvar = self._mapped("latents", "logvar", num_works)
+        self._latents = {}
+        for n, size in sizes.items():
+            kind = "latents" if is_one else f"latents-{n}"
+            both = (self._mapped(kind, name, size) for name in ("mean", "logvar"))
+            self._latents[n] = tuple(both)
         self._states = self._mapped("texts", "states", num_texts)
 
     def _mapped(self, kind, name, num_expected):
@@ -213,8 +242,25 @@ class Latents:
 
     @property
     def latent_shape(self):
-        """Shape of one work's latents: (channels, h/8, w/8)."""
-        return self._mean.shape
+        """Shape of one work's latents, where all are of one bucket; see `shape_of`."""
+        return self.shape_of(torch.arange(len(self)))
+
+    def shape_of(self, places):
+        """Return (channels, h/8, w/8) of the works at (batch,) places of one bucket.
+
+        Raises:
+            ShapeError: they are of several.
+        """
+        return self._stored(places)[0].shape
+
+    def _stored(self, places):
+        numbers = self._numbers[places if len(places) else [0]].unique()
+        if len(numbers) > 1:
+            raise ShapeError(
+                f"{len(places)} works are of the buckets {numbers.tolist()}; expected "
+                "one, since buckets differ in shape; see `Latents.buckets`."
+            )
+        return self._latents[int(numbers)]
 
     def texts(self):
         """Return the works' captions, in order; the first of each that has several."""
@@ -223,17 +269,18 @@ class Latents:
 
     def features(self):
         """Return (n, 1280) float64 image features of the works (see `features`)."""
-        found = self._mapped("features", "features", len(self._mean))
+        found = self._mapped("features", "features", self._num_works)
         return found[self.rows].double().numpy()
 
     def posterior(self, places):
         """Return (mean, std) of the given places, each (batch, channels, h/8, w/8).
 
         Args:
-            places: (batch,) int64, in any order; float32 results come in the same.
+            places: (batch,) int64 of one bucket, in any order; float32 results come
+                in the same. Works of several raise what `shape_of` does.
         """
-        rows = self.rows[places]
-        return self._mean[rows].float(), self._logvar[rows].float().mul(0.5).exp()
+        (mean, logvar), rows = self._stored(places), self._bucket_rows[places]
+        return mean[rows].float(), logvar[rows].float().mul(0.5).exp()
 
     def prompt_embeds(self, places, is_dropped, draws=None):
         """Return (batch, tokens, width) states, the empty caption's where dropped.

@@ -21,6 +21,7 @@ from commoncanvas.latents import Latents
 from commoncanvas.manifest import shown
 from commoncanvas.processes import die_with_parent
 from commoncanvas.sampling import draw_samples, make_pipeline
+from commoncanvas.schedules import make_noise_scheduler
 from commoncanvas.snapshots import newest_snapshot
 from commoncanvas.training import make_unet, start_unet, train
 
@@ -36,7 +37,8 @@ def launch(spec, num_processes=1):
             `training.train`), shard (whether processes share the UNet's weights, see
             `sharding`), description, previews: {prompts, num_inference_steps, vae:
             [folder, revision], text_encoder: [folder, revision], max_tokens}, or None
-            for no pictures}.
+            for no pictures, latent_shape (of samples; needed only where works are of
+            several shapes)}.
         num_processes: on this machine, one a GPU; 1 trains in this process unless in
             shards, 0 leaves it to other machines and takes over what they trained.
 
@@ -71,7 +73,7 @@ def fit(spec):
         spec["folder"], spec["licenses"], spec["caption_source"], spec["data_fraction"]
     )
     held_out = Latents(spec["folder"], ["c"], "human", holdout=True)
-    channels, side, _ = data.latent_shape
+    channels, side, _ = spec.get("latent_shape") or data.latent_shape
     seed, config = spec["recipe"]["seed"], spec["unet_config"]
     unet = make_unet(config, channels, side, spec["text_width"], seed)
     if spec["init_from"]:
@@ -122,11 +124,11 @@ class Watch:
         """Return (prompts, h, w, 3) uint8 pictures at guidance 3."""
         name, revision = text_encoder
         parts = load_vae(*vae), *load_text_encoder(name, max_tokens, revision)
-        prediction_type = self.spec["recipe"]["prediction_type"]
-        pipeline = make_pipeline(unet, *parts, prediction_type)
-        seed = self.spec["recipe"]["seed"]
+        recipe = self.spec["recipe"]
+        noise = make_noise_scheduler(recipe["prediction_type"], *recipe["scheduler"])
+        pipeline = make_pipeline(unet, *parts, noise)
         return draw_samples(
-            pipeline, prompts, 3.0, num_inference_steps, seed, len(prompts)
+            pipeline, prompts, 3.0, num_inference_steps, recipe["seed"], len(prompts)
         )
 
 

@@ -74,24 +74,27 @@ def write_ids(path, prompts):
     Path(path).write_text("\n".join(prompts["id"]) + "\n", encoding="utf-8")
 
 
-def held_out_names(folder, sources=None, licenses=("c",)):
-    """Return the human names of held-out licensed pictures, in the catalogue's lot.
+def human_names(folder, sources=None, licenses=("c",), holdout=True):
+    """Return the human names of licensed pictures, in the catalogue's lot.
 
     Args:
         folder: the data folder of stage 03.
         sources: picture sets to keep, none of them for all.
         licenses: as for `Latents`.
+        holdout: of held-out pictures; False takes those that are trained on.
     """
-    return _of_works(folder, sources, licenses, "human")
+    return _of_works(folder, sources, licenses, "human", holdout)
 
 
-def telephoned_names(folder, sources=None, licenses=("c",), captioner="synthetic"):
-    """Return what a captioner wrote about the pictures of `held_out_names`.
+def telephoned_names(
+    folder, sources=None, licenses=("c",), captioner="synthetic", holdout=True
+):
+    """Return what a captioner wrote about the pictures of `human_names`.
 
     Same pictures, same order; one that the captioner left without words is missing.
     """
-    named = held_out_names(folder, sources, licenses)
-    told = _of_works(folder, sources, licenses, captioner).set_index("id")
+    named = human_names(folder, sources, licenses, holdout)
+    told = _of_works(folder, sources, licenses, captioner, holdout).set_index("id")
     shared = named["id"][named["id"].isin(told.index)]
     return told.loc[shared].reset_index()
 
@@ -171,7 +174,7 @@ def gate_prompts():
 
 
 KINDS = {
-    "names": held_out_names,
+    "names": human_names,
     "telephoned": telephoned_names,
     "coco": coco_captions,
     "parti": parti_prompts,

@@ -4,34 +4,25 @@ import sys
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from huggingface_hub import ModelCard, ModelCardData
 from tqdm import tqdm
 
 from commoncanvas.errors import LicenseError
 from commoncanvas.licenses import read_license
 from commoncanvas.policies import combined_license
+from commoncanvas.schedules import make_sampler
 from commoncanvas.seeds import make_generator
 
 
-def make_pipeline(unet, vae, tokenizer, text_encoder, prediction_type="epsilon"):
-    """Put the four parts together as a `StableDiffusionPipeline` with DDIM."""
-    inference_scheduler = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+def make_pipeline(unet, vae, tokenizer, text_encoder, noise_scheduler):
+    """Put the parts together as a `StableDiffusionPipeline` that samples with DDIM."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=inference_scheduler,
+        scheduler=make_sampler(noise_scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -13,8 +13,8 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
+from commoncanvas.batches import batch_places
 from commoncanvas.images import pixels_to_images
-from commoncanvas.training import batch_places
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Dense bf16 products, by the makers' data sheets [FLOP/s].
@@ -88,7 +88,7 @@ def measure_reader(data, batch_size, num_batches, num_repeats, seed):
     """Time the latent reader without a model: (num_repeats,) rates [works/s]."""
 
     def read(number):
-        places = batch_places(len(data), batch_size, seed, number)
+        places = batch_places(data.buckets, batch_size, seed, number)
         data.posterior(places)
         data.prompt_embeds(places, torch.zeros(batch_size, dtype=torch.bool))
 

@@ -5,7 +5,6 @@ resumed ends with the same bits as one that was not, and several processes see t
 in the order of one. Source: mosaicml-diffusion, SD-2-base yamls.
 """
 
-import functools
 import math
 import os
 import sys
@@ -17,15 +16,16 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from commoncanvas.batches import batch_places
 from commoncanvas.checkpoints import work_folder
 from commoncanvas.denoising import (
     denoising_losses,
     draw_batch,
-    make_noise_scheduler,
     validation_loss,
 )
 from commoncanvas.errors import EngineError, ParameterError
 from commoncanvas.paths import ROOT
+from commoncanvas.schedules import make_noise_scheduler
 from commoncanvas.seeds import make_generator
 from commoncanvas.snapshots import newest_snapshot
 from commoncanvas.train_state import TrainState
@@ -85,30 +85,6 @@ def start_unet(unet, folder):
             f"{differ[0]} first; expected the same configuration; name another."
         )
     unet.load_state_dict(state)
-
-
-@functools.lru_cache(maxsize=2)
-def _epoch_order(num_works, seed, epoch):
-    return torch.randperm(num_works, generator=make_generator(seed, "order", epoch))
-
-
-def batch_places(num_works, batch_size, seed, step):
-    """Return the places of one batch in the order of (seed, epoch, position).
-
-    Every epoch is a fresh permutation; a batch may span two. The order depends on no
-    worker, rank or earlier batch.
-
-    Returns:
-        (batch,) int64, 0 … num_works−1.
-    """
-    first = step * batch_size
-    epochs = range(first // num_works, (first + batch_size - 1) // num_works + 1)
-    pieces = []
-    for epoch in epochs:
-        start = max(0, first - epoch * num_works)
-        stop = first + batch_size - epoch * num_works
-        pieces.append(_epoch_order(num_works, seed, epoch)[start:stop])
-    return torch.cat(pieces)
 
 
 def ema_start(num_train_steps, ema_fraction):
@@ -172,7 +148,8 @@ def train(
         recipe: {seed, num_train_steps, train_batch_size (works a step, over all
             processes), micro_batch_size (works a forward pass), learning_rate,
             lr_warmup_steps, lr_schedule, weight_decay, caption_drop_prob,
-            ema_fraction, ema_decay, prediction_type, scaling_factor, checkpoint_steps
+            ema_fraction, ema_decay, prediction_type, scheduler ([folder, revision], see
+            `make_noise_scheduler`), scaling_factor, checkpoint_steps
             (between snapshots and validations), mixed_precision ("no", "fp16",
             "bf16")}.
         description: words for the progress bar.
@@ -193,7 +170,9 @@ def train(
         EngineError: several processes do not know of each other.
     """
     accelerator = _accelerator(recipe["mixed_precision"])
-    noise_scheduler = make_noise_scheduler(recipe["prediction_type"])
+    noise_scheduler = make_noise_scheduler(
+        recipe["prediction_type"], *recipe["scheduler"]
+    )
     num_timesteps = noise_scheduler.config.num_train_timesteps
     seed, num_train_steps = recipe["seed"], recipe["num_train_steps"]
     batch_size, scale = recipe["train_batch_size"], recipe["scaling_factor"]
@@ -222,7 +201,7 @@ def train(
     for step in range(first, num_train_steps):
         draws = draw_batch(
             data,
-            batch_places(len(data), batch_size, seed, step),
+            batch_places(data.buckets, batch_size, seed, step),
             recipe["caption_drop_prob"],
             make_generator(seed, "train", step),
             num_timesteps,

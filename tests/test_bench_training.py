@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from commoncanvas import ablation, bench_training, denoising, training
+from commoncanvas import ablation, bench_training, denoising, schedules, training
 from commoncanvas.seeds import make_generator
 
 SMALL_VAE = {"block_out_channels": [8] * 4, "layers_per_block": 1, "norm_num_groups": 4}
@@ -66,7 +66,7 @@ def test_made_up_works_are_encoded_only_online(small):
         "norm_num_groups": 4,
     }
     unet = training.make_unet(unet_config, 4, 2, 16, 0)
-    schedule = denoising.make_noise_scheduler()
+    schedule = schedules.make_noise_scheduler()
     for is_online, expected in ((False, []), (True, ["picture", "words"])):
         data = bench_training.MadeUpLatents(vae, text_encoder, 16, 5, is_online)
         places, lots = torch.tensor([3, 255, 9]), make_generator(0, "test")

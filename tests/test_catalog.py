@@ -16,6 +16,7 @@ from PIL import Image
 
 from commoncanvas import catalog, yfcc
 from commoncanvas.errors import SourceError
+from commoncanvas.images import encode_png, stored_pixels
 
 BODY = '<rect width="16" height="16"/>'
 SPLITS = {"c", "nc", "nd", "web", "rejected"}
@@ -273,6 +274,47 @@ def test_commoncatalog_s_pictures_come_from_its_folders(tmp_path):
     assert frame["split"].tolist() == ["c", "c"] and len(kept) == 2
     assert (pixels[0] == (0, 0, 255, 255)).all()
     assert reasons == ["", "file is empty"]
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((12, 8), (4, 6)),
+        ((8, 12), (6, 4)),
+        ((9, 9), (4, 4)),
+        ((90, 10), (4, 16)),
+        ((10, 90), (16, 4)),
+        ((1, 1), (4, 4)),
+    ],
+)
+def test_a_photograph_may_keep_its_shape_up_to_four_to_one(size, shape):
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">{BODY}</svg>'
+    rows = [{"picture": png("blue", size)}, {"svg": svg}, {"picture": b"none"}]
+    (whole, drawn, lost), reasons = catalog.draw_rows(rows, 4, keep_shape=True)
+    assert whole.shape == (*shape, 4) and (whole == (0, 0, 255, 255)).all()
+    assert drawn.shape == lost.shape == (4, 4, 4) and drawn.any() and not lost.any()
+    assert reasons[:2] == ["", ""] and reasons[2]
+
+
+@pytest.mark.parametrize("is_tall", [False, True])
+@pytest.mark.parametrize(("length", "part"), [(16, slice(16)), (60, slice(10, 50))])
+def test_a_whole_photograph_has_its_ends_and_a_long_one_its_middle(
+    length, part, is_tall
+):
+    noise = np.random.default_rng(0).integers(0, 256, (10, length, 3), np.uint8)
+    wanted = noise[:, part]
+    if is_tall:
+        noise, wanted = noise.swapaxes(0, 1), wanted.swapaxes(0, 1)
+    pixels = catalog.draw_row({"picture": encode_png(noise)}, 10, keep_shape=True)
+    assert (pixels[..., :3] == wanted).all() and (pixels[..., 3] == 255).all()
+
+
+def test_the_centre_square_of_a_whole_photograph_is_the_square_that_was_cut():
+    noise = np.random.default_rng(0).integers(0, 256, (10, 16, 3), np.uint8)
+    row = {"picture": encode_png(noise)}
+    whole = catalog.draw_row(row, 10, keep_shape=True)[..., :3]
+    square = catalog.draw_row(row, 10)[..., :3]
+    assert (stored_pixels(encode_png(whole), 10) == square).all()
 
 
 def test_a_file_that_vanished_has_a_reason(folder):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import UNET, FakeLatents
 
-from commoncanvas import denoising, train_state
+from commoncanvas import denoising, schedules, train_state
 from commoncanvas.errors import ParameterError
 from commoncanvas.seeds import make_generator
 from commoncanvas.training import make_unet as make_any_unet
@@ -19,13 +19,13 @@ def noised():
     generator = make_generator(0, "test")
     latents, noise = torch.randn(2, 6, 4, 4, 4, generator=generator)
     timesteps = torch.tensor([0, 1, 200, 500, 900, 999])
-    noise_scheduler = denoising.make_noise_scheduler()
+    noise_scheduler = schedules.make_noise_scheduler()
     alphas = noise_scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     return latents, noise, timesteps, alphas
 
 
 def target(kind, latents, noise, timesteps):
-    noise_scheduler = denoising.make_noise_scheduler(kind)
+    noise_scheduler = schedules.make_noise_scheduler(kind)
     return denoising.training_target(noise_scheduler, latents, noise, timesteps)
 
 
@@ -33,7 +33,7 @@ def test_the_three_targets_convert_into_each_other(noised):
     latents, noise, timesteps, alphas = noised
     kinds = ("epsilon", "sample", "v_prediction")
     epsilon, sample, v = (target(k, latents, noise, timesteps) for k in kinds)
-    noisy = denoising.make_noise_scheduler().add_noise(latents, noise, timesteps)
+    noisy = schedules.make_noise_scheduler().add_noise(latents, noise, timesteps)
     signal, spread = alphas.sqrt(), (1 - alphas).sqrt()
     assert torch.allclose(signal * noisy - spread * v, sample, atol=1e-5)
     assert torch.allclose(signal * v + spread * noisy, epsilon, atol=1e-5)
@@ -42,7 +42,7 @@ def test_the_three_targets_convert_into_each_other(noised):
 
 def test_the_first_step_hardly_changes_latents_and_the_last_is_nearly_noise(noised):
     latents, noise, timesteps, _ = noised
-    noisy = denoising.make_noise_scheduler().add_noise(latents, noise, timesteps)
+    noisy = schedules.make_noise_scheduler().add_noise(latents, noise, timesteps)
     assert (noisy[0] - latents[0]).square().mean() < 0.01
     assert (noisy[-1] - noise[-1]).square().mean() < 0.02
 
@@ -56,7 +56,7 @@ def test_another_prediction_type_is_refused_with_its_name(noised):
 
 
 def losses(draws, data=None, unet=None):
-    schedule = denoising.make_noise_scheduler()
+    schedule = schedules.make_noise_scheduler()
     data, unet = data or FakeLatents(), unet or make_unet()
     return denoising.denoising_losses(unet, schedule, data, draws, 0.5)[0]
 
@@ -83,7 +83,7 @@ def test_another_choice_of_captions_moves_no_other_draw():
 
 
 def test_the_mean_of_a_batch_is_the_mean_of_its_works():
-    places, schedule = torch.arange(5), denoising.make_noise_scheduler()
+    places, schedule = torch.arange(5), schedules.make_noise_scheduler()
     mean = denoising.diffusion_loss(
         make_unet(),
         schedule,
@@ -120,14 +120,14 @@ def test_half_precision_with_low_norms_stays_near_full_precision(dtype):
 
 def test_validation_never_drops_a_caption_and_leaves_the_model_in_training():
     unet, held = make_unet().train(), FakeLatents()
-    args = unet, denoising.make_noise_scheduler(), held, 0.5, 0
+    args = unet, schedules.make_noise_scheduler(), held, 0.5, 0
     assert denoising.validation_loss(*args) == denoising.validation_loss(*args)
     assert set(held.dropped) == {False} and unet.training
 
 
 def test_a_perfect_model_has_no_loss():
     data, noise = FakeLatents(), []
-    noise_scheduler = denoising.make_noise_scheduler("sample")
+    noise_scheduler = schedules.make_noise_scheduler("sample")
 
     class Perfect(torch.nn.Linear):
         def forward(self, noisy, timesteps, prompt_embeds):
@@ -138,3 +138,39 @@ def test_a_perfect_model_has_no_loss():
     noise.append((data.mean[clean] + 0.1 * draws) * 0.5)
     args = Perfect(1, 1), noise_scheduler, data, clean, 0.5, 0.0
     assert denoising.diffusion_loss(*args, make_generator(0, "x")).item() < 1e-12
+
+
+class TwoShapes(FakeLatents):
+    """Works of which every third is wide, and whose posterior has no spread."""
+
+    def __init__(self, num):
+        super().__init__(num)
+        is_wide = torch.arange(num) % 3 == 0
+        self.buckets = [torch.where(~is_wide)[0], torch.where(is_wide)[0]]
+
+    def shape_of(self, places):
+        (is_wide,) = (places % 3 == 0).unique()
+        return (4, 2, 8) if is_wide else (4, 4, 4)
+
+    def posterior(self, places):
+        mean = self.mean[places].view(-1, *self.shape_of(places))
+        return mean, torch.zeros_like(mean)
+
+
+@pytest.mark.parametrize("num_works", [1, 4, 7, 128])
+def test_validation_is_the_mean_over_works_of_all_shapes(num_works):
+    class Zero(torch.nn.Linear):
+        def forward(self, noisy, timesteps, prompt_embeds):
+            return type("Output", (), {"sample": torch.zeros_like(noisy)})
+
+    data = TwoShapes(7)
+    schedule = schedules.make_noise_scheduler("sample")
+    found = denoising.validation_loss(Zero(1, 1), schedule, data, 0.5, 0, num_works)
+    wanted = (data.mean[:num_works] * 0.5).square().mean()
+    assert found == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_validation_draws_the_same_for_several_shapes_each_time():
+    args = make_unet(), schedules.make_noise_scheduler(), TwoShapes(7), 0.5
+    first, again = (denoising.validation_loss(*args, seed=1) for _ in range(2))
+    assert first == again != denoising.validation_loss(*args, seed=2)

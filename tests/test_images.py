@@ -295,6 +295,30 @@ def test_the_square_is_the_middle(is_tall):
     assert (images.largest_center_square(strip, 10) == 255).all()
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 32), st.integers(1, 32))
+@settings(max_examples=40, deadline=None)
+def test_a_crop_has_the_asked_sides_whatever_goes_in(w, h, width, height):
+    crop = images.largest_center_crop(Image.new("RGB", (w, h), "red"), width, height)
+    assert crop.shape == (height, width, 3) and (crop == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("is_tall", [False, True])
+def test_a_crop_is_the_middle_and_the_largest_of_its_shape(is_tall):
+    strip = Image.new("RGB", (30, 10), "black")
+    strip.paste("white", (5, 0, 25, 10))
+    strip = strip.rotate(90, expand=True) if is_tall else strip
+    shape = (10, 20) if is_tall else (20, 10)
+    assert (images.largest_center_crop(strip, *shape) == 255).all()
+
+
+def test_a_stored_picture_is_seen_as_a_square_or_in_the_shape_asked():
+    strip = Image.fromarray(np.array(NOISE)[:, :12])
+    data = file_of(strip)
+    square, whole = images.stored_pixels(data, 12), images.stored_pixels(data, 12, 24)
+    assert (square == np.asarray(strip)[6:18]).all()
+    assert (whole == np.asarray(strip)).all()
+
+
 def test_a_square_picture_of_the_right_size_is_not_touched():
     assert (images.largest_center_square(NOISE, 24) == np.asarray(NOISE)).all()
 

@@ -34,6 +34,7 @@ RECIPE = {
     "ema_fraction": 0.1,
     "ema_decay": 0.9,
     "prediction_type": "epsilon",
+    "scheduler": ["", ""],
     "scaling_factor": 1.0,
     "checkpoint_steps": 1,
     "mixed_precision": "no",

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from commoncanvas import denoising, paths, training
+from commoncanvas import paths, schedules, training
 
 SCALES = ["pilot", "paper"]
 LATENT_CHANNELS, SIDE, TEXT_WIDTH = 4, 32, 1024  # 256 px; OpenCLIP ViT-H
@@ -110,6 +110,13 @@ def test_captions_are_as_long_as_clip_reads(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
+def test_the_noise_schedule_is_the_released_model_s(scale):
+    train = section(scale, "train")
+    assert train["scheduler"] == section(scale, "latents")["vae_folder"]
+    assert train["scheduler_revision"] == section(scale, "latents")["vae_revision"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("part", ["vae", "text_encoder"])
 def test_encoders_of_the_hub_are_pinned_by_a_commit(scale, part):
     latents = section(scale, "latents")
@@ -120,7 +127,7 @@ def test_encoders_of_the_hub_are_pinned_by_a_commit(scale, part):
 
 def test_noise_is_sd2_s():
     # stable_diffusion_2 takes that of stabilityai/stable-diffusion-2-base.
-    config = denoising.make_noise_scheduler(RECIPE["prediction_type"]).config
+    config = schedules.make_noise_scheduler(RECIPE["prediction_type"]).config
     assert config.num_train_timesteps == 1000
     assert (config.beta_start, config.beta_end) == (0.00085, 0.012)
     assert config.beta_schedule == "scaled_linear"

@@ -15,6 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from commoncanvas import sampling
 from commoncanvas.licenses import read_license
+from commoncanvas.schedules import make_noise_scheduler
 from commoncanvas.training import make_unet
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "a", "red", "blue", "cat", "dog"]
@@ -64,7 +65,7 @@ def pipeline():
         if "attn2.to_out" in name:
             weights.data.mul_(20)
     parts = unet, vae, make_tokenizer(), make_text_encoder()
-    return sampling.make_pipeline(*parts)
+    return sampling.make_pipeline(*parts, make_noise_scheduler())
 
 
 def draw(pipeline, prompts=PROMPTS, guidance_scale=3.0, seed=1, batch_size=5):
@@ -146,8 +147,6 @@ def test_guidance_one_asks_the_unet_once_a_step(pipeline, monkeypatch):
 
 
 def test_sampling_uses_the_noise_schedule_of_training(pipeline):
-    from commoncanvas.training import make_noise_scheduler
-
     found = pipeline.scheduler.alphas_cumprod
     assert torch.equal(found, make_noise_scheduler().alphas_cumprod)
 
@@ -155,7 +154,7 @@ def test_sampling_uses_the_noise_schedule_of_training(pipeline):
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_the_pipeline_knows_what_its_unet_predicts(pipeline, kind):
     parts = [getattr(pipeline, n) for n in ("unet", "vae", "tokenizer", "text_encoder")]
-    made = sampling.make_pipeline(*parts, prediction_type=kind)
+    made = sampling.make_pipeline(*parts, make_noise_scheduler(kind))
     assert made.scheduler.config.prediction_type == kind
 
 

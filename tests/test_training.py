@@ -29,6 +29,7 @@ SETTINGS = {
     "ema_fraction": 0.5,
     "ema_decay": 0.9,
     "prediction_type": "epsilon",
+    "scheduler": ["", ""],
     "scaling_factor": 0.5,
     "checkpoint_steps": 2,
     "micro_batch_size": 3,

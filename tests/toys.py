@@ -55,10 +55,13 @@ class FakeLatents:
         self.states = torch.randn(num + 1, 3, 8, generator=generator)
         self.dropped, self.asked = [], []
         self.keys = [f"toy/{i}" for i in range(num)]
-        self.latent_shape = (4, 4, 4)
+        self.buckets = [torch.arange(num)]
 
     def __len__(self):
         return len(self.mean)
+
+    def shape_of(self, places):
+        return self.mean.shape[1:]
 
     def posterior(self, places):
         self.asked += places.tolist()
