@@ -59,10 +59,11 @@ def _measure(rule, tables):
         table = tables.get((plan.get("from", "evaluate"), variant))
         if table is None:
             return None, None, f"Variant `{variant}` was not measured."
-        prompts = [table]
+        prompts, split = [table], table.get("by_prompt", {})
         if plan["change"] == "interaction":
-            split = table.get("by_prompt", {})
             prompts = [split.get(name, {}) for name in ("human", "synthetic")]
+        elif "prompts" in plan:
+            prompts = [split.get(plan["prompts"], {})]
         names = [name for name in plan["of"] if all(name in p for p in prompts)]
         if not names:
             return None, None, f"`{variant}` has no {plan['of'][0]} of the kind needed."

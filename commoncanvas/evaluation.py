@@ -129,6 +129,29 @@ def curve(run, name):
     )
 
 
+def headline(run):
+    """Return the names of a run's first distance and of its score's gap."""
+    distance = next(iter(run["reference"]["real_vs_real"]))
+    figures = next(iter(run["guidance"].values()))
+    gaps = (name for name in figures if name.endswith("_gap"))
+    return distance, next(name for name in gaps if name != "likeness_gap")
+
+
+def by_size(runs, read):
+    """Return (training works, values, lows, highs) of one estimate, for a plot.
+
+    Args:
+        runs: list of metrics.json of stage 05.
+        read: function of one of them to {"value", "interval", "n"}.
+    """
+    found = [read(run) for run in runs]
+    return (
+        [run["num_train_pictures"] for run in runs],
+        [estimate["value"] for estimate in found],
+        *(list(ends) for ends in zip(*(e["interval"] for e in found), strict=True)),
+    )
+
+
 def best_guidance(run, name):
     """Return the guidance scale, as text, with a variant's lowest distance.
 

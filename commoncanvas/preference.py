@@ -241,21 +241,19 @@ def beside_paper(votes, paper, against):
 
 
 def tally(votes):
-    """Count who voted on what, as one row of a table.
+    """Tell in words who voted on what, and how far raters agree.
 
     Args:
         votes: DataFrame from `read_votes`.
-
-    Returns:
-        dict of counts, and raters' agreement as text, None where it is unknown.
     """
-    alpha = agreement(votes)
-    shown = alpha and f"{alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]"
-    return {
-        "raters": votes["rater"].nunique(),
-        "pairs with a vote": votes["key"].nunique(),
+    counts = {
         "votes": len(votes),
+        "raters": votes["rater"].nunique(),
+        "pairs": votes["key"].nunique(),
         "inattentive raters left out": votes.attrs["inattentive"],
         "votes on other pages": votes.attrs["other_samples"],
-        "agreement (alpha)": shown,
     }
+    told = ", ".join(f"{name}: {number}" for name, number in counts.items())
+    if alpha := agreement(votes):
+        told += f", alpha: {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]"
+    return told

@@ -182,9 +182,9 @@ KINDS = {
 }
 
 
-def _of_works(folder, sources, licenses, caption_source):
+def _of_works(folder, sources, licenses, caption_source, holdout):
     wanted = sources or None
-    works = Latents(folder, licenses, caption_source, holdout=True, sources=wanted)
+    works = Latents(folder, licenses, caption_source, holdout=holdout, sources=wanted)
     rows = pd.DataFrame({"prompt": works.texts(), "id": works.keys})
     return rows.assign(source=caption_source, category=rows["id"].str.partition("/")[0])
 

@@ -53,7 +53,7 @@ def test_the_common_guidance_is_shared_and_nearest_to_the_default():
     assert claims.common_guidance({}, 3.0) is None
 
 
-def run_of(fd, gap=10.0, alignment=20.0, n=1000):
+def run_of(fd, gap=10.0, alignment=20.0, n=1000, likeness=1.0):
     def around(value, half):
         return estimate(value, value - half, value + half, n)
 
@@ -61,6 +61,7 @@ def run_of(fd, gap=10.0, alignment=20.0, n=1000):
         "fd_efficientnet": around(fd, 0.01 * fd),
         "alignment": around(alignment, 0.5),
         "alignment_gap": around(gap, 0.5),
+        "by_prompt": {"marks_named": {"likeness_gap": around(likeness, 0.5)}},
     }
     return {"guidance": {"1.0": run_far(n), "3.0": table}}
 
@@ -76,7 +77,7 @@ def run_far(n):
 def world(**changes):
     runs = {
         "cc_synthetic": run_of(100, alignment=25),
-        "cc_human": run_of(101, alignment=20),
+        "cc_human": run_of(101, alignment=20, likeness=5),
         "web_human": run_of(99),
         "cc_tenth": run_of(102),
         "cc_thirtieth": run_of(150),
@@ -96,6 +97,13 @@ def verdicts(runs, captions_metrics=MARKS, licenses_metrics=SPLITS, **more):
     return {row["claim_id"]: row for row in claims.scorecard(measured)}
 
 
+def test_marks_that_answer_to_their_names_all_the_same_have_not_faded():
+    named = world(cc_synthetic=run_of(100, alignment=25, likeness=7))
+    assert verdicts(named)["marks_fade_in_pictures"]["verdict"] == NO
+    blind = world(cc_human=run_of(101, likeness=0.1))
+    assert verdicts(blind)["marks_fade_in_pictures"]["verdict"] == OPEN
+
+
 def test_a_world_in_which_the_paper_is_right_supports_its_claims():
     rows = verdicts(world())
     for claim_id in (
@@ -104,6 +112,7 @@ def test_a_world_in_which_the_paper_is_right_supports_its_claims():
         "cc_matches_web",
         "larger_model_closes_gap",
         "telephoning_suppresses_marks",
+        "marks_fade_in_pictures",
     ):
         assert rows[claim_id]["verdict"] == YES, rows[claim_id]
 

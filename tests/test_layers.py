@@ -16,10 +16,10 @@ sources images buckets statements streams ledger iconify folders openclipart ans
 downloads yfcc metadata made_up bench_licenses takedown duplicates catalog augment
 features captioner blip2 recaptions telephoning captions scorer websets pretraining
 autoencoder mixing encoders mirrors latents prompts snapshots batches schedules
-denoising sharding train_state training sampling launching moments metrics inception clip judges
-caption_study ballots review evaluation nearest copies preference rules claims speed
-ablation bench_training parts checks plots figures credits parameters documents pages
-report run
+denoising sharding train_state training sampling launching moments metrics inception
+clip judges caption_study ballots review evaluation nearest copies preference rules
+claims speed ablation bench_training parts checks plots figures credits parameters
+documents pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

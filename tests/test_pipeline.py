@@ -17,7 +17,14 @@ from commoncanvas import paths
 from commoncanvas.parameters import collect
 from commoncanvas.run import FROZEN_STAGE, VARIANT_STAGES
 
-NESTED = {"captioners", "second_captioner", "caption_weights"}  # name: settings
+NESTED = {  # name: settings
+    "captioners",
+    "second_captioner",
+    "caption_weights",
+    "features",
+    "scorer",
+    "prompt_sets",
+}
 STAGES = [
     "00_pretrain",
     "01_licenses",

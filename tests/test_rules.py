@@ -25,6 +25,7 @@ CLAIM_IDS = [
     "larger_model_closes_gap",
     "caption_domain_shift",
     "telephoning_suppresses_marks",
+    "marks_fade_in_pictures",
     "preference_37_38_50",
 ]
 YES, NO, OPEN = rules.SUPPORTED, rules.NOT_SUPPORTED, rules.NOT_TESTABLE
