@@ -8,6 +8,7 @@ import math
 
 from commoncanvas.errors import ParameterError
 from commoncanvas.metrics import Z95, Estimate, wilson
+from commoncanvas.pairs import paired
 from commoncanvas.rules import NOT_TESTABLE, as_estimate, judge, load_paper
 
 
@@ -49,7 +50,7 @@ def common_guidance(metrics_by_variant, wanted):
     return min(shared, key=lambda k: (abs(float(k) - wanted), float(k)), default=None)
 
 
-def _measure(rule, tables):
+def _measure(rule, tables, rows):
     """Return (estimate, text, why not) of one rule, None where there is none."""
     plan = rule.get("measure")
     if plan is None:
@@ -76,6 +77,12 @@ def _measure(rule, tables):
     change = changes.get(plan["change"], relative_change)
     values = [change(*pair) for pair in zip(*found, strict=True)]
     estimate = difference(*values) if len(values) == 2 else values[0]
+    both = plan.get("variant"), plan.get("against")
+    # Pairing takes minutes; where there are too few prompts it changes no verdict.
+    if plan["change"] != "interaction" and rows.keys() >= {*both}:
+        if estimate.n >= rule["needs"]:
+            words = names[0], plan["change"], plan.get("prompts")
+            estimate = paired(*(rows[side] for side in both), *words) or estimate
     sides = zip((plan["variant"], plan.get("against")), found, strict=False)
     text = " against ".join(f"{e[0].value:.4g} ({name})" for name, e in sides)
     percent = f"{estimate.value:+.1%}".replace("%", " %")
@@ -83,7 +90,9 @@ def _measure(rule, tables):
     return estimate, f"{names[0]} {text}: {shown}", None
 
 
-def measure_claims(metrics_by_variant, captions_metrics, licenses_metrics, votes=None):
+def measure_claims(
+    metrics_by_variant, captions_metrics, licenses_metrics, votes=None, rows=None
+):
     """Compute what the scorecard needs from the metrics files of 01, 02 and 05.
 
     Args:
@@ -92,6 +101,8 @@ def measure_claims(metrics_by_variant, captions_metrics, licenses_metrics, votes
         licenses_metrics: metrics.json of 01_licenses, with splits and alt_texts
             (rows of split c that have any).
         votes: Estimate of the share of votes for cc_synthetic against web_human.
+        rows: variant -> `evaluation.read_rows`; with them, variants are compared
+            prompt by prompt wherever there are enough prompts for a verdict.
 
     Returns: claim_id -> estimate, ours, why_not, parts, for `scorecard`; the claims
         of 07_speed are left to that stage.
@@ -102,16 +113,18 @@ def measure_claims(metrics_by_variant, captions_metrics, licenses_metrics, votes
     tables = {("captions", name): {"marks": estimate} for name, estimate in marks}
     for variant, run in metrics_by_variant.items() if scale else ():
         tables["evaluate", variant] = run["guidance"][scale]
-    measured = {}
+    measured, rows = {}, rows or {}
     for claim_id, claim in paper["claims"].items():
         if claim["stage"] != "07_speed":
             rule = claim["rule"]
-            estimate, ours, why_not = _measure(rule, tables)
+            estimate, ours, why_not = _measure(rule, tables, rows)
             if ours and rule["measure"].get("from") != "captions":
                 ours += f" at guidance {scale}"
             entry = {"estimate": estimate, "ours": ours, "why_not": why_not}
             sub = rule.get("requires", []) + rule.get("also", [])
-            entry["parts"] = {part["name"]: _measure(part, tables)[0] for part in sub}
+            entry["parts"] = {
+                part["name"]: _measure(part, tables, rows)[0] for part in sub
+            }
             measured[claim_id] = entry
     splits = {"c": 0, "nc": 0, **licenses_metrics.get("splits", {})}
     c, both = splits["c"], splits["c"] + splits["nc"]

@@ -34,10 +34,12 @@ def measure(
             `features_of`; None where they name none.
 
     Returns:
-        {metric: {"value", "interval", "n"}}; distances in squared feature units,
-        scores 100 times the cosine, retrieval_top1 a share. likeness is each sample's
-        score against its own picture, likeness_gap that less what it has in common
-        with the other prompts' pictures.
+        (figures, rows). figures: {metric: {"value", "interval", "n"}}; distances in
+        squared feature units, scores 100 times the cosine, retrieval_top1 a share.
+        likeness is each sample's score against its own picture, likeness_gap that less
+        what it has in common with the other prompts' pictures. rows: what they were
+        made of, for `write_rows`: (n, num_features) of each distance, (n,) of each
+        score.
     """
     rows = {judge.name: judge.features(pixels) for judge in judges}
     looks = rows.get("efficientnet")
@@ -69,7 +71,8 @@ def measure(
         name: metrics.mean_interval(values) for name, values in scores.items()
     }
     estimates["retrieval_top1"] = found["image_to_text"]
-    return {name: estimate.as_dict() for name, estimate in estimates.items()}
+    figures = {name: estimate.as_dict() for name, estimate in estimates.items()}
+    return figures, {judge.frechet: rows[judge.name] for judge in judges} | scores
 
 
 def reference(judges, held, licenses_folder, size):
@@ -221,6 +224,29 @@ def write_samples(folder, samples, prompts):
     np.savez_compressed(folder / "samples.npz", **arrays)
     text = json.dumps({"prompts": list(prompts)}, ensure_ascii=False, indent=1)
     (folder / "prompts.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_rows(folder, rows):
+    """Write {prompt set: {metric: array}} as `rows.npz`, in float32.
+
+    The set "reference" holds the reference's features, under each distance's name.
+    """
+    arrays = {
+        f"{prompts}.{name}": np.asarray(values, np.float32)
+        for prompts, found in rows.items()
+        for name, values in found.items()
+    }
+    np.savez_compressed(folder / "rows.npz", **arrays)
+
+
+def read_rows(folder):
+    """Return what `write_rows` wrote, as float64, the leading prompt set first."""
+    rows = {}
+    with np.load(folder / "rows.npz") as arrays:
+        for key in arrays:
+            prompts, _, name = key.partition(".")
+            rows.setdefault(prompts, {})[name] = arrays[key].astype(np.float64)
+    return rows
 
 
 def read_samples(folder, guidance_scale):

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 from toys import estimate
 
@@ -95,6 +96,35 @@ SPLITS = {"splits": {"c": 3000, "nc": 352}, "alt_texts": 0}
 def verdicts(runs, captions_metrics=MARKS, licenses_metrics=SPLITS, **more):
     measured = claims.measure_claims(runs, captions_metrics, licenses_metrics, **more)
     return {row["claim_id"]: row for row in claims.scorecard(measured)}
+
+
+def rows_of(seed, shift=0.0, n=1000):
+    """Return rows of samples whose prompts are the same for all variants."""
+    rng, own = np.random.default_rng(7), np.random.default_rng(seed)
+    shared, real = rng.normal(size=(n, 4)), rng.normal(size=(n, 4))
+    scores = {name: rng.normal(20, 5, n) + shift for name in ("alignment",)}
+    human = {"fd_efficientnet": shared + own.normal(shift, 0.01, (n, 4)), **scores}
+    marks = {"likeness_gap": rng.normal(0, 5, n) + shift}
+    reference = {"fd_efficientnet": real}
+    return {"human": human, "marks_named": marks, "reference": reference}
+
+
+def test_variants_are_compared_prompt_by_prompt_where_rows_are_at_hand():
+    apart = verdicts(world())
+    rows = {variant: rows_of(i, 0.5) for i, variant in enumerate(world())}
+    rows["cc_synthetic"] = rows_of(9, 0.0)
+    together = verdicts(world(), rows=rows)
+    for claim_id in ("data_saturation", "cc_matches_web", "marks_fade_in_pictures"):
+        (low, high), (other_low, other_high) = (
+            table[claim_id]["interval"] for table in (together, apart)
+        )
+        assert (low, high) != (other_low, other_high), claim_id
+    # What all samples of a prompt share cancels: 0.5, with hardly any interval.
+    found = together["marks_fade_in_pictures"]["interval"]
+    assert found == pytest.approx([0.5, 0.5])
+    few = {v: run_of(100, n=100) for v in world()}
+    lacking = verdicts(few, rows=rows)["data_saturation"]
+    assert lacking["interval"] == verdicts(few)["data_saturation"]["interval"]
 
 
 def test_marks_that_answer_to_their_names_all_the_same_have_not_faded():

@@ -60,7 +60,7 @@ def pixels(monkeypatch):
 @pytest.fixture
 def measured(pixels):
     args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    return evaluation.measure(pixels, *args)
+    return evaluation.measure(pixels, *args)[0]
 
 
 def test_every_metric_is_there_with_interval_and_count(measured):
@@ -85,8 +85,8 @@ def test_the_gap_is_matched_less_shuffled(measured):
 
 def test_the_same_seed_gives_the_same_figures(pixels, measured):
     args = pixels, TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
-    assert evaluation.measure(*args, 1) == measured
-    other = evaluation.measure(*args, 2)  # moves the choices in retrieval alone
+    assert evaluation.measure(*args, 1)[0] == measured
+    other, _ = evaluation.measure(*args, 2)  # moves the choices in retrieval alone
     assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
 
 
@@ -95,7 +95,7 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
     judges.append(judge("clip", "clip_fid", ""))
     real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
     args = TEXTS, scorer("clip_score"), judges, real, FEATURES[20:], 10, 1
-    found = evaluation.measure(pixels, *args)
+    found, _ = evaluation.measure(pixels, *args)
     names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
     names |= {"fid_inception", "kid_inception"}
     assert set(found) == names | {"nearest_train_cosine", "retrieval_top1"}
@@ -104,6 +104,69 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
     assert found["clip_fid"]["value"] > found["fid_inception"]["value"]
     assert found["clip_score_gap"] == measured["alignment_gap"]
     assert found["nearest_train_cosine"] == measured["nearest_train_cosine"]
+
+
+def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
+    like, rows = evaluation.measure(pixels, *args, own=FEATURES[:NUM])
+    unlike, _ = evaluation.measure(pixels, *args, own=FEATURES[NUM - 1 :: -1])
+    assert like["likeness"]["value"] == pytest.approx(100)
+    assert like["likeness_gap"]["value"] > 50 > abs(unlike["likeness_gap"]["value"])
+    assert rows["likeness"] == pytest.approx(np.full(NUM, 100.0))
+    assert set(like) == METRICS | {"likeness", "likeness_gap"}
+
+
+def test_rows_come_back_as_they_were_written(tmp_path, pixels):
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
+    figures, rows = evaluation.measure(pixels, *args)
+    reference = {"fd_efficientnet": REAL["efficientnet"]}
+    kept = {"b": rows, "a": rows, "reference": reference}
+    evaluation.write_rows(tmp_path, kept)
+    found = evaluation.read_rows(tmp_path)
+    assert list(found) == ["b", "a", "reference"]
+    for prompts, metric in ((p, m) for p in kept for m in kept[p]):
+        np.testing.assert_allclose(found[prompts][metric], kept[prompts][metric], 1e-6)
+    mean = found["b"]["alignment_gap"].mean()
+    assert mean == pytest.approx(figures["alignment_gap"]["value"], abs=1e-4)
+
+
+class Reader:
+    """Stands for `Latents`: keys, and a row of features for each."""
+
+    def __init__(self, keys, start):
+        self.keys, self.start = keys, start
+
+    def features(self):
+        return FEATURES[self.start : self.start + len(self.keys)]
+
+
+def test_features_of_works_are_found_in_the_prompts_order():
+    readers = Reader(["a", "b", "c"], 0), Reader(["d", "e"], 3)
+    found = evaluation.features_of(readers, ["e", "a", "d"])
+    np.testing.assert_array_equal(found, FEATURES[[4, 0, 3]])
+    assert evaluation.features_of(readers, ["a", "gate/1"]) is None
+
+
+def test_curves_and_headlines_are_read_off_a_run():
+    def figures(value):
+        told = {"value": value, "interval": [value - 1, value + 2], "n": 5}
+        return dict.fromkeys(("fd", "likeness_gap", "clip_score_gap"), told)
+
+    run = {
+        "guidance": {"1.0": figures(9), "3.0": figures(4), "6.0": figures(7)},
+        "reference": {"real_vs_real": {"fd": {}, "other": {}}},
+        "num_train_pictures": 12,
+    }
+    assert evaluation.headline(run) == ("fd", "clip_score_gap")
+    assert evaluation.best_guidance(run, "fd") == "3.0"
+    assert evaluation.curve(run, "fd") == (
+        [1.0, 3.0, 6.0],
+        [9, 4, 7],
+        [8, 3, 6],
+        [11, 6, 9],
+    )
+    line = evaluation.by_size([run, run], lambda r: r["guidance"]["1.0"]["fd"])
+    assert line == ([12, 12], [9, 9], [8, 8], [11, 11])
 
 
 def test_the_reference_is_read_once_for_each_judge_that_needs_it(tmp_path):

@@ -17,8 +17,8 @@ downloads yfcc metadata made_up bench_licenses takedown duplicates catalog augme
 features captioner blip2 recaptions telephoning captions scorer websets pretraining
 autoencoder mixing encoders mirrors latents prompts snapshots batches schedules
 denoising sharding train_state training sampling launching moments metrics inception
-clip judges caption_study ballots review evaluation nearest copies preference rules
-claims speed ablation bench_training parts checks plots figures credits parameters
+clip judges caption_study ballots review evaluation pairs nearest copies preference
+rules claims speed ablation bench_training parts checks plots figures credits parameters
 documents pages report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
