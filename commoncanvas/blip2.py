@@ -6,15 +6,14 @@ Source: commoncanvas-cvpr, §4.2; blip2; lavis, blip2_opt.
 """
 
 import io
-from pathlib import Path
 
 import pyarrow as pa
 import torch
 from PIL import Image
 
 from commoncanvas.errors import ParameterError
+from commoncanvas.hub import identity_of, pinned
 from commoncanvas.images import largest_center_square
-from commoncanvas.manifest import sha256_of
 from commoncanvas.seeds import make_generator
 
 MODEL = "Salesforce/blip2-opt-2.7b"
@@ -60,19 +59,14 @@ class Blip2Captioner:
         # Six seconds, which the other captioners need not wait for.
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-        is_folder = Path(model).is_dir()
         revision = revision or (REVISION if model == MODEL else None)
-        if not is_folder and not revision:
-            raise ParameterError(
-                f"the captioner {model!r} is no folder here and has no revision; a Hub "
-                "model is pinned by its commit. Set `revision` in the profile."
-            )
+        name, revision = pinned(model, revision)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float16 if device == "cuda" else torch.float32
-        self.processor = Blip2Processor.from_pretrained(model, revision=revision)
+        self.processor = Blip2Processor.from_pretrained(name, revision=revision)
         self.processor.tokenizer.padding_side = "left"
         self.model = Blip2ForConditionalGeneration.from_pretrained(
-            model, revision=revision, dtype=dtype
+            name, revision=revision, dtype=dtype
         ).to(device)
         if self.model.config.text_config.is_encoder_decoder:
             raise ParameterError(
@@ -82,8 +76,8 @@ class Blip2Captioner:
         self.model.eval()
         self.prompt, self.batch_size, self.seed = prompt, batch_size, seed
         self.options = {**DECODING, **(decoding or {})}
-        name = hash_of_folder(model) if is_folder else f"{model}@{revision}"
-        self.identity = f"blip2:{name}:{str(dtype).removeprefix('torch.')}"
+        identity = identity_of("captioner", model, revision)
+        self.identity = f"blip2:{identity}:{str(dtype).removeprefix('torch.')}"
         self.decoding = {**self.options, "prompt": prompt, "batch_size": batch_size}
 
     @torch.no_grad()
@@ -120,9 +114,3 @@ def square_at_most(data, size=MAX_SIZE):
     """Return a stored picture's centre square, shrunk to `size` but never enlarged."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     return largest_center_square(picture, min(size, *picture.size))
-
-
-def hash_of_folder(folder):
-    """Return 16 hexadecimal digits of a model folder's weights, by name and content."""
-    files = sorted(Path(folder).glob("*.safetensors"))
-    return "+".join(sha256_of(file)[:16] for file in files) or "no weights"

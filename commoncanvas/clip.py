@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas.encoders import find_part, frozen, identity_of
+from commoncanvas.encoders import frozen
 from commoncanvas.errors import ParameterError
 from commoncanvas.features import in_batches
+from commoncanvas.hub import find_part, identity_of
 from commoncanvas.metrics import alignment
 
 

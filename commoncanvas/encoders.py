@@ -6,30 +6,22 @@ of a whole diffusers pipeline or as a bare model. Source: ldm; sd2.
 """
 
 import functools
-import hashlib
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import has_file
 
 from commoncanvas.buckets import crops
 from commoncanvas.errors import ParameterError, PictureError
 from commoncanvas.features import image_features
+from commoncanvas.hub import OPEN_TEXT_ENCODER, find_part
 from commoncanvas.images import images_to_pixels, pixels_to_images, stored_pixels
-from commoncanvas.manifest import sha256_of
-from commoncanvas.paths import ROOT
-from commoncanvas.sources import WEIGHTS, weights_path
 
-OPEN_TEXT_ENCODER = "all-MiniLM-L6-v2"  # a name of its own: verified weights, no folder
 # Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
 BATCH_SIZE = 64
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-# What a part is known by in its folder, where that is not config.json.
-FILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 
 
 def usual_dtype():
@@ -109,29 +101,6 @@ def text_shape(max_length, folder=OPEN_TEXT_ENCODER, revision=None):
     """Return (tokens, width) of a text's states, without loading the weights."""
     config, _, _ = _text_config(str(folder), revision or None)
     return max_length, config.hidden_size
-
-
-def identity_of(part, folder, revision=None):
-    """Return what names an encoder's weights, for keys and the manifest.
-
-    Args:
-        part: "vae", "text_encoder", which takes in its tokenizer, or "clip".
-        folder, revision: as for `load_vae` and `load_text_encoder`.
-
-    Returns:
-        `id@revision` of a Hub model; of a folder 16 hexadecimal digits, which change
-        with the name or content of any file; nothing of the machine.
-    """
-    if folder == OPEN_TEXT_ENCODER:
-        return f"{folder}:{WEIGHTS[folder][2][:16]}"
-    lines = []
-    for one in [part, "tokenizer"] if part == "text_encoder" else [part]:
-        name, words = find_part(str(folder), revision or None, one)
-        if words.get("revision"):
-            return f"{folder}@{revision}"
-        files = sorted(Path(name, words.get("subfolder", "")).iterdir())
-        lines += [f"{f.name} {sha256_of(f)}" for f in files if f.is_file()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def text_states(tokenizer, text_encoder, texts):
@@ -252,37 +221,6 @@ def _text_config(folder, revision):
             "clip_text_model, or bert; name another in the profile."
         )
     return config, name, words
-
-
-def find_part(folder, revision, part):
-    """Return (name, words) by which `from_pretrained` finds a part of a model.
-
-    Looks for the part's subfolder, as a pipeline has it, then for a bare model.
-    """
-    is_open = folder == OPEN_TEXT_ENCODER
-    place = weights_path(folder).parent if is_open else ROOT / folder
-    file = FILES.get(part, "config.json")
-    if place.is_dir():
-        name, revision = str(place), None
-    elif revision:
-        name = folder
-    else:
-        raise ParameterError(
-            f"the encoder {folder!r} is no folder here and has no revision; a Hub "
-            "model is pinned by its commit. Set its revision in the profile."
-        )
-    words = {"revision": revision} if revision else {}
-    try:
-        if has_file(name, f"{part}/{file}", revision=revision):
-            return name, {"subfolder": part, **words}
-        if has_file(name, file, revision=revision):
-            return name, words
-    except OSError as error:  # the Hub knows no such model or commit
-        raise ParameterError(f"{error} Mend the profile.") from None
-    raise ParameterError(
-        f"{folder!r} has neither {part}/{file} nor {file}; expected a pipeline or a "
-        "bare model, from the Hub only online or once downloaded; name another."
-    )
 
 
 def _torch_dtype(dtype):

@@ -30,7 +30,7 @@ class ShapeError(CommonCanvasError):
 
 
 class EngineError(CommonCanvasError):
-    """Shards cannot be done by the engine that was asked for."""
+    """Shards or training processes cannot be run as asked for."""
 
 
 class CheckFailed(CommonCanvasError):

@@ -2,7 +2,7 @@
 
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from commoncanvas.encoders import find_part
+from commoncanvas.hub import find_part
 
 # Of stabilityai/stable-diffusion-2-base.
 SD2 = {

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from toys import save_tokenizer
 from transformers import AutoConfig, AutoTokenizer, CLIPTextConfig, CLIPTextModel
 
-from commoncanvas import encoders
+from commoncanvas import encoders, hub
 from commoncanvas.autoencoder import make_vae
 from commoncanvas.errors import ParameterError, PictureError
 from commoncanvas.features import NUM_FEATURES
@@ -88,7 +88,7 @@ def bare(tmp_path_factory):
 def calls(monkeypatch):
     """Return the list of what `from_pretrained` is asked for; every model is whole."""
     asked = []
-    monkeypatch.setattr(encoders, "has_file", lambda name, file, revision: True)
+    monkeypatch.setattr(hub, "has_file", lambda name, file, revision: True)
     for part in (AutoencoderKL, AutoConfig):
         monkeypatch.setattr(
             part,
@@ -284,7 +284,7 @@ def test_a_model_that_the_hub_does_not_know_is_refused_in_one_line(monkeypatch):
     def has_file(name, file, revision):
         raise OSError(f"{revision} is not a valid git identifier.")
 
-    monkeypatch.setattr(encoders, "has_file", has_file)
+    monkeypatch.setattr(hub, "has_file", has_file)
     with pytest.raises(ParameterError, match="not a valid git identifier") as caught:
         encoders.load_vae(HUB, COMMIT)
     assert "\n" not in str(caught.value)
@@ -315,15 +315,15 @@ def test_a_text_encoder_too_is_loaded_once_a_process(pipeline):
 
 
 def test_an_identity_changes_with_the_weights(pipeline, tmp_path):
-    same = encoders.identity_of("vae", pipeline)
-    assert same == encoders.identity_of("vae", pipeline / "vae")
-    assert same != encoders.identity_of("text_encoder", pipeline)
+    same = hub.identity_of("vae", pipeline)
+    assert same == hub.identity_of("vae", pipeline / "vae")
+    assert same != hub.identity_of("text_encoder", pipeline)
     torch.manual_seed(1)
     make_vae(4, [8, 8, 8, 8]).save_pretrained(tmp_path)
-    assert encoders.identity_of("vae", tmp_path) != same
+    assert hub.identity_of("vae", tmp_path) != same
 
 
 def test_an_identity_names_the_pinned_model(calls):
-    assert encoders.identity_of("vae", HUB, COMMIT) == f"{HUB}@{COMMIT}"
-    named = encoders.identity_of("text_encoder", "all-MiniLM-L6-v2")
+    assert hub.identity_of("vae", HUB, COMMIT) == f"{HUB}@{COMMIT}"
+    named = hub.identity_of("text_encoder", "all-MiniLM-L6-v2")
     assert named.startswith("all-MiniLM-L6-v2:53aa51172d14")

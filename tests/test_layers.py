@@ -14,7 +14,7 @@ ORDER = """
 errors paths processes manifest checkpoints cluster shards seeds licenses policies
 sources images buckets statements streams ledger iconify folders openclipart answers
 downloads yfcc metadata made_up bench_licenses takedown duplicates catalog augment
-features captioner blip2 recaptions telephoning captions scorer websets pretraining
+features captioner hub blip2 recaptions telephoning captions scorer websets pretraining
 autoencoder mixing encoders mirrors latents prompts snapshots batches schedules
 denoising sharding train_state training sampling launching moments metrics inception
 clip judges caption_study ballots review evaluation pairs nearest copies preference
