@@ -160,7 +160,7 @@ class Study:
     similarity: np.ndarray
     measured: dict
 
-    def most_similar(self, prompts, num=12):
+    def most_similar(self, prompts, num=8):
         """Return the samples closest to a work, and the words to show with them.
 
         Returns:

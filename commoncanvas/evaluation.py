@@ -164,6 +164,12 @@ def best_guidance(run, name):
     return min(run["guidance"], key=lambda scale: run["guidance"][scale][name]["value"])
 
 
+def as_columns(measured):
+    """Return measured figures as a table of text, one column a guidance scale."""
+    table = as_table(measured, "metric").set_index("metric").T.fillna("–")
+    return table.rename_axis("metric").reset_index()
+
+
 def _text(estimate):
     """Write an estimate as "value [low, high]"."""
     low, high = estimate["interval"]

@@ -96,7 +96,7 @@ def attribution_text(ledger_frame):
             "",
             f"By {_link(author or 'an unnamed author', author_url)}, "
             f"{_link(title, deed)}. "
-            f"{works['changes'].iloc[0]} {len(works)} works:",
+            f"{works['changes'].iloc[0]} {len(works)} work{'s' * (len(works) > 1)}:",
             "",
             names,
             "",

@@ -22,6 +22,7 @@ METRICS = {
     "retrieval_top1",
 }
 NUM = 24
+EXACT = {"value": 5.0, "interval": [4.0, 6.0], "n": 3}
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(60, 12))
 TEXTS = RNG.normal(size=(NUM, 384))
@@ -145,6 +146,16 @@ def test_features_of_works_are_found_in_the_prompts_order():
     found = evaluation.features_of(readers, ["e", "a", "d"])
     np.testing.assert_array_equal(found, FEATURES[[4, 0, 3]])
     assert evaluation.features_of(readers, ["a", "gate/1"]) is None
+
+
+def test_tables_turn_so_that_few_columns_are_left(measured):
+    wide = evaluation.as_table({"1.0": measured, "3.0": measured})
+    tall = evaluation.as_columns({"1.0": measured, "3.0": {"alignment": EXACT}})
+    assert wide["guidance_scale"].tolist() == ["1.0", "3.0"]
+    assert list(tall) == ["metric", "1.0", "3.0"] and len(tall) == len(METRICS)
+    rows = tall.set_index("metric")
+    assert rows.loc["alignment", "3.0"] == "5 [4, 6]"
+    assert rows.loc["kd_efficientnet", "3.0"] == "–"
 
 
 def test_curves_and_headlines_are_read_off_a_run():

@@ -86,7 +86,7 @@ def test_the_text_names_work_author_licence_and_change():
     text = ledger.attribution_text(credits())
     for field in ("title", "pageurl", "author", "author_url", "license_deed", "source"):
         assert FIELDS[field] in text
-    assert "CC BY 4.0" in text and "Resized. 1 works" in text
+    assert "CC BY 4.0" in text and "Resized. 1 work:" in text
 
 
 @pytest.mark.parametrize("field", ["author", "author_url"])
