@@ -14,6 +14,13 @@ from commoncanvas.features import image_features
 from commoncanvas.images import stored_pixels
 
 NUM_BLOCKS = 20  # of the jackknife
+# Of a run's figures, what a table that compares variants leaves out.
+ASIDE = (
+    "by_prompt",
+    "nearest_train_cosine",
+    "alignment_shuffled",
+    "clip_score_shuffled",
+)
 
 
 def measure(
