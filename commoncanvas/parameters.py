@@ -52,7 +52,7 @@ def collect(slug, scale, variant, sections, declared):
     section = sections.get(word) or {}
     values = {**(sections.get("common") or {}), **section}
     if variant:
-        values |= _differences(word, variant, section, sections)
+        values |= differences(word, variant, section, sections)
         values["variant"] = variant
     if scale:
         values["scale"] = scale
@@ -93,21 +93,31 @@ def names_of(names):
     return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
 
 
-def _differences(word, variant, section, sections):
+def differences(word, variant, section, sections):
+    """Return what a variant changes in a stage's section, {key: value}.
+
+    Args:
+        word: the section's name, e.g. "train".
+        variant: an entry of `variants`.
+        section, sections: that section, and all of them.
+
+    Raises:
+        ParameterError: the variant is unknown, or changes what `train` lacks.
+    """
     variants = sections.get("variants") or {}
     if variant not in variants and (variants or word == "train"):
         raise ParameterError(
             f"there is no variant {variant!r}; params.yaml has {names_of(variants)}. "
             "Choose one of them, add it, or list it in the stage's params in dvc.yaml."
         )
-    differences = variants.get(variant) or {}
-    unknown = differences.keys() - section.keys()
+    changes = variants.get(variant) or {}
+    unknown = changes.keys() - section.keys()
     if unknown and word == "train":
         raise ParameterError(
             f"the variant {variant!r} sets {names_of(unknown)}; it may change "
             f"{names_of(section)}. Edit `variants` in params.yaml."
         )
-    return {key: differences[key] for key in differences if key in section}
+    return {key: changes[key] for key in changes if key in section}
 
 
 def _typed(parameter, value, where):
