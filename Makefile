@@ -4,8 +4,8 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env sources openclipart repro repro-cold pretrain tiny bench-licenses \
-	bench-train bench-sd2 documents test lint clean
+.PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
+	bench-licenses bench-train bench-sd2 documents test lint clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,11 @@ bench-train: sources  ## time each speed-up of training again (SCALE=mini)
 bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: needs a GPU
 	$(BIN)/python -m commoncanvas.bench_training --scale paper \
 		--json results/bench_train_sd2.json
+
+VARIANT ?= cc_synthetic
+release: SCALE = full
+release: env  ## put a trained variant into results/model (SCALE=full)
+	$(BIN)/python -m commoncanvas.release --scale $(SCALE) --variant $(VARIANT)
 
 documents: env  ## write docs/CLAIMS.md and the README's figures from their files
 	$(BIN)/python -m commoncanvas.documents
