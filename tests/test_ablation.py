@@ -24,6 +24,7 @@ from commoncanvas import (
 from commoncanvas.errors import ShapeError
 from commoncanvas.images import encode_png
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS, SIZE = 6, 16
 UNET = {
     "down_block_types": ["CrossAttnDownBlock2D"],
@@ -34,14 +35,6 @@ UNET = {
     "norm_num_groups": 4,
 }
 ON_CPU = [recipe.name for recipe in ablation.RECIPES if not recipe.needs_gpu]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

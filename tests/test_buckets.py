@@ -219,6 +219,7 @@ RECIPE = {
     "ema_fraction": 0.3,
     "ema_decay": 0.9,
     "prediction_type": "epsilon",
+    "scheduler": ["", ""],
     "scaling_factor": 1.0,
     "checkpoint_steps": 4,
     "mixed_precision": "no",
@@ -262,7 +263,7 @@ def test_a_launch_is_told_the_shape_of_samples(store, tmp_path, monkeypatch):
     spec = {"key": "told", "folder": str(store[0]), "licenses": ["c"]}
     spec |= {"caption_source": "human", "data_fraction": 1.0, "unet_config": UNET}
     spec |= {"text_width": TEXT_SHAPE[1], "recipe": RECIPE | {"num_train_steps": 1}}
-    spec |= {"description": "told", "previews": None}
+    spec |= {"description": "told", "previews": None, "init_from": "", "shard": False}
     with pytest.raises(ShapeError, match="expected one"):
         launching.fit(spec)
     unet, _ = launching.fit(spec | {"latent_shape": [4, 2, 2]})

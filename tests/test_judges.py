@@ -13,6 +13,7 @@ from commoncanvas.errors import ParameterError, SourceError
 from commoncanvas.paths import PRETRAINED
 from commoncanvas.scorer import load_scorer, sentence_embeds
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (9, 24, 24, 3), np.uint8)
 REAL = RNG.integers(0, 256, (8, 24, 24, 3), np.uint8) // 2

@@ -7,15 +7,8 @@ from toys import UNET
 
 from commoncanvas import speed, training
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = (6, 8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_flops_of_a_convolution_are_counted_forward_and_backward():
