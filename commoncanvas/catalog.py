@@ -91,7 +91,7 @@ def _lot(seed, key):
     return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12
 
 
-def choose(frame, max_per_source, keep_skin_tones, holdout_share):
+def choose(frame, max_per_source, keep_skin_tones, holdout_share, max_per_series=0):
     """Reject what its set withdrew and what this scale leaves out; hold some out.
 
     Args:
@@ -100,6 +100,8 @@ def choose(frame, max_per_source, keep_skin_tones, holdout_share):
         keep_skin_tones: whether the skin-tone variants of emoji stay.
         holdout_share: share of the licensed works that is never trained on; every split
             is cut alike, by lot.
+        max_per_series: pictures to keep whose keys differ in their numbers alone, as
+            those of 1,375 stars by one hand do; drawn by lot, 0 keeps all.
 
     Returns:
         The frame with reasons filled in, and a column is_holdout.
@@ -113,10 +115,15 @@ def choose(frame, max_per_source, keep_skin_tones, holdout_share):
     reject(frame["is_hidden"], "withdrawn by its set")
     if not keep_skin_tones:
         reject(frame["is_skin_tone"], "skin-tone variant of another picture")
-    if max_per_source:
-        kept = frame[frame["split"] != "rejected"]
-        rank = kept.groupby("source")["order"].rank().reindex(frame.index)
-        reject(rank > max_per_source, "beyond max_per_source of this scale")
+    series = frame["key"].str.replace(r"\d+", "#", regex=True)
+    for name, most, groups in (
+        ("max_per_series", max_per_series, series),
+        ("max_per_source", max_per_source, frame["source"]),
+    ):
+        if most:
+            kept = frame["split"] != "rejected"
+            rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
+            reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
     licensed = frame["split"].isin(["c", "nc", "nd"])
     # A second lot: the first already decided which pictures are in.
     second = np.array([_lot("holdout", key) for key in frame["key"]])

@@ -2,12 +2,13 @@
 
 Everything random of a batch is drawn for the whole of it before it is split, so the
 same numbers meet the same works however many processes and passes share the batch.
-Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward.
+Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
 """
 
 from dataclasses import dataclass, fields
 
 import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
 
 from commoncanvas.errors import ParameterError
 from commoncanvas.seeds import make_generator
@@ -38,7 +39,16 @@ class Draws:
         return Draws(*(None if t is None else t[rows] for t in parts))
 
 
-def draw_batch(data, places, drop_prob, generator, num_timesteps=1000, choices=None):
+def draw_batch(
+    data,
+    places,
+    drop_prob,
+    generator,
+    num_timesteps=1000,
+    choices=None,
+    weighting_scheme="none",
+    logit_mean=0.0,
+):
     """Draw posterior samples, dropped captions, timesteps and noise for a batch.
 
     Args:
@@ -49,15 +59,40 @@ def draw_batch(data, places, drop_prob, generator, num_timesteps=1000, choices=N
         num_timesteps: timesteps are 0 to this number less one.
         choices: a generator of its own for the caption of each work, so that another
             mixture of captions changes no noise; None reads the first.
+        weighting_scheme: "none" draws every timestep as often, "logit_normal" those
+            around the logistic of `logit_mean`: above 0 the noisier ones, at which a
+            prompt decides most.
+        logit_mean: of logit_normal, whose deviation is 1.
     """
     shape = (len(places), *data.shape_of(places))
     eps = torch.randn(shape, generator=generator)
     is_dropped = torch.rand(len(places), generator=generator) < drop_prob
-    timesteps = torch.randint(num_timesteps, (len(places),), generator=generator)
+    timesteps = draw_timesteps(
+        len(places), num_timesteps, generator, weighting_scheme, logit_mean
+    )
     noise = torch.randn(shape, generator=generator)
     if choices is not None:
         choices = torch.rand(len(places), dtype=torch.float64, generator=choices)
     return Draws(places, eps, is_dropped, timesteps, noise, choices)
+
+
+def draw_timesteps(num, num_timesteps, generator, weighting_scheme, logit_mean):
+    """Draw (num,) int64 timesteps; see `draw_batch`.
+
+    Raises:
+        ParameterError: the scheme is unknown.
+    """
+    if weighting_scheme == "none":
+        return torch.randint(num_timesteps, (num,), generator=generator)
+    if weighting_scheme == "logit_normal":
+        share = compute_density_for_timestep_sampling(
+            weighting_scheme, num, logit_mean, logit_std=1.0, generator=generator
+        )
+        return (share * num_timesteps).long().clamp(max=num_timesteps - 1)
+    raise ParameterError(
+        f"weighting_scheme is {weighting_scheme!r}; expected none or logit_normal; "
+        "edit the train section of the profile."
+    )
 
 
 def training_target(noise_scheduler, latents, noise, timesteps):

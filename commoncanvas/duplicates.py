@@ -34,8 +34,9 @@ def mark_duplicates(frame, pixels):
 def near_leaders(pixels):
     """Find near copies: pictures whose thumbnails agree in every block.
 
-    The time grows with the square of the number of different pictures: five seconds
-    for 8,000, three minutes for 50,000.
+    A mirrored picture is a copy, as it is for `copies.control`: a wheelchair that faces
+    right is one that faces left. The time grows with the square of the number of
+    different pictures: ten seconds for 8,000, six minutes for 50,000.
 
     Args:
         pixels: n pictures, (h, w, 3) uint8.
@@ -47,20 +48,28 @@ def near_leaders(pixels):
     edge = (BLOCKS, BLOCKS)
     box = Image.Resampling.BOX
     fine = [np.asarray(Image.fromarray(p).resize(edge, box)) for p in pixels]
-    fine = np.array(fine, np.float32).reshape(-1, 8, 3, 8, 3, 3)
-    # The mean of 3 x 3 blocks differs no more than the worst of them: a safe sieve.
-    coarse = fine.mean((2, 4)).reshape(-1, 192)
-    fine = fine.reshape(-1, BLOCKS * BLOCKS * 3)
-    limits = np.ptp(fine, axis=1) * TOLERANCE
+    fine = np.array(fine, np.float32).reshape(-1, BLOCKS, BLOCKS, 3)
+    limits = np.ptp(fine, axis=(1, 2, 3)) * TOLERANCE
     leaders, heads = np.arange(len(pixels)), []
-    seen = np.empty_like(coarse)  # of the heads, without gaps
-    for i in range(len(pixels)):
-        far = np.abs(seen[: len(heads)] - coarse[i]).max(1, initial=0)
-        for head in np.flatnonzero(far <= limits[i]):
-            if np.abs(fine[heads[head]] - fine[i]).max() <= limits[i]:
-                leaders[i] = heads[head]
-                break
-        else:
-            seen[len(heads)] = coarse[i]
+    seen = np.empty((len(pixels), 8 * 8 * 3), np.float32)  # heads' sieves, no gaps
+
+    def head_of(view, limit):
+        far = np.abs(seen[: len(heads)] - _sieve(view)).max(1, initial=0)
+        for head in np.flatnonzero(far <= limit):
+            if np.abs(fine[heads[head]] - view).max() <= limit:
+                return heads[head]
+        return None
+
+    for i, (view, limit) in enumerate(zip(fine, limits, strict=True)):
+        found = [head_of(one, limit) for one in (view, view[:, ::-1])]
+        found = [head for head in found if head is not None]
+        leaders[i] = min(found, default=i)
+        if not found:
+            seen[len(heads)] = _sieve(view)
             heads.append(i)
     return leaders
+
+
+def _sieve(view):
+    """Return the means of 3 x 3 blocks, which differ no more than the worst of them."""
+    return view.reshape(8, 3, 8, 3, 3).mean((1, 3)).ravel()

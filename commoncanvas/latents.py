@@ -175,7 +175,7 @@ class Latents:
         cache: where the files of an address are kept; see `Mirror`.
 
     Raises:
-        ParameterError: no work is left, or the address has no driver.
+        ParameterError: no work is left, a source has none, or the address no driver.
         ManifestError: the folder, or a file of it, is missing.
     """
 
@@ -201,15 +201,16 @@ class Latents:
         chosen &= index["is_holdout"] == holdout
         rows, shares = caption_choices(index, caption_source)
         chosen &= shares[:, -1] > 0
+        absent = sorted(set(sources or ()) - set(index["source"]))
         if sources is not None:
             chosen &= index["source"].isin(sources)
         index = index[chosen]
         index = index.sort_values("order").head(round(len(index) * fraction))
-        if index.empty:
+        if index.empty or absent:
             raise ParameterError(
                 f"no work is left for licenses {list(licenses)}, {caption_source} "
-                f"captions and fraction {fraction}; expected one or more; edit the "
-                "profile."
+                f"captions, fraction {fraction} and {absent or 'these'} sources; "
+                "expected one or more of each; edit the profile."
             )
         self.keys = index["key"].tolist()
         self.rows = torch.tensor(index.index.to_numpy())

@@ -32,13 +32,13 @@ def launch(spec, num_processes=1):
     """Train as a spec says, and return (unet with averaged weights, log).
 
     Args:
-        spec: {key, folder (stage 03's), licenses, caption_source, data_fraction,
-            unet_config, text_width, init_from (see `start_unet`), recipe (see
-            `training.train`), shard (whether processes share the UNet's weights, see
-            `sharding`), description, previews: {prompts, num_inference_steps, vae:
-            [folder, revision], text_encoder: [folder, revision], max_tokens}, or None
-            for no pictures, latent_shape (of samples; needed only where works are of
-            several shapes)}.
+        spec: {key, folder (stage 03's), works (arguments of `Latents`: licenses,
+            caption_source, fraction, sources), unet_config, text_width, init_from (see
+            `start_unet`), recipe (see `training.train`), shard (whether processes share
+            the UNet's weights, see `sharding`), description, previews: {prompts,
+            num_inference_steps, vae: [folder, revision], text_encoder: [folder,
+            revision], max_tokens}, or None for no pictures, latent_shape (of samples;
+            needed only where works are of several shapes)}.
         num_processes: on this machine, one a GPU; 1 trains in this process unless in
             shards, 0 leaves it to other machines and takes over what they trained.
 
@@ -69,9 +69,7 @@ def is_finished(spec):
 
 def fit(spec):
     """Train in this process, alone or as one of several; see `launch`."""
-    data = Latents(
-        spec["folder"], spec["licenses"], spec["caption_source"], spec["data_fraction"]
-    )
+    data = Latents(spec["folder"], **spec["works"])
     held_out = Latents(spec["folder"], ["c"], "human", holdout=True)
     channels, side, _ = spec.get("latent_shape") or data.latent_shape
     seed, config = spec["recipe"]["seed"], spec["unet_config"]

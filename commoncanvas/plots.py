@@ -32,8 +32,11 @@ VARIANT_COLOURS = {
     "cc_tenth": "#7ca6d6",
     "cc_thirtieth": "#a3c0e2",
     "cc_large": "#0b2f5b",
+    "cc_hundredth": "#c4d6ec",
+    "cc_full_ema": "#7a5ba6",
+    "cc_emoji": "#b7791f",
 }
-VARIANT_MARKERS = dict(zip(VARIANT_COLOURS, "osDXv^<P", strict=True))
+VARIANT_MARKERS = dict(zip(VARIANT_COLOURS, "osDXv^<P>hp", strict=True))
 OTHER_COLOURS = ["#178a78", "#a23b72", "#6d7f1e", "#7a5ba6", MUTED]
 
 LOOK = {

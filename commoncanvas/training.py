@@ -148,7 +148,8 @@ def train(
         recipe: {seed, num_train_steps, train_batch_size (works a step, over all
             processes), micro_batch_size (works a forward pass), learning_rate,
             lr_warmup_steps, lr_schedule, weight_decay, caption_drop_prob,
-            ema_fraction, ema_decay, prediction_type, scheduler ([folder, revision], see
+            ema_fraction, ema_decay, prediction_type, weighting_scheme, logit_mean (both
+            of `draw_batch`), scheduler ([folder, revision], see
             `make_noise_scheduler`), scaling_factor, checkpoint_steps
             (between snapshots and validations), mixed_precision ("no", "fp16",
             "bf16")}.
@@ -206,6 +207,8 @@ def train(
             make_generator(seed, "train", step),
             num_timesteps,
             make_generator(seed, "captions", step),
+            recipe["weighting_scheme"],
+            recipe["logit_mean"],
         )
 
         def losses_of(part, step=step):

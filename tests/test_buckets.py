@@ -218,6 +218,8 @@ RECIPE = {
     "caption_drop_prob": 0.3,
     "ema_fraction": 0.3,
     "ema_decay": 0.9,
+    "weighting_scheme": "none",
+    "logit_mean": 0.0,
     "prediction_type": "epsilon",
     "scheduler": ["", ""],
     "scaling_factor": 1.0,
@@ -260,8 +262,8 @@ def test_a_training_on_two_buckets_that_is_interrupted_ends_with_the_same_bits(
 def test_a_launch_is_told_the_shape_of_samples(store, tmp_path, monkeypatch):
     for name in ("CHECKPOINTS", "FINISHED", "RUNS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
-    spec = {"key": "told", "folder": str(store[0]), "licenses": ["c"]}
-    spec |= {"caption_source": "human", "data_fraction": 1.0, "unet_config": UNET}
+    spec = {"key": "told", "folder": str(store[0]), "unet_config": UNET}
+    spec |= {"works": {"licenses": ["c"], "caption_source": "human"}}
     spec |= {"text_width": TEXT_SHAPE[1], "recipe": RECIPE | {"num_train_steps": 1}}
     spec |= {"description": "told", "previews": None, "init_from": "", "shard": False}
     with pytest.raises(ShapeError, match="expected one"):

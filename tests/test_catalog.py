@@ -154,6 +154,15 @@ def test_no_set_gives_more_than_the_scale_allows(frame, max_per_source):
     assert set(kept.groupby("source").size()) == {max_per_source}
 
 
+def test_no_series_gives_more_than_the_scale_allows(frame):
+    # Keys of these toys differ in their numbers alone: each set is one series.
+    chosen = catalog.choose(frame, 0, False, 0.3, max_per_series=2)
+    kept = chosen[chosen["split"] != "rejected"]
+    assert set(kept.groupby("source").size()) == {2}
+    thinned = chosen["reason"] == "beyond max_per_series of this scale"
+    assert len(kept) + thinned.sum() == len(kept_keys(frame, 0))
+
+
 def test_whether_a_work_is_held_out_does_not_depend_on_the_scale(frame):
     whole = catalog.choose(frame, 0, False, 0.5).set_index("key")["is_holdout"]
     for max_per_source in (1, 3, 5):

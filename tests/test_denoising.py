@@ -82,6 +82,25 @@ def test_another_choice_of_captions_moves_no_other_draw():
     assert ((mixed.choices >= 0) & (mixed.choices < 1)).all()
 
 
+@pytest.mark.parametrize(("logit_mean", "share"), [(0.0, 0.5), (0.5, 0.691)])
+def test_logit_normal_timesteps_lie_around_their_mean(logit_mean, share):
+    draw = make_generator(0, "draws"), "logit_normal", logit_mean
+    found = denoising.draw_timesteps(20_000, 1000, *draw)
+    assert 0 <= found.min() and found.max() <= 999 and found.dtype == torch.int64
+    # A normal variable around m is above 0 with the probability of the normal at m.
+    assert (found >= 500).double().mean().item() == pytest.approx(share, abs=0.015)
+
+
+def test_timesteps_are_as_often_unless_told_otherwise():
+    found = denoising.draw_timesteps(20_000, 10, make_generator(0, "x"), "none", 9.0)
+    assert found.bincount().double().div(20_000).sub(0.1).abs().max() < 0.01
+
+
+def test_an_unknown_scheme_is_named():
+    with pytest.raises(ParameterError, match="'mode'; expected none or logit_normal"):
+        denoising.draw_timesteps(1, 10, make_generator(0, "x"), "mode", 0.0)
+
+
 def test_the_mean_of_a_batch_is_the_mean_of_its_works():
     places, schedule = torch.arange(5), schedules.make_noise_scheduler()
     mean = denoising.diffusion_loss(

@@ -53,6 +53,12 @@ def test_the_same_shape_in_another_colour_is_another_work():
     assert groups(first, first[..., ::-1].copy()) == [0, 1]
 
 
+def test_a_mirrored_picture_is_a_copy_and_a_turned_one_is_not():
+    first = drawing(1)
+    assert groups(first, first[:, ::-1]) == [0, 0]
+    assert groups(first, first[::-1]) == [0, 1]
+
+
 def test_faint_drawings_are_told_apart_by_their_own_contrast():
     faint = [255 - (255 - drawing(seed)) // 16 for seed in (1, 2)]
     assert groups(*faint) == [0, 1]

@@ -109,7 +109,14 @@ def test_only_the_asked_splits_and_sets_are_read(written):
 
 
 @pytest.mark.parametrize(
-    "words", [{"fraction": 0.01}, {"licenses": ["web"]}, {"caption_source": "alt_text"}]
+    "words",
+    [
+        {"fraction": 0.01},
+        {"licenses": ["web"]},
+        {"caption_source": "alt_text"},
+        {"sources": ["no such set"]},
+        {"sources": [*set(CATALOG["source"]), "no such set"]},
+    ],
 )
 def test_no_work_left_is_one_line_that_says_what_was_asked(written, words):
     asked = {"licenses": ["c"], "caption_source": "human", **words}

@@ -27,6 +27,7 @@ RECIPE = {
     "ema_fraction": 0.035,  # commoncanvas-cvpr, §5.1: the final 3.5 %
     "ema_decay": 0.9999,  # SD-2-base-512: ema smoothing
     "prediction_type": "epsilon",  # stable_diffusion_2's default
+    "weighting_scheme": "none",  # StableDiffusion.forward: timesteps are uniform
     "unet": "small",  # commoncanvas-cvpr, §6.2: S is the baseline
 }
 

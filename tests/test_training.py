@@ -28,6 +28,8 @@ SETTINGS = {
     "caption_drop_prob": 0.3,
     "ema_fraction": 0.5,
     "ema_decay": 0.9,
+    "weighting_scheme": "none",
+    "logit_mean": 0.0,
     "prediction_type": "epsilon",
     "scheduler": ["", ""],
     "scaling_factor": 0.5,
