@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 documents test lint clean
+	bench-licenses bench-train bench-sd2 reference documents test lint clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ VARIANT ?= cc_synthetic
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
 	$(BIN)/python -m commoncanvas.release --scale $(SCALE) --variant $(VARIANT)
+
+reference: SCALE = full
+reference: env  ## keep a finished run's results in results/ (SCALE=full)
+	$(BIN)/python -m commoncanvas.reference --scale $(SCALE)
 
 documents: env  ## write docs/CLAIMS.md and the README's figures from their files
 	$(BIN)/python -m commoncanvas.documents

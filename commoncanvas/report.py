@@ -24,15 +24,10 @@ from commoncanvas.checkpoints import write_atomically
 from commoncanvas.errors import CommonCanvasError
 from commoncanvas.manifest import read_manifest, shown
 from commoncanvas.pages import BASE_VARIANT, RESOURCE, link_stages, read_page
-from commoncanvas.parameters import load_yaml
 from commoncanvas.plots import VARIANT_COLOURS
+from commoncanvas.verdicts import REFERENCE, VERDICTS, need, read_claims, summary
 
 MAX_PAGE_BYTES = 3_000_000
-VERDICTS = {
-    "supported": ("yes", "✓"),
-    "not supported": ("no", "✗"),
-    "not testable at this scale": ("open", "○"),
-}
 SMALL_WORLDS = ("tiny", "mini", "full")
 
 
@@ -97,7 +92,7 @@ def write_index(scale):
     """
     pages = [page for _, page in _read_all(scale)]
     stages = [_stage(page, pages, scale) for page in _main_line(pages)]
-    claims = _claims(scale, {stage["slug"]: stage for stage in stages})
+    claims = read_claims(scale, {stage["slug"]: stage for stage in stages})
     tally = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
     others = sorted(
         folder.name
@@ -110,7 +105,7 @@ def write_index(scale):
         assets={name: Markup(text) for name, text in _assets().items()},
         scale=scale,
         small=scale in SMALL_WORLDS,
-        summary=_summary(tally),
+        summary=summary(tally),
         verdicts=[
             {"name": name, "count": tally[name], "kind": kind, "icon": icon}
             for name, (kind, icon) in VERDICTS.items()
@@ -118,6 +113,7 @@ def write_index(scale):
         strip=_strip(scale),
         stages=stages,
         claims=claims,
+        reference=REFERENCE if any(claim["reference"] for claim in claims) else "",
         other_scales=[
             {"name": name, "href": f"{name}/{first.name}"}
             for name in others
@@ -191,65 +187,15 @@ def _counts(counts):
     }
 
 
-def _claims(scale, stages):
-    claims = []
-    for slug in ("06_figures", "07_speed"):
-        path = paths.stage_dir(scale, slug) / "claims.json"
-        claims += json.loads(_need(path, scale, slug).decode("utf-8"))
-    paper = paths.DOCS / "paper.yaml"
-    known = list(load_yaml(paper).get("claims", {})) if paper.is_file() else []
-    rank = {claim_id: place for place, claim_id in enumerate(known)}
-    claims.sort(key=lambda claim: rank.get(claim["claim_id"], len(rank)))
-    for claim in claims:
-        if claim["verdict"] not in VERDICTS:
-            raise CommonCanvasError(
-                f"claim {claim['claim_id']} has the verdict {claim['verdict']!r}; known"
-                f" are {', '.join(VERDICTS)}. Correct it in commoncanvas/rules.py."
-            )
-        claim["kind"], claim["icon"] = VERDICTS[claim["verdict"]]
-        stage = stages.get(claim["stage"], {})
-        claim["href"], claim["stage_title"] = stage.get("href"), stage.get("title")
-        claim["evidence"] = _evidence(claim)
-    return claims
-
-
-def _evidence(claim):
-    if not claim["interval"] or "n =" in (claim["ours"] or ""):
-        return ""  # nothing measured, or the text says it already
-    low, high = claim["interval"]
-    return f"95 % interval {low:.3g} to {high:.3g}, n = {claim['n']:,}"
-
-
-def _summary(tally):
-    total = sum(tally.values())
-    if not total:
-        return "No claim has been tested yet."
-    words = {name: f"{n} {'is' if n == 1 else 'are'}" for name, n in tally.items()}
-    return (
-        f"Of the paper's {total} claims looked at here, {words['supported']} supported"
-        f" by what we measured, {words['not supported']} not, and"
-        f" {words['not testable at this scale']} beyond what this scale can test."
-    )
-
-
 def _strip(scale):
     folder = paths.stage_dir(scale, "06_figures")
     found = [p for p in (folder / "strip.webp", folder / "strip.png") if p.is_file()]
-    data = _need(path := [*found, folder / "strip.webp"][0], scale, "06_figures")
-    caption = json.loads(_need(folder / "strip.json", scale, "06_figures"))["caption"]
+    data = need(path := [*found, folder / "strip.webp"][0], scale, "06_figures")
+    caption = json.loads(need(folder / "strip.json", scale, "06_figures"))["caption"]
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
     uri = f"data:image/{path.suffix[1:]};base64,{base64.b64encode(data).decode()}"
     return {"uri": uri, "caption": caption, "width": width, "height": height}
-
-
-def _need(path, scale, slug):
-    if not path.is_file():
-        raise CommonCanvasError(
-            f"{shown(path)} is missing; the index shows it. Run"
-            f" `dvc repro {slug}@{scale}`."
-        )
-    return path.read_bytes()
 
 
 def _assets():

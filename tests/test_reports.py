@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from nbformat import v4
 
-from commoncanvas import figures, pages, paths, report
+from commoncanvas import figures, pages, paths, report, verdicts
 from commoncanvas.checks import Checks
 from commoncanvas.errors import CommonCanvasError, ManifestError
 from commoncanvas.manifest import write_manifest
@@ -127,6 +127,7 @@ def site(tmp_path_factory, patch):
     root = tmp_path_factory.mktemp("repository")
     places = {"ROOT": ".", "NOTEBOOKS": "notebooks", "PRETRAINED": "pretrained"}
     places |= {"EXECUTED": "reports/executed", "HTML": "reports/html", "DOCS": "docs"}
+    places |= {"RESULTS": "results"}
     for name, place in places.items():
         patch.setattr(paths, name, root / place)
     build(root)
@@ -339,6 +340,21 @@ def test_every_number_of_the_index_comes_from_a_file_of_the_run(site, another_ru
     assert numbers(site["index.html"]) & seen == constant
 
 
+def test_the_reference_run_stands_beside_this_one(site):
+    assert "Reference run" not in site["index.html"]
+    file = paths.RESULTS / "full/claims.json"
+    file.parent.mkdir(parents=True)
+    kept = {"ours": "31.4 times", "verdict": "not supported", "why": "It was slower."}
+    file.write_text(json.dumps([CLAIM | kept]), "utf-8")
+    report.write_index("mini")
+    text = (paths.HTML / "index.html").read_text("utf-8")
+    file.unlink()
+    report.write_index("mini")
+    assert read(paths.HTML) == site
+    assert "Reference run" in text and "31.4 times" in text and "It was slower" in text
+    assert text.index(CLAIM["why"]) < text.index("It was slower")
+
+
 def test_the_template_of_the_index_holds_no_number_but_the_paper_s_year():
     text = (paths.TEMPLATE / "contents.html.j2").read_text(encoding="utf-8")
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|</?h[12]\b", " ", text)
@@ -347,7 +363,7 @@ def test_the_template_of_the_index_holds_no_number_but_the_paper_s_year():
 
 def test_an_interval_that_is_told_already_is_not_told_twice():
     claim = CLAIM | {"ours": "0.12 [0.1, 0.14], n = 500"}
-    assert report._evidence(CLAIM) and not report._evidence(claim)
+    assert verdicts.evidence(CLAIM) and not verdicts.evidence(claim)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Recognition: is a sample matched to the right name among a hundred?
+
+`python -m commoncanvas.recognition --scale full --variant cc_emoji` asks a trained
+model for held-out names, and two judges for what came out: the scorer, which reads the
+names, and the nearest real picture of these names from sets it never trained on.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+from diffusers import StableDiffusionPipeline
+
+from commoncanvas import paths
+from commoncanvas.errors import CommonCanvasError, ParameterError
+from commoncanvas.evaluation import pictures_of
+from commoncanvas.features import image_features
+from commoncanvas.judges import scorer_open
+from commoncanvas.latents import Latents
+from commoncanvas.manifest import read_manifest, shown
+from commoncanvas.metrics import wilson
+from commoncanvas.prompts import human_names
+from commoncanvas.sampling import draw_samples
+
+
+def choose_names(folder, trained, sources, num, seed):
+    """Choose names of held-out pictures that other sets have drawn too.
+
+    Args:
+        folder: of stage 03.
+        trained: keys of the works trained on.
+        sources: sets whose held-out pictures may name.
+        num: of names, drawn by lot.
+        seed: of the lot.
+
+    Returns:
+        (names, gallery, is_new): list of texts; DataFrame of name and row, every real
+        picture of these names among the captioned web's; and (num,) bool, whether no
+        drawing of the name, of any set, was trained on.
+
+    Raises:
+        ParameterError: there are too few names, or the model trained on the web.
+    """
+    web = Latents(folder, ["web"], "human")
+    if set(web.keys) & set(trained):
+        raise ParameterError(
+            "the model trained on the captioned web, whose pictures are the gallery; "
+            "expected a model of licensed works; name another variant."
+        )
+    gallery = pd.DataFrame({"name": web.texts(), "row": range(len(web))})
+    held = human_names(folder, sources)["prompt"].drop_duplicates()
+    shared = sorted(set(held) & set(gallery["name"]))
+    if len(shared) < num:
+        raise ParameterError(
+            f"{len(shared)} held-out names have a picture in another set; expected "
+            f"{num} or more; ask for fewer names, or of more sets."
+        )
+    names = list(np.random.default_rng(seed).permutation(shared)[:num])
+    every = Latents(folder, ["c", "nc"], "human")
+    texts = pd.Series(every.texts(), index=every.keys)
+    is_new = ~np.isin(names, texts[texts.index.isin(trained)])
+    return names, gallery[gallery["name"].isin(names)], is_new
+
+
+def recognise(pixels, names, gallery, features, scorer):
+    """Match samples to names, twice.
+
+    Args:
+        pixels: (n, h, w, 3) uint8, sample i of names[i % len(names)].
+        names: distinct texts, the choices.
+        gallery, features: from `choose_names`, and (m, 1280) of the rows it names.
+        scorer: a `Scorer`.
+
+    Returns:
+        {"scorer", "neighbour"}: (n,) bool each, whether the first choice was right: the
+        name that scores highest, the name of the real picture with the largest cosine.
+    """
+    wanted = np.arange(len(pixels)) % len(names)
+    images, texts = scorer.image_embeds(pixels), scorer.text_embeds(names)
+    by_text = (_unit(images) @ _unit(texts).T).argmax(1)
+    near = (_unit(image_features(pixels)) @ _unit(features).T).argmax(1)
+    found = gallery["name"].to_numpy()[near]
+    return {"scorer": by_text == wanted, "neighbour": found == np.array(names)[wanted]}
+
+
+def _unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
+    """Measure a variant of a finished run and write `results/<scale>/<variant>`'s file.
+
+    Args:
+        scale, variant: whose stages 01 to 05 are done.
+        num_names: choices; chance is one in so many.
+        num_seeds: samples a name.
+        seed: of the lot and of the starting noise.
+
+    Returns:
+        JSON-able dict: for each judge the share of right matches with its Wilson
+        interval, the same for real held-out pictures of the same names, which says what
+        the judge can do, and for names that were never trained on.
+
+    Raises:
+        CommonCanvasError: a stage has not run, or as `choose_names`.
+    """
+    above = paths.stage_dir(scale, "03_latents")
+    trained = paths.stage_dir(scale, "04_train", variant)
+    read_manifest(trained)
+    told = json.loads(
+        (paths.stage_dir(scale, "05_evaluate", variant) / "metrics.json").read_text()
+    )
+    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    protocol, guidance = told["protocol"], told["common_guidance"]
+    sources = sorted({key.split("/")[0] for key in keys} & set(protocol["sources"]))
+    names, gallery, is_new = choose_names(above, keys, sources, num_names, seed)
+    pipeline = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
+    steps = protocol["num_inference_steps"]
+    pixels = draw_samples(pipeline, names * num_seeds, guidance, steps, seed, 50)
+    features = Latents(above, ["web"], "human").features()[gallery["row"]]
+    judges = gallery, features, scorer_open()
+    found = recognise(pixels, names, *judges)
+    held = human_names(above, sources).drop_duplicates("prompt").set_index("prompt")
+    owned = paths.stage_dir(scale, "01_licenses")
+    real = pictures_of(owned, held["id"][names], pixels.shape[1])
+    news = np.tile(is_new, num_seeds)
+    return {
+        "variant": variant,
+        "choices": num_names,
+        "samples_a_name": num_seeds,
+        "guidance_scale": guidance,
+        "sources": sources,
+        "gallery": len(gallery),
+        "all": {judge: _share(hits) for judge, hits in found.items()},
+        "names_never_trained_on": {
+            judge: _share(hits[news]) for judge, hits in found.items()
+        },
+        "real_held_out_pictures": {
+            judge: _share(hits)
+            for judge, hits in recognise(real, names, *judges).items()
+        },
+        "names": names,
+    }
+
+
+def _share(hits):
+    return wilson(int(hits.sum()), len(hits)).as_dict() if len(hits) else None
+
+
+def main(argv=None):
+    """Measure and keep; a failure ends in one line."""
+    parser = argparse.ArgumentParser(
+        "python -m commoncanvas.recognition", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--scale", required=True, help="name of a file in profiles/")
+    parser.add_argument("--variant", required=True, help="row of the experiment")
+    options = parser.parse_args(argv)
+    try:
+        found = measure(options.scale, options.variant)
+    except CommonCanvasError as error:
+        sys.exit(str(error))
+    file = paths.RESULTS / options.scale / options.variant / "recognition.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for judge, share in found["all"].items():
+        low, high = share["interval"]
+        print(f"{judge}: {share['value']:.1%} [{low:.1%}, {high:.1%}] of {share['n']}")
+    print(f"wrote {shown(file)}; chance is {1 / found['choices']:.1%}")
+
+
+if __name__ == "__main__":
+    main()
