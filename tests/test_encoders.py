@@ -162,6 +162,12 @@ def test_encoders_compute_in_half_where_asked(pipeline):
     assert torch.allclose(exact, half, atol=0.02)
 
 
+def test_an_exported_vae_tells_no_path_of_this_machine(tmp_path):
+    encoders.load_vae("pretrained/vae").save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert json.loads(text)["_name_or_path"] == "pretrained/vae"
+
+
 @pytest.mark.parametrize(("has_gpu", "dtype"), [(True, "float16"), (False, "float32")])
 def test_only_a_gpu_encodes_in_half_unasked(monkeypatch, has_gpu, dtype):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
