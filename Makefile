@@ -67,7 +67,7 @@ bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: need
 	$(BIN)/python -m commoncanvas.bench_training --scale paper \
 		--json results/bench_train_sd2.json
 
-VARIANT ?= cc_synthetic
+VARIANT ?= cc_emoji
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
 	$(BIN)/python -m commoncanvas.release --scale $(SCALE) --variant $(VARIANT)

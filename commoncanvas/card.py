@@ -69,8 +69,8 @@ LIMITS = """\
 - It draws pictograms of {size} pixels on white; it has seen no photograph.
 - It knows what icon sets show, by short English names, and reads {max_tokens} tokens.
   What it has no name for becomes a blur. It counts badly and cannot write.
-- Some of the works are logos. A drawing of a trademark may be under an open licence
-  and the mark protected all the same.
+- Where a work shows a trademark, the drawing is under an open licence and the mark is
+  protected all the same.
 - It can repeat a work; how often is measured below. In the repository,
   `python -m commoncanvas.credits picture.png` names the works closest to a picture.
 - It is small and was trained briefly, to test the claims of a paper. Nothing filters

@@ -42,6 +42,8 @@ def measured_section():
     """Return the README's section: scorecards and figures of `results/`."""
     files = sorted(paths.RESULTS.glob("*/claims.json"))
     parts = [_scorecard(file) for file in files]
+    files = sorted(paths.RESULTS.glob("*/*/recognition.json"))
+    parts += [_recognition(file) for file in files]
     files = sorted(paths.RESULTS.glob("bench_train_*.json"))
     parts += [_training(file) for file in files]
     for name, part in (("bench_licenses", _licenses), ("timings", _timings)):
@@ -118,6 +120,35 @@ def _scorecard(file):
     head = ["claim", "the paper", "here", "verdict"]
     title = f"Scorecard at `{file.parent.name}` ({_link(file)}):"
     return f"{title}\n\n{_table(head, cells)}"
+
+
+def _recognition(file):
+    found = _read(file)
+    told = {
+        "all": "samples",
+        "names_never_trained_on": "of names never trained on",
+        "real_held_out_pictures": "real held-out pictures, instead",
+    }
+    rows = [
+        [
+            words,
+            *(_percent(found[key][judge]) for judge in ("scorer", "neighbour")),
+            f"{found[key]['scorer']['n']:,}",
+        ]
+        for key, words in told.items()
+        if found[key]["scorer"]
+    ]
+    head = ["", "by the scorer", "by the nearest real picture", "n"]
+    return (
+        f"Held-out names that `{found['variant']}` draws, found among "
+        f"{found['choices']} ({_link(file)}); chance is one in as many; share and 95 % "
+        f"interval:\n\n{_table(head, rows)}"
+    )
+
+
+def _percent(share):
+    value, low, high = (100 * x for x in (share["value"], *share["interval"]))
+    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def _training(file):

@@ -24,6 +24,7 @@ from commoncanvas.strips import contact_sheet
 
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")
+MEASURED = ("01_licenses", "02_captions", "07_speed")  # those with a metrics.json
 
 
 def keep(scale, variants=None):
@@ -34,8 +35,8 @@ def keep(scale, variants=None):
         variants: rows of the experiment; None for all that were evaluated.
 
     Returns:
-        The folder. It holds run.json, claims.json and one folder a variant with
-        metrics.json, log.csv and gate.png.
+        The folder. It holds run.json, claims.json, the metrics of the stages that all
+        variants share, and one folder a variant with metrics.json, log.csv, gate.png.
 
     Raises:
         CommonCanvasError: a stage has not run, or its files are not those it wrote.
@@ -54,10 +55,12 @@ def keep(scale, variants=None):
     for slug, variant in places:
         files = read_manifest(paths.stage_dir(scale, slug, variant))["files"]
         inputs["/".join(filter(None, (slug, variant)))] = key_of(files=files)
-    speed = _read(paths.stage_dir(scale, "07_speed") / "metrics.json")
+    shared = {
+        slug: _read(paths.stage_dir(scale, slug) / "metrics.json") for slug in MEASURED
+    }
     run = {
         "scale": scale,
-        "hardware": speed["hardware"],
+        "hardware": shared["07_speed"]["hardware"],
         "training_hours": {v: training_hours(scale, v) for v in variants},
         "outputs": inputs,
         "code": code_hash("training", "latents", "evaluation", "claims"),
@@ -67,6 +70,8 @@ def keep(scale, variants=None):
     folder.mkdir(parents=True, exist_ok=True)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
+    for slug, metrics in shared.items():
+        _write(folder / f"{slug}.json", metrics)
     _write(folder / "claims.json", scorecard_of(scale))
     _write(folder / "run.json", run)
     return folder

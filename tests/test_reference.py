@@ -58,6 +58,9 @@ def world(tmp_path, monkeypatch):
         (folder / "metrics.json").write_text(json.dumps(speed))
     for slug in reference.SHARED:
         finish(slug)
+    for slug in ("01_licenses", "02_captions"):
+        folder = paths.stage_dir("toy", slug)
+        (folder / "metrics.json").write_text(json.dumps({"stage": slug}))
     return tmp_path
 
 
@@ -67,7 +70,9 @@ def test_everything_that_a_reader_needs_is_kept(world):
     each = {
         f"{v}/{name}" for v in "ab" for name in ("metrics.json", "log.csv", "gate.png")
     }
-    assert files == {"run.json", "claims.json", *each}
+    shared = {f"{slug}.json" for slug in ("01_licenses", "02_captions", "07_speed")}
+    assert files == {"run.json", "claims.json", *shared, *each}
+    assert json.loads((folder / "02_captions.json").read_text())["stage"][:2] == "02"
     for variant in "ab":
         kept = json.loads((folder / variant / "metrics.json").read_text())
         assert kept == METRICS | {"variant": variant}
