@@ -51,7 +51,7 @@ def _load_vae(folder, revision, dtype):
     vae = AutoencoderKL.from_pretrained(
         name, torch_dtype=_torch_dtype(dtype), use_safetensors=True, **words
     )
-    # An export tells where its VAE is from: as the caller said, not as this machine did.
+    # An export tells where its VAE is from as the caller said, not as this machine.
     vae.register_to_config(_name_or_path=folder)
     return frozen(vae)
 
