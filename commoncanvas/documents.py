@@ -115,11 +115,19 @@ def _scorecard(file):
     rows = sorted(rows, key=lambda row: place[row["claim_id"]])
     link = "[{0}](docs/CLAIMS.md#{0})".format
     cells = [
-        [link(r["claim_id"]), r["paper"], r["ours"] or "–", r["verdict"]] for r in rows
+        [link(r["claim_id"]), r["paper"], r["ours"] or "–", _interval(r), r["verdict"]]
+        for r in rows
     ]
-    head = ["claim", "the paper", "here", "verdict"]
+    head = ["claim", "the paper", "here", "95 % interval", "verdict"]
     title = f"Scorecard at `{file.parent.name}` ({_link(file)}):"
     return f"{title}\n\n{_table(head, cells)}"
+
+
+def _interval(row):
+    if not row["interval"]:
+        return "–"
+    low, high = row["interval"]
+    return f"[{low:.3g}, {high:.3g}], n = {row['n']:,}"
 
 
 def _recognition(file):

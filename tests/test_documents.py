@@ -15,6 +15,8 @@ ROW = {
     "claim_id": "cc_matches_web",
     "paper": "comparable",
     "ours": "fd 5 | 6",
+    "interval": [0.01, 0.05],
+    "n": 1500,
     "verdict": "supported",
 }
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,14 +93,17 @@ def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
 
 
 def test_a_committed_scorecard_is_a_table_in_the_order_of_the_paper(copy):
-    assert "Scorecard at" not in documents.measured_section()
-    later = ROW | {"claim_id": "preference_37_38_50", "ours": None}
+    assert "Scorecard at `mini`" not in documents.measured_section()
+    later = ROW | {"claim_id": "preference_37_38_50", "ours": None, "interval": None}
     (copy / "results/mini").mkdir()
     (copy / "results/mini/claims.json").write_text(json.dumps([later, ROW]))
-    text = documents.measured_section()
-    assert text.startswith("Scorecard at `mini` ([results/mini/claims.json]")
+    _, head, text = documents.measured_section().partition("Scorecard at `mini`")
+    assert head and text.startswith(" ([results/mini/claims.json]")
+    text = text.partition("\n\n")[2].partition("\n\n")[0]
     assert text.index("cc_matches_web") < text.index("preference_37_38_50")
-    assert "| comparable | fd 5 \\| 6 | supported |" in text and "| – |" in text
+    low, high = ROW["interval"]
+    told = f"| comparable | fd 5 \\| 6 | [{low:.3g}, {high:.3g}], n = {ROW['n']:,} |"
+    assert f"{told} supported |" in text and "| – | – |" in text
 
 
 def test_a_scorecard_of_unknown_claims_is_refused(copy, capsys):
