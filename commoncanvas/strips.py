@@ -64,7 +64,7 @@ def contact_sheet(tiles, labels, columns=8):
 
     Args:
         tiles: list of (h, w, 3) uint8 pixels, all of one shape.
-        labels: their texts.
+        labels: their texts, cut where they are wider than a tile.
         columns: tiles in a row, at most.
 
     Returns:
@@ -79,6 +79,8 @@ def contact_sheet(tiles, labels, columns=8):
     for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         row, column = divmod(i, columns)
         left, top = column * (width + GAP), row * (height + LINE + GAP)
+        while pen.textlength(label, font) > width + GAP:
+            label = label.rstrip("…")[:-1] + "…"
         pen.text((left + width / 2, top), label, "black", font, anchor="ma")
         sheet.paste(Image.fromarray(tile), (left, top + LINE))
     return sheet.quantize(NUM_COLOURS, dither=Image.Dither.NONE)
