@@ -91,7 +91,7 @@ def _unit(rows):
 
 
 def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
-    """Measure a variant of a finished run and write `results/<scale>/<variant>`'s file.
+    """Measure a variant of a finished run, at its common guidance scale.
 
     Args:
         scale, variant: whose stages 01 to 05 are done.
@@ -109,10 +109,10 @@ def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     """
     above = paths.stage_dir(scale, "03_latents")
     trained = paths.stage_dir(scale, "04_train", variant)
-    read_manifest(trained)
-    told = json.loads(
-        (paths.stage_dir(scale, "05_evaluate", variant) / "metrics.json").read_text()
-    )
+    evaluated = paths.stage_dir(scale, "05_evaluate", variant)
+    for folder in (above, trained, evaluated):
+        read_manifest(folder)
+    told = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
     keys = pd.read_parquet(trained / "works.parquet")["key"]
     protocol, guidance = told["protocol"], told["common_guidance"]
     sources = sorted({key.split("/")[0] for key in keys} & set(protocol["sources"]))

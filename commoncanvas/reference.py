@@ -47,14 +47,14 @@ def keep(scale, variants=None):
     if not variants:
         raise ManifestError(
             f"no variant of {scale} was evaluated; expected one or more; run "
-            f"`dvc repro` at that scale."
+            "`dvc repro` at that scale."
         )
     places = [(slug, None) for slug in SHARED]
     places += [(slug, v) for v in variants for slug in ("04_train", "05_evaluate")]
-    inputs = {}
+    outputs = {}
     for slug, variant in places:
         files = read_manifest(paths.stage_dir(scale, slug, variant))["files"]
-        inputs["/".join(filter(None, (slug, variant)))] = key_of(files=files)
+        outputs["/".join(filter(None, (slug, variant)))] = key_of(files=files)
     shared = {
         slug: _read(paths.stage_dir(scale, slug) / "metrics.json") for slug in MEASURED
     }
@@ -62,7 +62,7 @@ def keep(scale, variants=None):
         "scale": scale,
         "hardware": shared["07_speed"]["hardware"],
         "training_hours": {v: training_hours(scale, v) for v in variants},
-        "outputs": inputs,
+        "outputs": outputs,
         "code": code_hash("training", "latents", "evaluation", "claims"),
         "profile": key_of(text=(paths.ROOT / f"profiles/{scale}.yaml").read_text()),
     }
