@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from commoncanvas import evaluation, paths
 from commoncanvas.errors import ParameterError
 from commoncanvas.hub import OPEN_TEXT_ENCODER
+from commoncanvas.markdown import table
 from commoncanvas.sources import LOCK, SCOPE, WEIGHTS
 
 SECTIONS = ("Data", "Recipe")  # of stage 04's card, kept word for word
@@ -165,8 +166,8 @@ def _inherited(caption_source):
     }
     figures = evaluation.as_table(figures, "set")
     return PARTS.format(
-        parts=_table(["part", "learnt from"], parts),
-        figures=_table(figures.columns, figures.values),
+        parts=table(["part", "learnt from"], parts),
+        figures=table(figures.columns, figures.values),
     )
 
 
@@ -185,13 +186,7 @@ def _measured(metrics, facts):
     }
     copies = evaluation.as_columns({"value": copies})
     return MEASURED.format(
-        figures=_table(figures.columns, figures.values),
-        copies=_table(copies.columns, copies.values),
+        figures=table(figures.columns, figures.values),
+        copies=table(copies.columns, copies.values),
         **facts,
     )
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

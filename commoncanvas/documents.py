@@ -12,6 +12,7 @@ from commoncanvas import paths
 from commoncanvas.checkpoints import write_atomically
 from commoncanvas.errors import CommonCanvasError, ParameterError
 from commoncanvas.manifest import shown
+from commoncanvas.markdown import table
 from commoncanvas.rules import in_words, load_paper
 
 BEGIN = "<!-- measured: python -m commoncanvas.documents writes what follows -->\n"
@@ -33,7 +34,7 @@ def claims_document():
         [f"[{key}](#{key})", _value(claim), _source(claim, paper), claim["stage"]]
         for key, claim in paper["claims"].items()
     ]
-    parts.append(_table(head, rows))
+    parts.append(table(head, rows))
     parts += [_claim(key, claim, paper) for key, claim in paper["claims"].items()]
     return "\n\n".join(parts) + "\n"
 
@@ -120,7 +121,7 @@ def _scorecard(file):
     ]
     head = ["claim", "the paper", "here", "95 % interval", "verdict"]
     title = f"Scorecard at `{file.parent.name}` ({_link(file)}):"
-    return f"{title}\n\n{_table(head, cells)}"
+    return f"{title}\n\n{table(head, cells)}"
 
 
 def _interval(row):
@@ -150,7 +151,7 @@ def _recognition(file):
     return (
         f"Held-out names that `{found['variant']}` draws, found among "
         f"{found['choices']} ({_link(file)}); chance is one in as many; share and 95 % "
-        f"interval:\n\n{_table(head, rows)}"
+        f"interval:\n\n{table(head, rows)}"
     )
 
 
@@ -170,7 +171,7 @@ def _training(file):
     head = ["training", "pictures a second", "times", ""]
     return (
         f"Training at `{scale}`, {device}, threads: {threads} ({_link(file)}); value "
-        f"and 95 % interval:\n\n{_table(head, rows)}"
+        f"and 95 % interval:\n\n{table(head, rows)}"
     )
 
 
@@ -187,9 +188,9 @@ def _licenses(file):
     return "\n\n".join(
         [
             f"The licence split, {found['machine']}, {found['date']} ({_link(file)}):",
-            _table(["engine", "rows", "rows a second", "peak [MiB]"], rows),
+            table(["engine", "rows", "rows a second", "peak [MiB]"], rows),
             "What was asked of it:",
-            _table(["goal", "found", "reached"], goals),
+            table(["goal", "found", "reached"], goals),
         ]
     )
 
@@ -199,7 +200,7 @@ def _timings(file):
     rows = [[r["what"], r["scale"], _clock(r), r["conditions"]] for r in found["runs"]]
     return (
         f"Wall time, {found['machine']}, {found['date']} ({_link(file)}):\n\n"
-        + _table(["command", "scale", "time", ""], rows)
+        + table(["command", "scale", "time", ""], rows)
     )
 
 
@@ -229,12 +230,6 @@ def _told(estimate):
 def _digits(number):
     """Write a number to three digits, never with an exponent."""
     return f"{float(f'{number:.3g}'):,.12g}"
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def main(arguments=None):

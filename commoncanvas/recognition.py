@@ -15,8 +15,7 @@ from diffusers import StableDiffusionPipeline
 
 from commoncanvas import paths
 from commoncanvas.errors import CommonCanvasError, ParameterError
-from commoncanvas.evaluation import pictures_of
-from commoncanvas.features import image_features
+from commoncanvas.evaluation import closest, pictures_of
 from commoncanvas.judges import scorer_open
 from commoncanvas.latents import Latents
 from commoncanvas.manifest import read_manifest, shown
@@ -36,9 +35,10 @@ def choose_names(folder, trained, sources, num, seed):
         seed: of the lot.
 
     Returns:
-        (names, gallery, is_new): list of texts; DataFrame of name and row, every real
-        picture of these names among the captioned web's; and (num,) bool, whether no
-        drawing of the name, of any set, was trained on.
+        (held, gallery, features): DataFrame of prompt, the name, with id, a held-out
+        picture of it, and is_new, whether no drawing of the name, of any set, was
+        trained on; DataFrame of name, every real picture of these names among the
+        captioned web's; and their (m, 1280) features.
 
     Raises:
         ParameterError: there are too few names, or the model trained on the web.
@@ -49,19 +49,21 @@ def choose_names(folder, trained, sources, num, seed):
             "the model trained on the captioned web, whose pictures are the gallery; "
             "expected a model of licensed works; name another variant."
         )
-    gallery = pd.DataFrame({"name": web.texts(), "row": range(len(web))})
-    held = human_names(folder, sources)["prompt"].drop_duplicates()
-    shared = sorted(set(held) & set(gallery["name"]))
+    gallery = pd.DataFrame({"name": web.texts()})
+    held = human_names(folder, sources).drop_duplicates("prompt")
+    shared = sorted(set(held["prompt"]) & set(gallery["name"]))
     if len(shared) < num:
         raise ParameterError(
             f"{len(shared)} held-out names have a picture in another set; expected "
             f"{num} or more; ask for fewer names, or of more sets."
         )
-    names = list(np.random.default_rng(seed).permutation(shared)[:num])
+    names = np.random.default_rng(seed).permutation(shared)[:num]
     every = Latents(folder, ["c", "nc"], "human")
     texts = pd.Series(every.texts(), index=every.keys)
-    is_new = ~np.isin(names, texts[texts.index.isin(trained)])
-    return names, gallery[gallery["name"].isin(names)], is_new
+    held = held.set_index("prompt").loc[names].reset_index()
+    held["is_new"] = ~held["prompt"].isin(texts[texts.index.isin(trained)])
+    is_shown = gallery["name"].isin(names)
+    return held, gallery[is_shown], web.features()[is_shown]
 
 
 def recognise(pixels, names, gallery, features, scorer):
@@ -70,7 +72,7 @@ def recognise(pixels, names, gallery, features, scorer):
     Args:
         pixels: (n, h, w, 3) uint8, sample i of names[i % len(names)].
         names: distinct texts, the choices.
-        gallery, features: from `choose_names`, and (m, 1280) of the rows it names.
+        gallery, features: from `choose_names`.
         scorer: a `Scorer`.
 
     Returns:
@@ -78,16 +80,11 @@ def recognise(pixels, names, gallery, features, scorer):
         name that scores highest, the name of the real picture with the largest cosine.
     """
     wanted = np.arange(len(pixels)) % len(names)
-    images, texts = scorer.image_embeds(pixels), scorer.text_embeds(names)
-    by_text = (_unit(images) @ _unit(texts).T).argmax(1)
-    near = (_unit(image_features(pixels)) @ _unit(features).T).argmax(1)
+    texts = scorer.text_embeds(names)
+    by_text, _ = closest(pixels, texts, scorer.image_embeds(pixels))
+    near, _ = closest(pixels, features)
     found = gallery["name"].to_numpy()[near]
     return {"scorer": by_text == wanted, "neighbour": found == np.array(names)[wanted]}
-
-
-def _unit(rows):
-    rows = np.asarray(rows, np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
@@ -116,24 +113,23 @@ def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     keys = pd.read_parquet(trained / "works.parquet")["key"]
     protocol, guidance = told["protocol"], told["common_guidance"]
     sources = sorted({key.split("/")[0] for key in keys} & set(protocol["sources"]))
-    names, gallery, is_new = choose_names(above, keys, sources, num_names, seed)
+    held, *gallery = choose_names(above, keys, sources, num_names, seed)
+    names = held["prompt"].tolist()
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
     steps = protocol["num_inference_steps"]
     pixels = draw_samples(pipeline, names * num_seeds, guidance, steps, seed, 50)
-    features = Latents(above, ["web"], "human").features()[gallery["row"]]
-    judges = gallery, features, scorer_open()
+    judges = *gallery, scorer_open()
     found = recognise(pixels, names, *judges)
-    held = human_names(above, sources).drop_duplicates("prompt").set_index("prompt")
     owned = paths.stage_dir(scale, "01_licenses")
-    real = pictures_of(owned, held["id"][names], pixels.shape[1])
-    news = np.tile(is_new, num_seeds)
+    real = pictures_of(owned, held["id"], pixels.shape[1])
+    news = np.tile(held["is_new"], num_seeds)
     return {
         "variant": variant,
         "choices": num_names,
         "samples_a_name": num_seeds,
         "guidance_scale": guidance,
         "sources": sources,
-        "gallery": len(gallery),
+        "gallery": len(gallery[0]),
         "all": {judge: _share(hits) for judge, hits in found.items()},
         "names_never_trained_on": {
             judge: _share(hits[news]) for judge, hits in found.items()

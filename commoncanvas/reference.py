@@ -19,8 +19,8 @@ from commoncanvas.checkpoints import code_hash, key_of
 from commoncanvas.errors import CommonCanvasError, ManifestError
 from commoncanvas.evaluation import read_samples
 from commoncanvas.manifest import read_manifest, shown
-from commoncanvas.rules import load_paper
 from commoncanvas.strips import contact_sheet
+from commoncanvas.verdicts import read_rows
 
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")
@@ -72,7 +72,7 @@ def keep(scale, variants=None):
         keep_variant(scale, variant, folder / variant)
     for slug, metrics in shared.items():
         _write(folder / f"{slug}.json", metrics)
-    _write(folder / "claims.json", scorecard_of(scale))
+    _write(folder / "claims.json", read_rows(scale))
     _write(folder / "run.json", run)
     return folder
 
@@ -88,15 +88,6 @@ def keep_variant(scale, variant, folder):
     if (measured / GATE).is_dir():
         sheet = contact_sheet(*read_samples(measured / GATE, guidance))
         sheet.save(folder / "gate.png", optimize=True)
-
-
-def scorecard_of(scale):
-    """Return the rows of stages 06 and 07 in the paper's order."""
-    rows = []
-    for slug in ("06_figures", "07_speed"):
-        rows += _read(paths.stage_dir(scale, slug) / "claims.json")
-    place = list(load_paper()["claims"])
-    return sorted(rows, key=lambda row: place.index(row["claim_id"]))
 
 
 def training_hours(scale, variant):

@@ -25,21 +25,29 @@ def read_claims(scale, stages):
     Raises:
         CommonCanvasError: a stage has not run, or a verdict is unknown.
     """
-    claims = []
-    for slug in ("06_figures", "07_speed"):
-        path = paths.stage_dir(scale, slug) / "claims.json"
-        claims += json.loads(need(path, scale, slug).decode("utf-8"))
-    paper = paths.DOCS / "paper.yaml"
-    known = list(load_yaml(paper).get("claims", {})) if paper.is_file() else []
-    rank = {claim_id: place for place, claim_id in enumerate(known)}
-    claims.sort(key=lambda claim: rank.get(claim["claim_id"], len(rank)))
-    references = _references()
+    claims, references = read_rows(scale), _references()
     for claim in claims:
         _judged(claim)
         stage = stages.get(claim["stage"], {})
         claim["href"], claim["stage_title"] = stage.get("href"), stage.get("title")
         claim["reference"] = references.get(claim["claim_id"])
     return claims
+
+
+def read_rows(scale):
+    """Return the rows that stages 06 and 07 of a scale wrote, in the paper's order.
+
+    Raises:
+        CommonCanvasError: a stage has not run.
+    """
+    rows = []
+    for slug in ("06_figures", "07_speed"):
+        path = paths.stage_dir(scale, slug) / "claims.json"
+        rows += json.loads(need(path, scale, slug).decode("utf-8"))
+    paper = paths.DOCS / "paper.yaml"
+    known = list(load_yaml(paper).get("claims", {})) if paper.is_file() else []
+    rank = {claim_id: place for place, claim_id in enumerate(known)}
+    return sorted(rows, key=lambda row: rank.get(row["claim_id"], len(rank)))
 
 
 def _references():

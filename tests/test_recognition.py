@@ -9,6 +9,7 @@ from toys import write_store
 
 from commoncanvas import recognition
 from commoncanvas.errors import ParameterError
+from commoncanvas.features import image_features
 
 NAMES = ["red", "green", "blue", "white"]
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
@@ -30,7 +31,7 @@ SCORER = SimpleNamespace(
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 0, 2, 3], [3, 3, 3, 3]])
 def test_both_judges_know_what_is_there(order):
     gallery = pd.DataFrame({"name": NAMES[::-1]})
-    features = recognition.image_features(pictures([3, 2, 1, 0]))
+    features = image_features(pictures([3, 2, 1, 0]))
     found = recognition.recognise(pictures(order), NAMES, gallery, features, SCORER)
     right = [place == kind for place, kind in enumerate(order)]
     assert found["scorer"].tolist() == found["neighbour"].tolist() == right
@@ -38,7 +39,7 @@ def test_both_judges_know_what_is_there(order):
 
 def test_several_samples_of_a_name_come_one_round_after_another():
     gallery = pd.DataFrame({"name": NAMES})
-    features = recognition.image_features(pictures(range(4)))
+    features = image_features(pictures(range(4)))
     pixels = pictures([0, 1, 2, 3, 3, 2, 1, 0])
     found = recognition.recognise(pixels, NAMES, gallery, features, SCORER)
     assert found["scorer"].tolist() == [True] * 4 + [False] * 4
@@ -69,8 +70,11 @@ def keys_of(source, numbers):
 
 def test_names_are_held_out_and_drawn_by_sets_never_trained_on(store):
     trained = keys_of("emoji", range(8, 12)) + keys_of("other", [1, 3])
-    names, gallery, is_new = recognition.choose_names(store, trained, ["emoji"], 8, 0)
+    held, gallery, rows = recognition.choose_names(store, trained, ["emoji"], 8, 0)
+    names, is_new = held["prompt"], held["is_new"]
     assert sorted(names) == WORDS[:8] and sorted(gallery["name"]) == WORDS[:8]
+    assert held["id"].tolist() == [f"emoji/{name}" for name in names]
+    assert rows.shape == (8, 1280)
     # The other set's drawings of 1 and 3 were trained on, those of 5 and 7 were not.
     assert {name for name, new in zip(names, is_new, strict=True) if not new} == {
         WORDS[1],

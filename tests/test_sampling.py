@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from toys import UNET
+from toys import UNET, make_vae
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from commoncanvas import sampling
@@ -50,15 +50,7 @@ def make_text_encoder():
 
 @pytest.fixture(scope="module")
 def pipeline():
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=[8] * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=32,
-    ).eval()
+    vae = make_vae()
     unet = make_unet(UNET, 4, 4, 16, seed=0).eval()
     # An untrained UNet hardly hears its prompt.
     for name, weights in unet.named_parameters():

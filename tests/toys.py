@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from diffusers import AutoencoderKL
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from commoncanvas import captioner, catalog, inception, latents, mixing
@@ -80,6 +81,19 @@ def estimate(value, low, high, n=1000):
 def raw(array, dtype="float16"):
     """Return each row's bytes, as shards of latents hold them."""
     return [row.tobytes() for row in array.astype(dtype)]
+
+
+def make_vae():
+    """Build a small `AutoencoderKL` of random weights, of 32 pixels."""
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=[8] * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=32,
+    ).eval()
 
 
 def write_store(folder, catalog, captions, shape, text_shape, rng):

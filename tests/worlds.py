@@ -2,9 +2,8 @@
 
 import json
 
-import torch
 from diffusers import AutoencoderKL
-from toys import UNET, estimate, write_real_world
+from toys import UNET, estimate, make_vae, write_real_world
 
 from commoncanvas import encoders, ledger, sampling
 from commoncanvas.hub import OPEN_TEXT_ENCODER
@@ -17,16 +16,8 @@ STAGES = "01_licenses 02_captions 03_latents 04_train/cc_toy 05_evaluate/cc_toy"
 
 
 def load_toy_vae(folder):
-    """Save a small `AutoencoderKL` of random weights, of 32 pixels, and load it."""
-    torch.manual_seed(0)
-    AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=[8] * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=32,
-    ).save_pretrained(folder)
+    """Save the toys' VAE and load it."""
+    make_vae().save_pretrained(folder)
     return AutoencoderKL.from_pretrained(folder).eval()  # it knows its path now
 
 
