@@ -1,7 +1,9 @@
 """Claims: what the metrics files say of each, and the scorecard of all.
 
 Stages 06 and 07 bring what was measured; it is laid beside what the paper says, and
-`rules` judges. No variant is compared at a guidance scale chosen by its result.
+`rules` judges. No variant is compared at a guidance scale chosen by its result. Where
+all variants that a rule compares were trained from several seeds, its estimate is
+`repeats.pooled` of them.
 """
 
 import math
@@ -9,6 +11,7 @@ import math
 from commoncanvas.errors import ParameterError
 from commoncanvas.metrics import Z95, Estimate, wilson
 from commoncanvas.pairs import paired
+from commoncanvas.repeats import pooled, repeat_ends
 from commoncanvas.rules import NOT_TESTABLE, as_estimate, judge, load_paper
 
 
@@ -51,12 +54,34 @@ def common_guidance(metrics_by_variant, wanted):
 
 
 def _measure(rule, tables, rows):
-    """Return (estimate, text, why not) of one rule, None where there is none."""
+    """Return estimate, ours, why_not and by_seed of one rule, as `scorecard` takes."""
+    entry = {"estimate": None, "ours": None, "by_seed": []}
     plan = rule.get("measure")
     if plan is None:
-        return None, None, "No stage of this run measures it."
-    found = []
-    for variant in filter(None, (plan.get("variant"), plan.get("against"))):
+        return entry | {"why_not": "No stage of this run measures it."}
+    sides = [plan[side] for side in ("variant", "against") if side in plan]
+    known = [name for where, name in tables if where == plan.get("from", "evaluate")]
+    estimates = []
+    for end in ("", *repeat_ends(known, sides)):
+        variants = [side + end for side in sides]
+        estimate, text, why_not = _measure_once(rule, tables, rows, variants)
+        if why_not:
+            return entry | {"why_not": why_not}
+        estimates.append(estimate)
+        entry["ours"] = entry["ours"] or text
+    entry |= {"estimate": pooled(estimates), "why_not": None}
+    if len(estimates) > 1:
+        entry["by_seed"] = estimates
+        others = ", ".join(_shown(e, plan) for e in estimates[1:])
+        mean = _shown(entry["estimate"], plan)
+        entry["ours"] += f"; from other seeds {others}; mean {mean}"
+    return entry
+
+
+def _measure_once(rule, tables, rows, variants):
+    """Return (estimate, text, why not) of one training of each of the variants."""
+    plan, found = rule["measure"], []
+    for variant in variants:
         table = tables.get((plan.get("from", "evaluate"), variant))
         if table is None:
             return None, None, f"Variant `{variant}` was not measured."
@@ -77,17 +102,21 @@ def _measure(rule, tables, rows):
     change = changes.get(plan["change"], relative_change)
     values = [change(*pair) for pair in zip(*found, strict=True)]
     estimate = difference(*values) if len(values) == 2 else values[0]
-    both = plan.get("variant"), plan.get("against")
     # Pairing takes minutes; where there are too few prompts it changes no verdict.
-    if plan["change"] != "interaction" and rows.keys() >= {*both}:
+    if plan["change"] in ("absolute", "relative") and rows.keys() >= {*variants}:
         if estimate.n >= rule["needs"]:
             words = names[0], plan["change"], plan.get("prompts")
-            estimate = paired(*(rows[side] for side in both), *words) or estimate
-    sides = zip((plan["variant"], plan.get("against")), found, strict=False)
+            estimate = paired(*(rows[side] for side in variants), *words) or estimate
+    sides = zip(variants, found, strict=True)
     text = " against ".join(f"{e[0].value:.4g} ({name})" for name, e in sides)
+    return estimate, f"{names[0]} {text}: {_shown(estimate, plan)}", None
+
+
+def _shown(estimate, plan):
+    """Write a change with its sign."""
+    is_share = plan["change"] in ("relative", "interaction")
     percent = f"{estimate.value:+.1%}".replace("%", " %")
-    shown = percent if change is relative_change else f"{estimate.value:+.3g}"
-    return estimate, f"{names[0]} {text}: {shown}", None
+    return percent if is_share else f"{estimate.value:+.3g}"
 
 
 def measure_claims(
@@ -96,7 +125,8 @@ def measure_claims(
     """Compute what the scorecard needs from the metrics files of 01, 02 and 05.
 
     Args:
-        metrics_by_variant: variant -> metrics.json of 05_evaluate; may be incomplete.
+        metrics_by_variant: variant -> metrics.json of 05_evaluate; may be incomplete,
+            and may hold `repeats`.
         captions_metrics: metrics.json of 02_captions, with marks: human, synthetic.
         licenses_metrics: metrics.json of 01_licenses, with splits and alt_texts
             (rows of split c that have any).
@@ -104,8 +134,8 @@ def measure_claims(
         rows: variant -> `evaluation.read_rows`; with them, variants are compared
             prompt by prompt wherever there are enough prompts for a verdict.
 
-    Returns: claim_id -> estimate, ours, why_not, parts, for `scorecard`; the claims
-        of 07_speed are left to that stage.
+    Returns: claim_id -> estimate, by_seed, ours, why_not, parts, for `scorecard`;
+        the claims of 07_speed are left to that stage.
     """
     paper = load_paper()
     scale = common_guidance(metrics_by_variant, paper["comparison"]["guidance_scale"])
@@ -117,13 +147,12 @@ def measure_claims(
     for claim_id, claim in paper["claims"].items():
         if claim["stage"] != "07_speed":
             rule = claim["rule"]
-            estimate, ours, why_not = _measure(rule, tables, rows)
-            if ours and rule["measure"].get("from") != "captions":
-                ours += f" at guidance {scale}"
-            entry = {"estimate": estimate, "ours": ours, "why_not": why_not}
+            entry = _measure(rule, tables, rows)
+            if entry["ours"] and rule["measure"].get("from") != "captions":
+                entry["ours"] += f" at guidance {scale}"
             sub = rule.get("requires", []) + rule.get("also", [])
             entry["parts"] = {
-                part["name"]: _measure(part, tables, rows)[0] for part in sub
+                part["name"]: _measure(part, tables, rows)["estimate"] for part in sub
             }
             measured[claim_id] = entry
     splits = {"c": 0, "nc": 0, **licenses_metrics.get("splits", {})}
@@ -179,5 +208,6 @@ def scorecard(measured, stage_filter=None, paper=None):
         said = claim.get("text") or f"{claim['value']:g} {claim['unit']}"
         row = {"claim_id": claim_id, "says": claim["says"], "paper": said}
         row |= {"source": claim["source"], "ours": ours, **shown}
+        row["by_seed"] = [e.as_dict() for e in entry.get("by_seed", [])]
         rows.append(row | {"verdict": verdict, "why": why, "stage": claim["stage"]})
     return rows

@@ -62,6 +62,11 @@ def write_png(path, pixels, prompt, credits, model, seed):
     """
     thanks = ledger.attribution_text(credits)
     texts = {"Title": prompt, "Copyright": thanks, "Source": model, "Seed": str(seed)}
+    write_texts(path, pixels, texts)
+
+
+def write_texts(path, pixels, texts):
+    """Write a picture with {name: text} in the file, which `read_png` reads."""
     info = PngInfo()
     for name, text in texts.items():
         info.add_itxt(name, text)  # UTF-8, which the older tEXt is not
@@ -69,7 +74,7 @@ def write_png(path, pixels, prompt, credits, model, seed):
 
 
 def read_png(path):
-    """Return ((h, w, 3) uint8 pixels, {name: text}) of a file from `write_png`."""
+    """Return ((h, w, 3) uint8 pixels, {name: text}) of a file written here."""
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB")), dict(picture.text)
 

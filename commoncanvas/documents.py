@@ -27,7 +27,10 @@ def claims_document():
         "# Claims\n\n"
         f"Written by `{COMMAND}` from [paper.yaml](paper.yaml); edit that file.\n"
         "What the paper says, and the rule by which each claim is judged. Rules were "
-        "written before the runs; what came out stands on the index of a run."
+        "written before the runs; what came out stands on the index of a run.\n"
+        "Where all variants that a rule compares were trained from several seeds, the "
+        "value is the mean of the trainings, and the interval covers them as well as "
+        "the prompts."
     ]
     head = ["claim", "value", "source", "stage"]
     rows = [

@@ -34,7 +34,8 @@ def collect(slug, scale, variant, sections, declared):
     """Merge the sections into the parameters of one notebook, and check them.
 
     The order is `common`, the stage's section, the variant's differences. A variant
-    differs from the base *training*; where another stage has the same key, it follows.
+    differs from the base *training*, whose seed may be its own; where another stage has
+    the same key in its section, it follows.
 
     Args:
         slug, scale, variant: as for `commoncanvas.run.execute`.
@@ -52,7 +53,8 @@ def collect(slug, scale, variant, sections, declared):
     section = sections.get(word) or {}
     values = {**(sections.get("common") or {}), **section}
     if variant:
-        values |= differences(word, variant, section, sections)
+        base = values if word == "train" else section
+        values |= differences(word, variant, base, sections)
         values["variant"] = variant
     if scale:
         values["scale"] = scale

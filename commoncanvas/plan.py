@@ -118,10 +118,8 @@ def _model_stages(scale, sections, rates, variants, num_seeds):
     """Yield (stage, pictures, bytes, seconds) of stages 04 to 07."""
     evaluate, timed = sections["evaluate"], sections["speed"]
     *shapes, encoders = shapes_of(sections["latents"])
-    trains = [
-        sections["train"] | differences("train", variant, sections["train"], sections)
-        for variant in variants
-    ]
+    base = sections["common"] | sections["train"]
+    trains = [base | differences("train", v, base, sections) for v in variants]
     names = {train["unet"] for train in trains} | {timed["unet"]}
     _check("UNet", names, sections["unets"])
     unets = {n: count_unet(n, sections["unets"][n], *shapes) for n in sorted(names)}

@@ -261,12 +261,12 @@ def main():
         prog="python -m commoncanvas.release",
         description="Turn a trained variant into a small model that plain diffusers "
         "loads, with card, attribution and pictures; stages 01 to 05 have run.",
-        epilog="example: %(prog)s --scale full --variant cc_synthetic. Then: python -m "
+        epilog="example: %(prog)s --scale full --variant cc_emoji. Then: python -m "
         'commoncanvas.sample "red apple"',
     )
     parser.add_argument("--scale", default="full", help="profile (%(default)s)")
     parser.add_argument(
-        "--variant", default="cc_synthetic", help="row of the experiment (%(default)s)"
+        "--variant", default="cc_emoji", help="row of the experiment (%(default)s)"
     )
     parser.add_argument(
         "--out", default=MODEL, metavar="FOLDER", help=f"where to ({shown(MODEL)})"

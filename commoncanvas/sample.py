@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from transformers.utils import logging as transformers_logging
 
 from commoncanvas import ledger, paths
 from commoncanvas.checkpoints import key_of
-from commoncanvas.credits import credits_of, open_works
+from commoncanvas.credits import credits_of, open_works, write_texts
 from commoncanvas.encoders import load_text_encoder
 from commoncanvas.errors import CommonCanvasError, ManifestError, ParameterError
 from commoncanvas.hub import OPEN_TEXT_ENCODER
@@ -100,14 +98,6 @@ def draw(pipeline, prompt, seed, guidance_scale, num_inference_steps):
     return np.asarray(picture)
 
 
-def write_png(path, pixels, texts):
-    """Write a picture with {name: text} in the file, which `credits.read_png` reads."""
-    info = PngInfo()
-    for name, text in texts.items():
-        info.add_itxt(name, text)  # UTF-8, which the older tEXt is not
-    Image.fromarray(pixels).save(path, "PNG", pnginfo=info)
-
-
 def sample(
     prompt,
     out,
@@ -168,7 +158,7 @@ def sample(
             "Comment": f"guidance_scale {guidance:g}, {steps} DDIM steps",
         }
         try:
-            write_png(file, pixels, texts)
+            write_texts(file, pixels, texts)
         except OSError as error:
             raise ParameterError(
                 f"{file} cannot be written ({error.strerror}); expected a place for a "

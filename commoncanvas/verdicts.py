@@ -70,11 +70,13 @@ def _judged(claim):
 
 
 def evidence(claim):
-    """Tell interval and count, unless `ours` tells them."""
+    """Tell interval and counts, unless `ours` tells them."""
     if not claim["interval"] or "n =" in (claim["ours"] or ""):
         return ""  # nothing measured, or the text says it already
     low, high = claim["interval"]
-    return f"95 % interval {low:.3g} to {high:.3g}, n = {claim['n']:,}"
+    text = f"95 % interval {low:.3g} to {high:.3g}, n = {claim['n']:,}"
+    times = len(claim["by_seed"])
+    return f"{text}, over {times} trainings" if times else text
 
 
 def summary(tally):

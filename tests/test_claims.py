@@ -187,6 +187,49 @@ def test_a_missing_variant_is_named_in_the_reason():
     assert row["verdict"] == OPEN and "cc_large" in row["why"]
 
 
+def test_trainings_from_other_seeds_are_pooled_where_both_sides_have_them():
+    once = verdicts(world())
+    again = {"cc_synthetic_seed18": run_of(103), "cc_synthetic_seed19": run_of(98)}
+    one_side = verdicts(world(**again))
+    assert one_side["cc_matches_web"] == once["cc_matches_web"]
+    again |= {"web_human_seed18": run_of(100), "web_human_seed19": run_of(95)}
+    row = verdicts(world(**again))["cc_matches_web"]
+    changes = [100 / 99 - 1, 103 / 100 - 1, 98 / 95 - 1]
+    values = [found["value"] for found in row["by_seed"]]
+    assert values == pytest.approx(changes, abs=1e-6)
+    assert row["value"] == pytest.approx(sum(changes) / 3, abs=1e-6)
+    (low, high), (first, last) = row["interval"], once["cc_matches_web"]["interval"]
+    assert high - low > last - first
+    assert "from other seeds +3.0 %, +3.2 %; mean +2.4 % at guidance" in row["ours"]
+    assert once["cc_matches_web"]["by_seed"] == []
+
+
+def test_seeds_that_disagree_leave_no_verdict():
+    again = {
+        f"{name}_seed{seed}": run_of(fd)
+        for seed, small, large in ((18, 100, 99), (19, 100, 130))
+        for name, fd in (("cc_synthetic", small), ("cc_large", large))
+    }
+    assert verdicts(world())["larger_model_closes_gap"]["verdict"] == YES
+    row = verdicts(world(**again))["larger_model_closes_gap"]
+    assert row["verdict"] == OPEN and "too wide" in row["why"]
+
+
+def test_a_condition_is_asked_of_all_trainings():
+    again = {"web_human_seed18": run_of(99, gap=-20), "cc_synthetic_seed18": run_of(99)}
+    row = verdicts(world(**again))["cc_matches_web"]
+    assert row["verdict"] == OPEN and "follows its prompts" in row["why"]
+
+
+def test_a_repeat_that_cannot_be_compared_is_not_left_out_in_silence():
+    again = {
+        "web_human_seed18": run_of(99, n=900),
+        "cc_synthetic_seed18": run_of(99),
+    }
+    row = verdicts(world(**again))["cc_matches_web"]
+    assert row["verdict"] == OPEN and "unequal" in row["why"]
+
+
 def test_variants_on_unequal_numbers_of_pictures_are_not_compared():
     row = verdicts(world(cc_tenth=run_of(100, n=900)))["data_saturation"]
     assert row["verdict"] == OPEN and "unequal" in row["why"]
@@ -270,7 +313,7 @@ def test_a_row_has_the_fields_of_claims_json_and_survives_json():
     rows = claims.scorecard(claims.measure_claims(world(), MARKS, SPLITS))
     fields = ["claim_id", "says", "paper", "source", "ours", "value", "interval", "n"]
     for row in json.loads(json.dumps(rows, allow_nan=False)):
-        assert list(row) == [*fields, "verdict", "why", "stage"]
+        assert list(row) == [*fields, "by_seed", "verdict", "why", "stage"]
         assert row["paper"]
 
 

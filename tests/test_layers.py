@@ -17,10 +17,10 @@ downloads yfcc metadata made_up bench_licenses takedown duplicates catalog augme
 features captioner hub blip2 recaptions telephoning captions scorer websets pretraining
 autoencoder mixing encoders mirrors latents prompts snapshots batches schedules
 denoising sharding train_state training sampling launching moments metrics inception
-clip judges caption_study ballots review evaluation pairs nearest copies preference
-rules claims speed ablation bench_training parts checks plots figures credits sample
-strips markdown card release recognition parameters rates workload plan documents pages
-verdicts reference report run
+clip judges caption_study ballots review evaluation pairs repeats nearest copies
+preference rules claims speed ablation bench_training parts checks plots figures credits
+sample strips markdown card release recognition parameters rates workload plan documents
+pages verdicts reference report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

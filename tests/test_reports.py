@@ -36,6 +36,7 @@ CLAIM = {
     "value": 0.12,
     "interval": [0.1, 0.14],
     "n": 500,
+    "by_seed": [],
     "verdict": "supported",
     "why": "The intervals overlap.",
     "stage": "05_evaluate",
@@ -364,6 +365,12 @@ def test_the_template_of_the_index_holds_no_number_but_the_paper_s_year():
 def test_an_interval_that_is_told_already_is_not_told_twice():
     claim = CLAIM | {"ours": "0.12 [0.1, 0.14], n = 500"}
     assert verdicts.evidence(CLAIM) and not verdicts.evidence(claim)
+
+
+def test_the_index_says_how_many_trainings_an_interval_covers():
+    assert "trainings" not in verdicts.evidence(CLAIM)
+    claim = CLAIM | {"by_seed": [{}] * 3}
+    assert verdicts.evidence(claim).endswith("n = 500, over 3 trainings")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,21 @@ def test_a_variant_may_not_invent_a_parameter():
         parameters.collect("04_train", "mini", "odd", sections, DECLARED)
 
 
+def test_a_seed_of_a_variant_is_its_training_s_alone():
+    declared = {"seed": {"name": "seed", "inferred_type_name": "int"}, **DECLARED}
+    sections = {
+        "common": {"seed": 1},
+        "train": {"steps": 1},
+        "evaluate": {"steps": 1},
+        "variants": {"again": {"seed": 2}},
+    }
+    seeds = [
+        parameters.collect(slug, "mini", "again", sections, declared)["seed"]
+        for slug in ("04_train", "05_evaluate")
+    ]
+    assert seeds == [2, 1]
+
+
 def test_evaluation_ignores_what_only_training_knows():
     sections = {"evaluate": {"steps": 1}, "variants": {"odd": {"unet": "large"}}}
     values = parameters.collect("05_evaluate", "mini", "odd", sections, DECLARED)
