@@ -75,6 +75,7 @@ release: env  ## put a trained variant into results/model (SCALE=full)
 reference: SCALE = full
 reference: env  ## keep a finished run's results in results/ (SCALE=full)
 	$(BIN)/python -m commoncanvas.reference --scale $(SCALE)
+	$(BIN)/python -m commoncanvas.marks --scale $(SCALE)
 
 documents: env  ## write docs/CLAIMS.md and the README's figures from their files
 	$(BIN)/python -m commoncanvas.documents

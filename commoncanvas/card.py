@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from commoncanvas import evaluation, paths
 from commoncanvas.errors import ParameterError
 from commoncanvas.hub import OPEN_TEXT_ENCODER
+from commoncanvas.manifest import shown
 from commoncanvas.markdown import table
 from commoncanvas.sources import LOCK, SCOPE, WEIGHTS
 
@@ -33,7 +34,7 @@ assert digest == "{digest}"
 text_encoder = BertModel.from_pretrained(weights.parent, add_pooling_layer=False)
 text_encoder.config.use_attention_mask = True  # as in training
 pipeline = StableDiffusionPipeline.from_pretrained(
-    "results/model", text_encoder=text_encoder
+    "{folder}", text_encoder=text_encoder
 )
 picture = pipeline(
     "red apple",
@@ -49,7 +50,7 @@ text encoder, whose weights are larger than this whole folder and not copied her
 the repository that this model comes from, one line draws the same:
 
 ```sh
-python -m commoncanvas.sample "red apple" --seed 0 --out picture.png
+python -m commoncanvas.sample "red apple" --seed 0 --out picture.png --model {folder}
 ```"""
 LICENCE = """\
 **[{title}]({url})**: the licence that those of the works leave room for.
@@ -72,8 +73,9 @@ LIMITS = """\
   What it has no name for becomes a blur. It counts badly and cannot write.
 - Where a work shows a trademark, the drawing is under an open licence and the mark is
   protected all the same.
-- It can repeat a work; how often is measured below. In the repository,
-  `python -m commoncanvas.credits picture.png` names the works closest to a picture.
+- It can repeat a work; how often is measured below. In the repository, where that
+  scale has run, `python -m commoncanvas.credits picture.png --scale {scale} --variant
+  {variant}` names the works closest to a picture.
 - It is small and was trained briefly, to test the claims of a paper. Nothing filters
   what it is asked for or what it draws."""
 MEASURED = """\
@@ -97,12 +99,13 @@ changed on purpose or not, by which the search was tried:
 {copies}"""
 
 
-def make_card(base, scale, facts, license_, metrics):
+def make_card(base, scale, variant, folder, facts, license_, metrics):
     """Compose the card of a released model.
 
     Args:
         base: the `ModelCard` of stage 04.
-        scale: of the run.
+        scale, variant: of the run.
+        folder: `Path` where the release goes, for the lines that load it.
         facts: those of the release's manifest.
         license_: the `License` that the model carries.
         metrics: metrics.json of stage 05.
@@ -125,12 +128,15 @@ def make_card(base, scale, facts, license_, metrics):
     carries = {"title": license_.title, "url": license_.url, "share_alike": share}
     package, member, digest = WEIGHTS[OPEN_TEXT_ENCODER]
     names = {"package": package, "project": package.replace("_", "-")}
+    is_inside = folder.is_relative_to(paths.ROOT)  # else no path of this machine
+    place = shown(folder) if is_inside else folder.name
+    names |= {"folder": place, "member": member, "digest": digest}
     told = {
-        "How to draw": DRAW.format(member=member, digest=digest, **names, **facts),
+        "How to draw": DRAW.format(**names, **facts),
         "Data": own["Data"],
         "Licence": LICENCE.format(**carries, **facts),
         "What the licence does not cover": _inherited(facts["caption_source"]),
-        "Limits": LIMITS.format(**facts),
+        "Limits": LIMITS.format(scale=scale, variant=variant, **facts),
         "Evaluation": _measured(metrics, facts),
         "Recipe": own["Recipe"],
     }

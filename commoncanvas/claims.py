@@ -12,7 +12,7 @@ from commoncanvas.errors import ParameterError
 from commoncanvas.metrics import Z95, Estimate, wilson
 from commoncanvas.pairs import paired
 from commoncanvas.repeats import pooled, repeat_ends
-from commoncanvas.rules import NOT_TESTABLE, as_estimate, judge, load_paper
+from commoncanvas.rules import NOT_TESTABLE, as_estimate, judge, load_paper, value_of
 
 
 def difference(a, b):
@@ -61,20 +61,21 @@ def _measure(rule, tables, rows):
         return entry | {"why_not": "No stage of this run measures it."}
     sides = [plan[side] for side in ("variant", "against") if side in plan]
     known = [name for where, name in tables if where == plan.get("from", "evaluate")]
-    estimates = []
+    estimates, texts = [], []
     for end in ("", *repeat_ends(known, sides)):
         variants = [side + end for side in sides]
         estimate, text, why_not = _measure_once(rule, tables, rows, variants)
         if why_not:
             return entry | {"why_not": why_not}
         estimates.append(estimate)
-        entry["ours"] = entry["ours"] or text
+        texts.append(text)
     entry |= {"estimate": pooled(estimates), "why_not": None}
+    value, interval = _shown(entry["estimate"], plan)
     if len(estimates) > 1:
         entry["by_seed"] = estimates
-        others = ", ".join(_shown(e, plan) for e in estimates[1:])
-        mean = _shown(entry["estimate"], plan)
-        entry["ours"] += f"; from other seeds {others}; mean {mean}"
+        first, *others = (_shown(e, plan)[0] for e in estimates)
+        value = f"{first}; from other seeds {', '.join(others)}; mean {value}"
+    entry["ours"] = f"{texts[0]}: {value} {interval}"
     return entry
 
 
@@ -109,14 +110,18 @@ def _measure_once(rule, tables, rows, variants):
             estimate = paired(*(rows[side] for side in variants), *words) or estimate
     sides = zip(variants, found, strict=True)
     text = " against ".join(f"{e[0].value:.4g} ({name})" for name, e in sides)
-    return estimate, f"{names[0]} {text}: {_shown(estimate, plan)}", None
+    if len(values) == 2:
+        others = " against ".join(f"{e[1].value:.4g}" for e in found)
+        text += f" on human prompts, {others} on synthetic ones"
+    return estimate, f"{names[0]} {text}", None
 
 
 def _shown(estimate, plan):
-    """Write a change with its sign."""
-    is_share = plan["change"] in ("relative", "interaction")
-    percent = f"{estimate.value:+.1%}".replace("%", " %")
-    return percent if is_share else f"{estimate.value:+.3g}"
+    """Write a change with its sign, and its interval."""
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if plan["change"] in ("relative", "interaction"):
+        return f"{100 * value:+z.1f} %", f"[{100 * low:z.1f}, {100 * high:z.1f}]"
+    return f"{value:+.3g}", f"[{low:.3g}, {high:.3g}]"
 
 
 def measure_claims(
@@ -136,9 +141,18 @@ def measure_claims(
 
     Returns: claim_id -> estimate, by_seed, ours, why_not, parts, for `scorecard`;
         the claims of 07_speed are left to that stage.
+    Raises: ParameterError if a variant's rows are of another guidance scale than the
+        one that the paper's claims are compared at.
     """
     paper = load_paper()
     scale = common_guidance(metrics_by_variant, paper["comparison"]["guidance_scale"])
+    for variant in rows or ():
+        own = metrics_by_variant[variant]["common_guidance"]
+        if own != float(scale):
+            raise ParameterError(
+                f"the rows of `{variant}` are of guidance {own:g}, its claims of "
+                f"{scale}; expected the same; correct `common_guidance` in the profile."
+            )
     marks = captions_metrics.get("marks", {}).items()
     tables = {("captions", name): {"marks": estimate} for name, estimate in marks}
     for variant, run in metrics_by_variant.items() if scale else ():
@@ -148,8 +162,10 @@ def measure_claims(
         if claim["stage"] != "07_speed":
             rule = claim["rule"]
             entry = _measure(rule, tables, rows)
-            if entry["ours"] and rule["measure"].get("from") != "captions":
-                entry["ours"] += f" at guidance {scale}"
+            if entry["ours"]:
+                if rule["measure"].get("from") != "captions":
+                    entry["ours"] += f" at guidance {scale}"
+                entry["ours"] += f", n = {entry['estimate'].n:,}"
             sub = rule.get("requires", []) + rule.get("also", [])
             entry["parts"] = {
                 part["name"]: _measure(part, tables, rows)["estimate"] for part in sub
@@ -204,8 +220,8 @@ def scorecard(measured, stage_filter=None, paper=None):
         ours = entry.get("ours")
         if ours is None and finite:
             low, high = shown["interval"]
-            ours = f"{shown['value']:.4g} [{low:.4g}, {high:.4g}], n = {shown['n']}"
-        said = claim.get("text") or f"{claim['value']:g} {claim['unit']}"
+            ours = f"{shown['value']:.4g} [{low:.4g}, {high:.4g}], n = {shown['n']:,}"
+        said = value_of(claim)
         row = {"claim_id": claim_id, "says": claim["says"], "paper": said}
         row |= {"source": claim["source"], "ours": ours, **shown}
         row["by_seed"] = [e.as_dict() for e in entry.get("by_seed", [])]

@@ -12,8 +12,8 @@ from commoncanvas import paths
 from commoncanvas.checkpoints import write_atomically
 from commoncanvas.errors import CommonCanvasError, ParameterError
 from commoncanvas.manifest import shown
-from commoncanvas.markdown import table
-from commoncanvas.rules import in_words, load_paper
+from commoncanvas.markdown import digits, table
+from commoncanvas.rules import in_words, load_paper, value_of
 
 BEGIN = "<!-- measured: python -m commoncanvas.documents writes what follows -->\n"
 END = "<!-- /measured -->\n"
@@ -34,7 +34,7 @@ def claims_document():
     ]
     head = ["claim", "value", "source", "stage"]
     rows = [
-        [f"[{key}](#{key})", _value(claim), _source(claim, paper), claim["stage"]]
+        [f"[{key}](#{key})", value_of(claim), _source(claim, paper), claim["stage"]]
         for key, claim in paper["claims"].items()
     ]
     parts.append(table(head, rows))
@@ -79,7 +79,7 @@ def _claim(key, claim, paper):
     rule = claim["rule"]
     lines = [
         f"## {key}\n\n{claim['says']}\n",
-        f"- **The paper:** {_value(claim)} ({_source(claim, paper)})",
+        f"- **The paper:** {value_of(claim)} ({_source(claim, paper)})",
         f"- **Stage:** [{claim['stage']}](../notebooks/{claim['stage']}.ipynb)",
         f"- **Measured:** {_measured(rule)}",
         f"- **Rule:** {in_words(rule)}",
@@ -90,10 +90,6 @@ def _claim(key, claim, paper):
             for part in rule.get(name, [])
         ]
     return "\n".join(lines)
-
-
-def _value(claim):
-    return claim.get("text") or f"{claim['value']:,g} {claim['unit']}"
 
 
 def _source(claim, paper):
@@ -119,19 +115,12 @@ def _scorecard(file):
     rows = sorted(rows, key=lambda row: place[row["claim_id"]])
     link = "[{0}](docs/CLAIMS.md#{0})".format
     cells = [
-        [link(r["claim_id"]), r["paper"], r["ours"] or "–", _interval(r), r["verdict"]]
+        [link(r["claim_id"]), r["paper"], r["ours"] or "–", r["verdict"], r["why"]]
         for r in rows
     ]
-    head = ["claim", "the paper", "here", "95 % interval", "verdict"]
+    head = ["claim", "the paper", "here, with 95 % interval", "verdict", "why"]
     title = f"Scorecard at `{file.parent.name}` ({_link(file)}):"
     return f"{title}\n\n{table(head, cells)}"
-
-
-def _interval(row):
-    if not row["interval"]:
-        return "–"
-    low, high = row["interval"]
-    return f"[{low:.3g}, {high:.3g}], n = {row['n']:,}"
 
 
 def _recognition(file):
@@ -181,11 +170,11 @@ def _training(file):
 def _licenses(file):
     found = _read(file)
     rows = [
-        [name, f"{run['rows']:,}", _digits(run["rows_per_second"]), _digits(run["mib"])]
+        [name, f"{run['rows']:,}", digits(run["rows_per_second"]), digits(run["mib"])]
         for name, run in found["runs"].items()
     ]
     goals = [
-        [goal["goal"], _digits(goal["found"]), "yes" if goal["holds"] else "no"]
+        [goal["goal"], digits(goal["found"]), "yes" if goal["holds"] else "no"]
         for goal in found["goals"]
     ]
     return "\n\n".join(
@@ -226,13 +215,8 @@ def _told(estimate):
     """Write an estimate with its interval, to three digits."""
     if estimate is None:
         return "–"
-    low, high = map(_digits, estimate["interval"])
-    return f"{_digits(estimate['value'])} [{low}, {high}]"
-
-
-def _digits(number):
-    """Write a number to three digits, never with an exponent."""
-    return f"{float(f'{number:.3g}'):,.12g}"
+    low, high = map(digits, estimate["interval"])
+    return f"{digits(estimate['value'])} [{low}, {high}]"
 
 
 def main(arguments=None):

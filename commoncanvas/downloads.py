@@ -272,7 +272,9 @@ def main(argv=None):
         description="Fetch the pictures of a catalogue. Run it again to go on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("catalog", help="Parquet file with key and downloadurl")
+    parser.add_argument(
+        "catalog", help="Parquet file, or folder of them, with key and downloadurl"
+    )
     parser.add_argument("folder", help="where pictures and state go")
     parser.add_argument("--from", dest="origin", default="flickr", choices=ORIGINS)
     parser.add_argument("--limit", type=int, help="look at the first rows only")

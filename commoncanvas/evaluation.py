@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from commoncanvas import metrics
+from commoncanvas.errors import ManifestError
 from commoncanvas.features import image_features
 from commoncanvas.images import stored_pixels
+from commoncanvas.paths import stage_dir
 
 NUM_BLOCKS = 20  # of the jackknife
 # Of a run's figures, what a table that compares variants leaves out.
@@ -228,6 +230,22 @@ def stored_pictures(licenses_folder, keys, size):
 def pictures_of(licenses_folder, keys, size):
     """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
     return np.stack(list(stored_pictures(licenses_folder, keys, size)))
+
+
+def evaluated_variants(scale):
+    """Return the names of the variants whose stage 05 has run, sorted.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    found = stage_dir(scale, "05_evaluate").glob("*/manifest.json")
+    variants = sorted(file.parent.name for file in found)
+    if not variants:
+        raise ManifestError(
+            f"no variant of {scale} was evaluated; expected one or more; run "
+            "`dvc repro` at that scale."
+        )
+    return variants
 
 
 def write_samples(folder, samples, prompts):

@@ -1,4 +1,6 @@
-"""Markdown: what cards and documents are written in."""
+"""Markdown: what cards, documents and plans are written in."""
+
+from decimal import Decimal
 
 
 def table(head, rows):
@@ -11,3 +13,8 @@ def table(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def digits(number):
+    """Write a number to three digits, never with an exponent."""
+    return f"{Decimal(f'{number:.3g}'):,f}"

@@ -8,6 +8,7 @@ import os
 
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML  # YAML 1.2 as DVC reads it, so that 1e-4 is a number
+from ruamel.yaml.error import YAMLError
 
 from commoncanvas import paths
 from commoncanvas.errors import ParameterError
@@ -34,8 +35,7 @@ def collect(slug, scale, variant, sections, declared):
     """Merge the sections into the parameters of one notebook, and check them.
 
     The order is `common`, the stage's section, the variant's differences. A variant
-    differs from the base *training*, whose seed may be its own; where another stage has
-    the same key in its section, it follows.
+    differs from the base *training*, its seed too; no other stage follows it.
 
     Args:
         slug, scale, variant: as for `commoncanvas.run.execute`.
@@ -53,8 +53,10 @@ def collect(slug, scale, variant, sections, declared):
     section = sections.get(word) or {}
     values = {**(sections.get("common") or {}), **section}
     if variant:
-        base = values if word == "train" else section
-        values |= differences(word, variant, base, sections)
+        # Under DVC the stages after training do not see the variants.
+        if word == "train" or "variants" in sections:
+            changes = differences(variant, sections)
+            values |= changes if word == "train" else {}
         values["variant"] = variant
     if scale:
         values["scale"] = scale
@@ -80,10 +82,28 @@ def collect(slug, scale, variant, sections, declared):
 
 
 def load_yaml(path):
-    """Read one settings file; an empty one is no settings."""
+    """Read one settings file; an empty one is no settings.
+
+    Raises:
+        ParameterError: it is missing, or no YAML of names and values.
+    """
     if not path.is_file():
         raise ParameterError(f"{path.name} is missing; restore it with git.")
-    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ParameterError(
+            f"{path.name}{place}: {problem}; expected YAML; correct it."
+        ) from None
+    if not isinstance(found or {}, dict):
+        raise ParameterError(
+            f"{path.name} holds a {type(found).__name__}; expected names with values; "
+            "correct it."
+        )
+    return found or {}
 
 
 def _profile(slug, scale):
@@ -95,31 +115,31 @@ def names_of(names):
     return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
 
 
-def differences(word, variant, section, sections):
-    """Return what a variant changes in a stage's section, {key: value}.
+def differences(variant, sections):
+    """Return what a variant changes in the base training, {key: value}.
 
     Args:
-        word: the section's name, e.g. "train".
         variant: an entry of `variants`.
-        section, sections: that section, and all of them.
+        sections: {section: {key: value}}, with `variants`, `common` and `train`.
 
     Raises:
-        ParameterError: the variant is unknown, or changes what `train` lacks.
+        ParameterError: the variant is unknown, or changes what the training lacks.
     """
     variants = sections.get("variants") or {}
-    if variant not in variants and (variants or word == "train"):
+    if variant not in variants:
         raise ParameterError(
             f"there is no variant {variant!r}; params.yaml has {names_of(variants)}. "
             "Choose one of them, add it, or list it in the stage's params in dvc.yaml."
         )
-    changes = variants.get(variant) or {}
-    unknown = changes.keys() - section.keys()
-    if unknown and word == "train":
+    changes = variants[variant] or {}
+    known = {*(sections.get("common") or {}), *(sections.get("train") or {})}
+    known -= {*RUNNER_KEYS}
+    if unknown := changes.keys() - known:
         raise ParameterError(
             f"the variant {variant!r} sets {names_of(unknown)}; it may change "
-            f"{names_of(section)}. Edit `variants` in params.yaml."
+            f"{names_of(known)}. Edit `variants` in params.yaml."
         )
-    return {key: changes[key] for key in changes if key in section}
+    return dict(changes)
 
 
 def _typed(parameter, value, where):

@@ -20,6 +20,7 @@ from commoncanvas.checkpoints import write_atomically
 from commoncanvas.errors import CommonCanvasError, ParameterError
 from commoncanvas.features import NUM_FEATURES
 from commoncanvas.hub import OPEN_TEXT_ENCODER
+from commoncanvas.markdown import digits
 from commoncanvas.parameters import differences, names_of, read_sections
 from commoncanvas.rates import MACHINES, Figure, Rates
 from commoncanvas.workload import count_pictures, count_samples, count_unet, shapes_of
@@ -118,8 +119,8 @@ def _model_stages(scale, sections, rates, variants, num_seeds):
     """Yield (stage, pictures, bytes, seconds) of stages 04 to 07."""
     evaluate, timed = sections["evaluate"], sections["speed"]
     *shapes, encoders = shapes_of(sections["latents"])
-    base = sections["common"] | sections["train"]
-    trains = [base | differences("train", v, base, sections) for v in variants]
+    base = sections["train"]
+    trains = [base | differences(variant, sections) for variant in variants]
     names = {train["unet"] for train in trains} | {timed["unet"]}
     _check("UNet", names, sections["unets"])
     unets = {n: count_unet(n, sections["unets"][n], *shapes) for n in sorted(names)}
@@ -188,19 +189,14 @@ def as_lines(found):
             row["stage"],
             "–" if pictures is None else f"{pictures:,.0f}",
             tqdm.format_sizeof(row["bytes"], "B") if row["bytes"] else "–",
-            _digits(row["hours"]),
-            "–" if row["money"] is None else _digits(row["money"]),
+            digits(row["hours"]),
+            "–" if row["money"] is None else digits(row["money"]),
             " ".join(map(str, row["sources"])),
         ).rstrip()
     for number, source in enumerate(found["sources"], start=1):
         yield f"{number:2} {source}"
     if found["total"]["money"] is None:
         yield f"   money: no price of an hour is known here ({unit}); give --price"
-
-
-def _digits(number):
-    """Write a number to three digits, never with an exponent."""
-    return f"{float(f'{number:.3g}'):,.12g}"
 
 
 def main(argv=None):

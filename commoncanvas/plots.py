@@ -192,7 +192,8 @@ def point_intervals(rows, alt, caption=None, x_label="", reference=None):
     if reference is not None:
         axes.axvline(reference, color=MUTED, linestyle="--", linewidth=1)
     for place, (label, value, interval, *paper) in enumerate(rows):
-        color = VARIANT_COLOURS.get(label, OURS)
+        first = str(label).partition("_seed")[0]  # see `repeats`
+        color = VARIANT_COLOURS.get(first, OURS)
         if interval is not None:
             axes.plot(interval, [place, place], color=color, linewidth=2)
         axes.plot(value, place, "o", color=color, markersize=7)

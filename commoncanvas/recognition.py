@@ -21,6 +21,7 @@ from commoncanvas.latents import Latents
 from commoncanvas.manifest import read_manifest, shown
 from commoncanvas.metrics import wilson
 from commoncanvas.prompts import human_names
+from commoncanvas.sample import settle
 from commoncanvas.sampling import draw_samples
 
 
@@ -41,8 +42,14 @@ def choose_names(folder, trained, sources, num, seed):
         captioned web's; and their (m, 1280) features.
 
     Raises:
-        ParameterError: there are too few names, or the model trained on the web.
+        ParameterError: there are too few names or no sets, or the model trained on the
+            web.
     """
+    if not sources:
+        raise ParameterError(
+            "none of the sets that the model learnt from names prompts; expected one "
+            "or more in `prompt_sources` of the profile; name another variant."
+        )
     web = Latents(folder, ["web"], "human")
     if set(web.keys) & set(trained):
         raise ParameterError(
@@ -112,7 +119,8 @@ def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     told = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
     keys = pd.read_parquet(trained / "works.parquet")["key"]
     protocol, guidance = told["protocol"], told["common_guidance"]
-    sources = sorted({key.split("/")[0] for key in keys} & set(protocol["sources"]))
+    own = {key.split("/")[0] for key in keys}
+    sources = sorted(own & set(protocol["sources"] or own))  # none stands for all
     held, *gallery = choose_names(above, keys, sources, num_names, seed)
     names = held["prompt"].tolist()
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
@@ -154,6 +162,7 @@ def main(argv=None):
     parser.add_argument("--scale", required=True, help="name of a file in profiles/")
     parser.add_argument("--variant", required=True, help="row of the experiment")
     options = parser.parse_args(argv)
+    settle()
     try:
         found = measure(options.scale, options.variant)
     except CommonCanvasError as error:

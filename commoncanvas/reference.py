@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from commoncanvas import paths
 from commoncanvas.checkpoints import code_hash, key_of
 from commoncanvas.errors import CommonCanvasError, ManifestError
-from commoncanvas.evaluation import read_samples
+from commoncanvas.evaluation import evaluated_variants, read_samples
 from commoncanvas.manifest import read_manifest, shown
 from commoncanvas.strips import contact_sheet
 from commoncanvas.verdicts import read_rows
@@ -25,6 +25,11 @@ from commoncanvas.verdicts import read_rows
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")
 MEASURED = ("01_licenses", "02_captions", "07_speed")  # those with a metrics.json
+# What the notebooks call, whose hash takes in all that lies below.
+CODE = (
+    *("catalog", "duplicates", "telephoning", "caption_study", "latents", "training"),
+    *("sampling", "prompts", "judges", "evaluation", "copies", "claims", "ablation"),
+)
 
 
 def keep(scale, variants=None):
@@ -42,19 +47,13 @@ def keep(scale, variants=None):
         CommonCanvasError: a stage has not run, or its files are not those it wrote.
             Nothing is written then.
     """
-    found = paths.stage_dir(scale, "05_evaluate").glob("*/manifest.json")
-    variants = variants or sorted(file.parent.name for file in found)
-    if not variants:
-        raise ManifestError(
-            f"no variant of {scale} was evaluated; expected one or more; run "
-            "`dvc repro` at that scale."
-        )
+    variants = variants or evaluated_variants(scale)
     places = [(slug, None) for slug in SHARED]
     places += [(slug, v) for v in variants for slug in ("04_train", "05_evaluate")]
     outputs = {}
     for slug, variant in places:
-        files = read_manifest(paths.stage_dir(scale, slug, variant))["files"]
-        outputs["/".join(filter(None, (slug, variant)))] = key_of(files=files)
+        told = read_manifest(paths.stage_dir(scale, slug, variant), verify=True)
+        outputs["/".join(filter(None, (slug, variant)))] = key_of(files=told["files"])
     shared = {
         slug: _read(paths.stage_dir(scale, slug) / "metrics.json") for slug in MEASURED
     }
@@ -63,16 +62,16 @@ def keep(scale, variants=None):
         "hardware": shared["07_speed"]["hardware"],
         "training_hours": {v: training_hours(scale, v) for v in variants},
         "outputs": outputs,
-        "code": code_hash("training", "latents", "evaluation", "claims"),
+        "code": code_hash(*CODE),
         "profile": key_of(text=(paths.ROOT / f"profiles/{scale}.yaml").read_text()),
     }
-    folder = paths.RESULTS / scale
+    claims, folder = read_rows(scale), paths.RESULTS / scale
     folder.mkdir(parents=True, exist_ok=True)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
     for slug, metrics in shared.items():
         _write(folder / f"{slug}.json", metrics)
-    _write(folder / "claims.json", read_rows(scale))
+    _write(folder / "claims.json", claims)
     _write(folder / "run.json", run)
     return folder
 

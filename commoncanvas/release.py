@@ -91,7 +91,7 @@ def release(scale, variant, out=MODEL):
         pipeline = load_pipeline(folder, facts["max_tokens"])
         facts["samples"] = write_pictures(folder, pipeline, *settings)
         base = ModelCard.load(trained / "pipeline" / "README.md")
-        card = make_card(base, scale, facts, license_, metrics)
+        card = make_card(base, scale, variant, out, facts, license_, metrics)
         card.save(folder / "README.md")
         counts = len(keys), len(works), {}
         manifest = write_manifest(folder, STAGE, scale, variant, *counts, facts)

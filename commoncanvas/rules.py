@@ -73,6 +73,11 @@ def load_paper(path=None):
     return paper
 
 
+def value_of(claim):
+    """Write what the paper says in numbers or words."""
+    return claim.get("text") or f"{claim['value']:,g} {claim['unit']}"
+
+
 def as_estimate(estimate):
     """Return an Estimate from an Estimate or its dict; None stays None."""
     if estimate is None or isinstance(estimate, Estimate):

@@ -25,6 +25,7 @@ CAPTIONERS = {
 }
 PLACES = {"folder", "model", "file"}  # arguments that are paths from the repository
 RESERVED = ("human", "alt_text")  # caption sources that come with the pictures
+LEADING = "synthetic"  # the caption source that stage 02 studies, and the claims
 
 
 def load_captioner(settings):
@@ -63,6 +64,23 @@ def _loaded(text):
         if place != "model" or path.exists():
             options[place] = str(path)
     return CAPTIONERS[name](**options)
+
+
+def leading(captioners):
+    """Return the name of the captioner that stage 02 studies.
+
+    Args:
+        captioners: {caption source: settings} of the profile.
+
+    Raises:
+        ParameterError: none has that name.
+    """
+    if LEADING not in captioners:
+        raise ParameterError(
+            f"there are the captioners {', '.join(captioners)}; expected one called "
+            f"{LEADING!r}, which the claims are about; rename one in `captioners`."
+        )
+    return LEADING
 
 
 def caption_shard(settings, rows):

@@ -65,18 +65,7 @@ def _judged(claim):
             f" are {', '.join(VERDICTS)}. Correct it in commoncanvas/rules.py."
         )
     claim["kind"], claim["icon"] = VERDICTS[claim["verdict"]]
-    claim["evidence"] = evidence(claim)
     return claim
-
-
-def evidence(claim):
-    """Tell interval and counts, unless `ours` tells them."""
-    if not claim["interval"] or "n =" in (claim["ours"] or ""):
-        return ""  # nothing measured, or the text says it already
-    low, high = claim["interval"]
-    text = f"95 % interval {low:.3g} to {high:.3g}, n = {claim['n']:,}"
-    times = len(claim["by_seed"])
-    return f"{text}, over {times} trainings" if times else text
 
 
 def summary(tally):

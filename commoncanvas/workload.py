@@ -61,8 +61,9 @@ def count_pictures(scale, licenses, rates):
 def count_samples(evaluate):
     """Return the numbers of samples and of the UNet's passes that draw them."""
     first, *others = evaluate["prompt_sets"].values()
-    asked = [(first, scale) for scale in evaluate["guidance_scales"]]
-    asked += [(settings, evaluate["common_guidance"]) for settings in others]
+    common = evaluate["common_guidance"]
+    asked = [(first, scale) for scale in {*evaluate["guidance_scales"], common}]
+    asked += [(settings, common) for settings in others]
     samples = passes = 0
     for settings, guidance in asked:
         num = settings.get("num", evaluate["num_samples"])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def run_of(fd, gap=10.0, alignment=20.0, n=1000, likeness=1.0):
         "alignment_gap": around(gap, 0.5),
         "by_prompt": {"marks_named": {"likeness_gap": around(likeness, 0.5)}},
     }
-    return {"guidance": {"1.0": run_far(n), "3.0": table}}
+    return {"common_guidance": 3.0, "guidance": {"1.0": run_far(n), "3.0": table}}
 
 
 def run_far(n):
@@ -200,7 +201,12 @@ def test_trainings_from_other_seeds_are_pooled_where_both_sides_have_them():
     assert row["value"] == pytest.approx(sum(changes) / 3, abs=1e-6)
     (low, high), (first, last) = row["interval"], once["cc_matches_web"]["interval"]
     assert high - low > last - first
-    assert "from other seeds +3.0 %, +3.2 %; mean +2.4 % at guidance" in row["ours"]
+    told = r"from other seeds \+3\.0 %, \+3\.2 %; mean \+2\.4 % \[(.*)\] at"
+    low, high = re.search(told, row["ours"])[1].split(", ")
+    assert [float(low), float(high)] == pytest.approx(
+        [100 * end for end in row["interval"]], abs=0.05
+    )
+    assert row["ours"].endswith("guidance 3.0, n = 1,000")
     assert once["cc_matches_web"]["by_seed"] == []
 
 
@@ -241,6 +247,13 @@ def test_a_small_run_gives_no_verdict_but_shows_its_numbers():
     assert row["n"] == 64 and row["value"] == 0 and "guidance 3.0" in row["ours"]
 
 
+def test_rows_of_another_guidance_scale_are_refused():
+    runs = world(web_human={**run_of(99), "common_guidance": 1.0})
+    rows = {variant: rows_of(i) for i, variant in enumerate(runs)}
+    with pytest.raises(ParameterError, match="`web_human` are of guidance 1, its"):
+        verdicts(runs, rows=rows)
+
+
 def test_marks_that_survive_the_captioner_are_not_supported():
     kept = {"marks": {**MARKS["marks"], "synthetic": estimate(0.7, 0.65, 0.75)}}
     assert verdicts(world(), kept)["telephoning_suppresses_marks"]["verdict"] == NO
@@ -258,7 +271,10 @@ def test_caption_domain_shift_needs_two_kinds_of_prompts():
 
     runs["cc_synthetic"]["guidance"]["3.0"]["by_prompt"] = prompts(130, 100)
     runs["cc_human"]["guidance"]["3.0"]["by_prompt"] = prompts(100, 100)
-    assert verdicts(runs)["caption_domain_shift"]["verdict"] == YES
+    row = verdicts(runs)["caption_domain_shift"]
+    assert row["verdict"] == YES
+    both = "130 (cc_synthetic) against 100 (cc_human) on human prompts, 100 against 100"
+    assert f"{both} on synthetic ones: +30.0 % [" in row["ours"]
     runs["cc_synthetic"]["guidance"]["3.0"]["by_prompt"] = prompts(130, 160)
     assert verdicts(runs)["caption_domain_shift"]["verdict"] == NO
 

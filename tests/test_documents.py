@@ -9,15 +9,15 @@ import yaml
 
 from commoncanvas import documents, paths
 from commoncanvas.errors import ParameterError
+from commoncanvas.markdown import digits
 from commoncanvas.rules import load_paper
 
 ROW = {
     "claim_id": "cc_matches_web",
     "paper": "comparable",
     "ours": "fd 5 | 6",
-    "interval": [0.01, 0.05],
-    "n": 1500,
     "verdict": "supported",
+    "why": "It is near.",
 }
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -94,16 +94,15 @@ def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
 
 def test_a_committed_scorecard_is_a_table_in_the_order_of_the_paper(copy):
     assert "Scorecard at `mini`" not in documents.measured_section()
-    later = ROW | {"claim_id": "preference_37_38_50", "ours": None, "interval": None}
+    later = ROW | {"claim_id": "preference_37_38_50", "ours": None}
     (copy / "results/mini").mkdir()
     (copy / "results/mini/claims.json").write_text(json.dumps([later, ROW]))
     _, head, text = documents.measured_section().partition("Scorecard at `mini`")
     assert head and text.startswith(" ([results/mini/claims.json]")
     text = text.partition("\n\n")[2].partition("\n\n")[0]
     assert text.index("cc_matches_web") < text.index("preference_37_38_50")
-    low, high = ROW["interval"]
-    told = f"| comparable | fd 5 \\| 6 | [{low:.3g}, {high:.3g}], n = {ROW['n']:,} |"
-    assert f"{told} supported |" in text and "| – | – |" in text
+    assert "| comparable | fd 5 \\| 6 | supported | It is near. |" in text
+    assert "| comparable | – | supported |" in text
 
 
 def test_a_scorecard_of_unknown_claims_is_refused(copy, capsys):
@@ -121,6 +120,14 @@ def test_a_readme_without_its_marks_is_refused(copy, mark):
     change(copy / "README.md", mark, "")
     with pytest.raises(ParameterError, match="Put them back"):
         documents.documents()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1.234e-5, "0.0000123"), (1.2345e16, "12,300,000,000,000,000"), (1, "1")],
+)
+def test_numbers_of_documents_have_three_digits_and_no_exponent(number, text):
+    assert digits(number) == text
 
 
 # What holds digits and counts nothing: a stage, or a word such as SD2 or SHA-512.

@@ -128,6 +128,12 @@ def test_curves_draw_one_line_per_series():
     assert all(figures.VARIANT_COLOURS[name] in html for name in lines)
 
 
+def test_a_repeat_bears_the_colour_of_its_variant():
+    rows = [("cc_human_seed18", 1.0, (0.5, 1.5))]
+    html = figures.point_intervals(rows, "a dot")._repr_html_()
+    assert figures.VARIANT_COLOURS["cc_human"] in html
+
+
 def test_a_strip_is_written_with_its_caption(tmp_path):
     figures.write_strip(pictures(7), tmp_path, caption="seeds 0–6", columns=6)
     with figures.Image.open(tmp_path / "strip.webp") as strip:

@@ -19,8 +19,8 @@ autoencoder mixing encoders mirrors latents prompts snapshots batches schedules
 denoising sharding train_state training sampling launching moments metrics inception
 clip judges caption_study ballots review evaluation pairs repeats nearest copies
 preference rules claims speed ablation bench_training parts checks plots figures credits
-sample strips markdown card release recognition parameters rates workload plan documents
-pages verdicts reference report run
+sample strips markdown card release recognition marks parameters rates workload plan
+documents pages verdicts reference report run
 """.split()
 DOORS = {"papermill": {"run"}, "ray": {"cluster"}, "nbconvert": {"report", "pages"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem[0] != "_")

@@ -87,6 +87,11 @@ def test_too_few_names_are_one_line(store):
         recognition.choose_names(store, [], ["emoji"], 9, 0)
 
 
+def test_a_model_of_none_of_the_asked_sets_is_one_line(store):
+    with pytest.raises(ParameterError, match="`prompt_sources`"):
+        recognition.choose_names(store, keys_of("other", [1]), [], 2, 0)
+
+
 def test_a_model_of_the_web_has_no_gallery(store):
     with pytest.raises(ParameterError, match="trained on the captioned web"):
         recognition.choose_names(store, keys_of("noto", [0]), ["emoji"], 4, 0)

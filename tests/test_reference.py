@@ -56,11 +56,12 @@ def world(tmp_path, monkeypatch):
         (folder / "claims.json").write_text(json.dumps(rows))
         speed = {"hardware": {"device": "abacus", "threads": 1}}
         (folder / "metrics.json").write_text(json.dumps(speed))
-    for slug in reference.SHARED:
-        finish(slug)
     for slug in ("01_licenses", "02_captions"):
         folder = paths.stage_dir("toy", slug)
+        folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps({"stage": slug}))
+    for slug in reference.SHARED:
+        finish(slug)
     return tmp_path
 
 
@@ -106,6 +107,22 @@ def test_other_outputs_have_another_hash(world):
 def test_an_unfinished_run_keeps_nothing(world, slug):
     (paths.stage_dir("toy", slug) / "manifest.json").unlink()
     with pytest.raises(CommonCanvasError, match=slug):
+        reference.keep("toy")
+    assert not (paths.RESULTS / "toy").exists()
+
+
+def test_files_that_changed_since_are_not_kept(world):
+    log = paths.stage_dir("toy", "04_train", "b") / "log.csv"
+    log.write_text("step,loss\n10,1\n")
+    with pytest.raises(CommonCanvasError, match="log.csv"):
+        reference.keep("toy")
+    assert not (paths.RESULTS / "toy").exists()
+
+
+def test_a_run_without_its_scorecard_keeps_nothing(world):
+    (paths.stage_dir("toy", "06_figures") / "claims.json").unlink()
+    finish("06_figures")
+    with pytest.raises(CommonCanvasError, match="claims.json"):
         reference.keep("toy")
     assert not (paths.RESULTS / "toy").exists()
 

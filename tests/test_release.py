@@ -132,12 +132,25 @@ def test_no_file_names_the_machine(root):
 
 
 def test_the_same_inputs_give_the_same_bytes(here, tmp_path):
-    first = contents(here / "results/model")
-    release.release("toy", "cc_toy", tmp_path / "again")
-    assert contents(tmp_path / "again") == first
-    (tmp_path / "again" / "old.txt").write_text("of an older release")
-    release.release("toy", "cc_toy", tmp_path / "again")  # takes its place
-    assert contents(tmp_path / "again") == first
+    first, again = contents(here / "results/model"), tmp_path / "again"
+    release.release("toy", "cc_toy", again)
+    card = contents(again)["README.md"].decode()
+    assert str(tmp_path) not in card
+    assert (
+        card.replace('"again"', '"results/model"').replace(
+            "--model again", "--model results/model"
+        )
+        == first["README.md"].decode()
+    )
+    (again / "old.txt").write_text("of an older release")
+    second = contents(again)
+    release.release("toy", "cc_toy", again)  # takes its place
+    del second["old.txt"]
+    assert contents(again) == second
+    named = {"README.md", "manifest.json"}  # these say where they lie
+    assert {n: second[n] for n in second.keys() - named} == {
+        n: first[n] for n in first.keys() - named
+    }
 
 
 def test_half_precision_draws_nearly_the_same_picture(root):
@@ -214,7 +227,7 @@ def test_a_card_of_another_shape_is_refused(root):
     base = ModelCard.load(stage(root, "04") / "pipeline/README.md")
     base.text = base.text.replace("## Recipe", "## Cooking")
     with pytest.raises(ParameterError, match="no section Recipe.*04_train again"):
-        card.make_card(base, "toy", {}, None, {})
+        card.make_card(base, "toy", "cc_toy", paths.ROOT, {}, None, {})
 
 
 def test_every_work_is_credited_and_a_stranger_s_title_does_nothing(root):

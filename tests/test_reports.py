@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from nbformat import v4
 
-from commoncanvas import figures, pages, paths, report, verdicts
+from commoncanvas import figures, pages, paths, report
 from commoncanvas.checks import Checks
 from commoncanvas.errors import CommonCanvasError, ManifestError
 from commoncanvas.manifest import write_manifest
@@ -360,17 +360,6 @@ def test_the_template_of_the_index_holds_no_number_but_the_paper_s_year():
     text = (paths.TEMPLATE / "contents.html.j2").read_text(encoding="utf-8")
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|</?h[12]\b", " ", text)
     assert re.findall(r"\d+", text) == ["2024"]
-
-
-def test_an_interval_that_is_told_already_is_not_told_twice():
-    claim = CLAIM | {"ours": "0.12 [0.1, 0.14], n = 500"}
-    assert verdicts.evidence(CLAIM) and not verdicts.evidence(claim)
-
-
-def test_the_index_says_how_many_trainings_an_interval_covers():
-    assert "trainings" not in verdicts.evidence(CLAIM)
-    claim = CLAIM | {"by_seed": [{}] * 3}
-    assert verdicts.evidence(claim).endswith("n = 500, over 3 trainings")
 
 
 @pytest.mark.parametrize(

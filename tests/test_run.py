@@ -189,8 +189,44 @@ def test_a_seed_of_a_variant_is_its_training_s_alone():
     assert seeds == [2, 1]
 
 
+def test_a_variant_may_not_change_what_the_runner_fixes():
+    sections = {
+        "common": {"seed": 1, "num_threads": 1},
+        "train": {"steps": 1},
+        "variants": {"fast": {"num_threads": 8}},
+    }
+    with pytest.raises(ParameterError, match="`num_threads`; it may change `seed`"):
+        parameters.collect("04_train", "mini", "fast", sections, DECLARED)
+
+
+def test_under_dvc_evaluation_knows_no_variants():
+    values = parameters.collect(
+        "05_evaluate", "mini", "any", {"evaluate": {"steps": 1}}, DECLARED
+    )
+    assert values["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: {b: 1\n", "params.yaml, line 2"),
+        ("a: 1\na: 2\n", "params.yaml, line 2: found duplicate key"),
+        ("- a\n", "params.yaml holds a list; expected names with values"),
+    ],
+)
+def test_settings_that_are_no_settings_are_one_line(tmp_path, text, told):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParameterError) as error:
+        parameters.load_yaml(tmp_path / "params.yaml")
+    assert told in str(error.value) and "correct it" in str(error.value)
+
+
 def test_evaluation_ignores_what_only_training_knows():
-    sections = {"evaluate": {"steps": 1}, "variants": {"odd": {"unet": "large"}}}
+    sections = {
+        "train": {"unet": "small"},
+        "evaluate": {"steps": 1},
+        "variants": {"odd": {"unet": "large"}},
+    }
     values = parameters.collect("05_evaluate", "mini", "odd", sections, DECLARED)
     assert values["steps"] == 1
 

@@ -226,6 +226,16 @@ def test_the_command_draws_prints_and_fails_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_the_card_loads_the_folder_that_it_lies_in(root):
+    text = (root / "model/README.md").read_text(encoding="utf-8")
+    assert '"model", text_encoder=' in text and "--model model\n" in text
+    assert "results/model" not in text
+    command = (
+        "`python -m commoncanvas.credits picture.png --scale toy --variant cc_toy`"
+    )
+    assert command in " ".join(text.split())
+
+
 def test_help_says_how(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sample", "--help"])
     with pytest.raises(SystemExit):

@@ -251,3 +251,9 @@ def test_a_shard_s_file_can_be_read_by_anything(settings, items):
     key, table = telephone(settings, items)
     file = paths.CHECKPOINTS / key / "shard-00000.parquet"
     assert pq.read_table(file) == table.slice(0, SHARD_SIZE)
+
+
+def test_stage_02_studies_the_captioner_that_the_claims_are_about():
+    assert telephoning.leading({"recap": {}, "synthetic": {}}) == "synthetic"
+    with pytest.raises(ParameterError, match="captioners recap, told; expected one"):
+        telephoning.leading({"recap": {}, "told": {}})
