@@ -146,7 +146,7 @@ def measure_claims(
     """
     paper = load_paper()
     scale = common_guidance(metrics_by_variant, paper["comparison"]["guidance_scale"])
-    for variant in rows or ():
+    for variant in (rows or ()) if scale else ():
         own = metrics_by_variant[variant]["common_guidance"]
         if own != float(scale):
             raise ParameterError(

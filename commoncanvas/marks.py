@@ -9,14 +9,13 @@ import argparse
 import json
 import sys
 
-import pandas as pd
-
 from commoncanvas import paths
 from commoncanvas.errors import CommonCanvasError
 from commoncanvas.evaluation import evaluated_variants, read_rows
-from commoncanvas.manifest import read_manifest, shown
+from commoncanvas.manifest import shown
 from commoncanvas.metrics import mean_interval
 from commoncanvas.prompts import read_prompts
+from commoncanvas.recognition import read_finished
 
 GAP = "likeness_gap"  # likeness of a sample to its own mark, less that to others
 
@@ -35,13 +34,7 @@ def measure(scale, variant):
     Raises:
         CommonCanvasError: a stage has not run.
     """
-    above = paths.stage_dir(scale, "03_latents")
-    trained = paths.stage_dir(scale, "04_train", variant)
-    evaluated = paths.stage_dir(scale, "05_evaluate", variant)
-    for folder in (above, trained, evaluated):
-        read_manifest(folder)
-    told = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    (above, _, evaluated), keys, told = read_finished(scale, variant)
     rows, found = read_rows(evaluated), {}
     for name, settings in told["protocol"]["prompts"].items():
         if settings.get("holdout", True) or GAP not in rows.get(name, {}):

@@ -94,6 +94,23 @@ def recognise(pixels, names, gallery, features, scorer):
     return {"scorer": by_text == wanted, "neighbour": found == np.array(names)[wanted]}
 
 
+def read_finished(scale, variant):
+    """Read what a variant learnt from, and what stage 05 measured of it.
+
+    Returns:
+        ((folders of stages 03, 04 and 05), keys of the works trained on, metrics.json).
+
+    Raises:
+        ManifestError: one of the stages has not run.
+    """
+    slugs = ("03_latents", None), ("04_train", variant), ("05_evaluate", variant)
+    folders = [paths.stage_dir(scale, *place) for place in slugs]
+    for folder in folders:
+        read_manifest(folder)
+    told = json.loads((folders[2] / "metrics.json").read_text(encoding="utf-8"))
+    return folders, pd.read_parquet(folders[1] / "works.parquet")["key"], told
+
+
 def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     """Measure a variant of a finished run, at its common guidance scale.
 
@@ -111,13 +128,7 @@ def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     Raises:
         CommonCanvasError: a stage has not run, or as `choose_names`.
     """
-    above = paths.stage_dir(scale, "03_latents")
-    trained = paths.stage_dir(scale, "04_train", variant)
-    evaluated = paths.stage_dir(scale, "05_evaluate", variant)
-    for folder in (above, trained, evaluated):
-        read_manifest(folder)
-    told = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    (above, trained, _), keys, told = read_finished(scale, variant)
     protocol, guidance = told["protocol"], told["common_guidance"]
     own = {key.split("/")[0] for key in keys}
     sources = sorted(own & set(protocol["sources"] or own))  # none stands for all

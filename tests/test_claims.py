@@ -252,6 +252,8 @@ def test_rows_of_another_guidance_scale_are_refused():
     rows = {variant: rows_of(i) for i, variant in enumerate(runs)}
     with pytest.raises(ParameterError, match="`web_human` are of guidance 1, its"):
         verdicts(runs, rows=rows)
+    alone = {v: {"common_guidance": 3.0, "guidance": {}} for v in runs}
+    assert verdicts(alone, rows=rows)["cc_matches_web"]["verdict"] == OPEN
 
 
 def test_marks_that_survive_the_captioner_are_not_supported():
