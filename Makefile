@@ -20,10 +20,10 @@ env: .venv/ready  ## create .venv with the pinned packages
 	touch $@
 
 sources: env  ## fetch the pinned picture sets and weights, verified
-	$(BIN)/python -m commoncanvas.sources
+	$(BIN)/python -m commoncanvas.fetch
 
 openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
-	$(BIN)/python -m commoncanvas.openclipart
+	$(BIN)/python -m commoncanvas.catalog.openclipart
 
 repro: sources  ## run every stage that changed, then build the pages
 	$(BIN)/dvc repro
@@ -55,7 +55,7 @@ ROWS ?= 20000000
 bench-licenses: env  ## licence split beside pandas and polars (ROWS=100000000 for all)
 	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
 		--python $(BIN)/python -c constraints.txt -e ".[dev,bench]"
-	$(BIN)/python -m commoncanvas.bench_licenses --rows $(ROWS) \
+	$(BIN)/python benchmarks/licenses.py --rows $(ROWS) \
 		--json results/bench_licenses.json
 
 SCALE ?= mini
@@ -64,21 +64,21 @@ bench-train: sources  ## time each speed-up of training again (SCALE=mini)
 	cp data/$(SCALE)/07_speed/metrics.json results/bench_train_$(SCALE).json
 
 bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: needs a GPU
-	$(BIN)/python -m commoncanvas.bench_training --scale paper \
+	$(BIN)/python benchmarks/training.py --scale paper \
 		--json results/bench_train_sd2.json
 
 VARIANT ?= cc_emoji
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
-	$(BIN)/python -m commoncanvas.release --scale $(SCALE) --variant $(VARIANT)
+	$(BIN)/python -m commoncanvas.publish.release --scale $(SCALE) --variant $(VARIANT)
 
 reference: SCALE = full
 reference: env  ## keep a finished run's results in results/ (SCALE=full)
-	$(BIN)/python -m commoncanvas.reference --scale $(SCALE)
-	$(BIN)/python -m commoncanvas.marks --scale $(SCALE)
+	$(BIN)/python -m commoncanvas.publish.reference --scale $(SCALE)
+	$(BIN)/python -m commoncanvas.publish.marks --scale $(SCALE)
 
 documents: env  ## write docs/CLAIMS.md and the README's figures from their files
-	$(BIN)/python -m commoncanvas.documents
+	$(BIN)/python -m commoncanvas.publish.documents
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import nbformat
 
-from commoncanvas import errors, paths
-from commoncanvas.checkpoints import write_atomically
-from commoncanvas.errors import CommonCanvasError, ParameterError
-from commoncanvas.parameters import collect, load_yaml, names_of, read_sections
-from commoncanvas.processes import die_with_parent
+from commoncanvas.core import errors, paths
+from commoncanvas.core.determinism import set_environment
+from commoncanvas.core.errors import CommonCanvasError, ParameterError
+from commoncanvas.core.files import write_atomically
+from commoncanvas.core.settings import load_yaml, names_of
+from commoncanvas.parameters import collect, read_sections
 
 VARIANT_STAGES = ("04_train", "05_evaluate")
 FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
@@ -67,7 +68,7 @@ def execute(slug, scale=None, variant=None):
     sections = read_sections(slug, scale)
     values = collect(slug, scale, variant, sections, declared)
     word = slug.split("_", 1)[1]
-    _set_environment((sections.get("common") or {}) | (sections.get(word) or {}))
+    set_environment((sections.get("common") or {}) | (sections.get(word) or {}))
     out = executed_path(slug, scale, variant)
     partial = out.with_name(f"{out.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -147,33 +148,6 @@ def _joined(outputs):
         else:
             joined.append(output)
     return joined
-
-
-def _set_environment(settings):
-    """Fix what the kernel inherits: threads, hashes, clocks, widths, network."""
-    if os.environ.get("DVC_STAGE"):
-        die_with_parent()
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = str(settings.get("num_threads", 1))
-    os.environ |= {
-        "OMP_WAIT_POLICY": "passive",
-        "PYTHONHASHSEED": "0",
-        "SOURCE_DATE_EPOCH": "0",
-        "MATPLOTLIBRC": str(paths.ROOT / "matplotlibrc"),
-        "TZ": "UTC",
-        "COLUMNS": "88",  # the width of text tables, else the reader's terminal
-        "LINES": "40",
-        "TOKENIZERS_PARALLELISM": "false",
-        # ipywidgets is left out on purpose: its ids are random, text bars are not.
-        "PYTHONWARNINGS": "ignore:IProgress not found",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        # glibc hands large blocks back after every step; keeping them trains a
-        # quarter faster on a CPU (page faults).
-        "MALLOC_MMAP_THRESHOLD_": str(2**32),
-        "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    }
-    if settings.get("offline") is True:
-        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _chosen(options):

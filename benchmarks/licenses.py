@@ -1,0 +1,287 @@
+"""Benchmark of the licence split: this package beside pandas and polars.
+
+`python benchmarks/licenses.py` makes up metadata with YFCC100M's columns and
+licence counts, and gives every engine the same job, each in a fresh process. What comes
+out is reported, goals missed included.
+"""
+
+import argparse
+import datetime as dt
+import importlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from commoncanvas.catalog import splits, streams, yfcc
+from commoncanvas.catalog.made_up import (
+    expected_splits,
+    paper_split,
+    write_bz2,
+    write_parquet,
+)
+from commoncanvas.core.errors import CheckFailed, CommonCanvasError, SourceError
+
+JOB = (
+    "read photoid, marker, licensename and licenseurl from parquet; read every row's "
+    "licence; count the rows by split, videos rejected; write key, license_slug and "
+    "split of the rows kept as parquet"
+)
+NUM_THREADS = 2
+
+
+def run_ours(path, out):
+    """Do the job with this package; it also writes version, title, deed and reason."""
+    connection = splits.connect(num_threads=NUM_THREADS)
+    rows = yfcc.read_parquet(connection, path)
+    return splits.split_metadata(connection, rows, out, ["key"]).splits
+
+
+def run_ours_bz2(path, out):
+    """Split a packed tab-separated file and write every column of it."""
+    connection = splits.connect(num_threads=NUM_THREADS)
+    rows = yfcc.read_tsv(connection, path)
+    return splits.split_metadata(connection, rows, out).splits
+
+
+def run_unpack(path, out):
+    """Unpack a file with the same decompressor, and do nothing with it."""
+    with pa.input_stream(str(path)) as stream:
+        while stream.read(streams.BLOCK):
+            pass
+
+
+def run_pandas(path, out):
+    """Do the job as a practised user of pandas does: each statement is read once."""
+    import pandas as pd
+
+    pair = ["licensename", "licenseurl"]
+    frame = pd.read_parquet(path, columns=["photoid", "marker", *pair])
+    said = frame[pair].drop_duplicates()
+    read = [splits.verdict(*row) for row in said.itertuples(index=False)]
+    judged = pd.DataFrame(read, said.index)[["license_slug", "split"]]
+    frame = frame.merge(said.join(judged), on=pair)
+    frame.loc[frame["marker"] == 1, "split"] = "rejected"
+    return _keep_pandas(frame, out)
+
+
+def run_pandas_rows(path, out):
+    """Do the job as a beginner does: a Python function for every row."""
+    import pandas as pd
+
+    name, url = "licensename", "licenseurl"
+    frame = pd.read_parquet(path, columns=["photoid", "marker", name, url])
+    read = frame.apply(lambda row: splits.verdict(row[name], row[url]), axis=1)
+    frame["license_slug"] = [row["license_slug"] for row in read]
+    frame["split"] = [row["split"] for row in read]
+    frame.loc[frame["marker"] == 1, "split"] = "rejected"
+    return _keep_pandas(frame, out)
+
+
+def _keep_pandas(frame, out):
+    kept = frame[frame["split"] != "rejected"]
+    kept = kept.assign(key="yfcc100m/" + kept["photoid"].astype(str))
+    kept[["key", "license_slug", "split"]].to_parquet(out)
+    return frame["split"].value_counts().to_dict()
+
+
+def run_polars(path, out):
+    """Do the job with polars, lazily and streaming."""
+    import polars as pl
+
+    pair = ["licensename", "licenseurl"]
+    frame = pl.scan_parquet(path).select("photoid", "marker", *pair)
+    said = frame.select(pair).unique().collect(engine="streaming")
+    judged = pl.DataFrame([splits.verdict(*row) for row in said.iter_rows()])
+    said = said.with_columns(judged["license_slug"], judged["split"])
+    split = pl.when(pl.col("marker") == 1).then(pl.lit("rejected"))
+    frame = frame.join(said.lazy(), on=pair, how="left")
+    frame = frame.with_columns(split.otherwise("split").alias("split"))
+    counts = frame.group_by("split").len().collect(engine="streaming")
+    kept = frame.filter(pl.col("split") != "rejected")
+    key = pl.format("yfcc100m/{}", "photoid").alias("key")
+    kept.select(key, "license_slug", "split").sink_parquet(out)
+    return dict(counts.iter_rows())
+
+
+ENGINES = {
+    "ours": run_ours,
+    "pandas": run_pandas,
+    "pandas by row": run_pandas_rows,
+    "polars": run_polars,
+    "ours, bz2": run_ours_bz2,
+    "bz2": run_unpack,
+}
+
+
+def run_child(engine, path, out):
+    """Run one engine in this process; return its seconds, peak [MiB] and counts."""
+    pa.set_cpu_count(NUM_THREADS)
+    # Imports are not timed; pyarrow's writer imports pandas too.
+    importlib.import_module("polars" if engine == "polars" else "pandas")
+    start = time.perf_counter()
+    counts = ENGINES[engine](path, out)
+    seconds = time.perf_counter() - start
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return {"seconds": seconds, "mib": int(peak.split()[1]) / 1024, "counts": counts}
+
+
+def measure(engine, path, repeats):
+    """Run an engine in fresh processes; return the fastest run, and the highest peak.
+
+    Raises:
+        SourceError: the engine is not installed, or failed.
+    """
+    limits = {
+        "POLARS_MAX_THREADS": f"{NUM_THREADS}",
+        "OMP_NUM_THREADS": f"{NUM_THREADS}",
+    }
+    runs = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
+            command = [sys.executable, __file__, "--child"]
+            command += [engine, str(path), f"{folder}/out"]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=os.environ | limits
+            )
+        run = json.loads(done.stdout or '{"error": "it was killed"}')
+        if "error" in run:
+            raise SourceError(f"{engine}: {run['error']}")
+        runs.append(run)
+    fastest = min(runs, key=lambda run: run["seconds"])
+    return fastest | {"mib": max(run["mib"] for run in runs), "runs": repeats}
+
+
+def benchmark(folder, rows, small_rows, bz2_rows, engines, repeats):
+    """Make metadata up in `folder`, run every engine on it, and return the report.
+
+    Raises:
+        SourceError: an engine failed.
+        CheckFailed: two engines count differently, or one not as it was made.
+    """
+    large, small, packed = (folder / n for n in ("large.pq", "small.pq", "m.tsv.bz2"))
+    write_parquet(large, rows)
+    write_parquet(small, small_rows)
+    write_bz2(packed, bz2_rows)
+    tasks = {name: (name, large, rows) for name in engines}
+    tasks |= {
+        "ours, fewer rows": ("ours", small, small_rows),
+        "pandas by row": ("pandas by row", small, small_rows),
+        "bz2": ("bz2", packed, bz2_rows),
+        "ours, bz2": ("ours, bz2", packed, bz2_rows),
+    }
+    runs = {}
+    for name, (engine, path, number) in tasks.items():
+        if engine == "polars" and not _version("polars"):
+            print("polars is not installed; pip install polars")
+            continue
+        # Row by row takes minutes, so once must do.
+        run = measure(engine, path, 1 if engine == "pandas by row" else repeats)
+        counts, expected = run.pop("counts"), expected_splits(number)
+        if counts is not None and counts != expected:
+            raise CheckFailed(f"{name} counts {counts}; expected {expected}; mend it.")
+        run |= {"rows": number, "rows_per_second": number / run["seconds"]}
+        runs[name] = run
+        print(
+            f"{name:18}{number:>12,}{run['seconds']:>9.2f}{run['mib']:>8,.0f}"
+            f"{run['rows_per_second']:>14,.0f}",
+            flush=True,
+        )
+    return {
+        "job": JOB,
+        "machine": _machine(),
+        "date": dt.date.today().isoformat(),
+        "versions": {n: _version(n) for n in ("duckdb", "pyarrow", "pandas", "polars")},
+        "runs": runs,
+        "goals": _goals(runs),
+        "paper": paper_split(expected_splits(100_000_000)),
+    }
+
+
+def _goals(runs):
+    """Return, for each goal, what was aimed at, what came out, and whether it holds."""
+    ours, small = runs["ours"], runs["ours, fewer rows"]
+    times = {name: run["seconds"] for name, run in runs.items()}
+    found = [
+        ("rows a second", ">=", 1e6, ours["rows_per_second"]),
+        ("peak memory, all rows to fewer", "<=", 1.2, ours["mib"] / small["mib"]),
+        ("time from bz2 to bz2 alone", "<=", 1.25, times["ours, bz2"] / times["bz2"]),
+    ]
+    for other, same in (("pandas", "ours"), ("pandas by row", "ours, fewer rows")):
+        if other in runs:
+            found.append((f"speed to {other}", ">=", 10, times[other] / times[same]))
+    return [
+        {
+            "goal": f"{name} {sign} {aim:,g}",
+            "found": value,
+            "holds": value >= aim if sign == ">=" else value <= aim,
+        }
+        for name, sign, aim, value in found
+    ]
+
+
+def _machine():
+    info = [Path(f"/proc/{name}").read_text() for name in ("cpuinfo", "meminfo")]
+    gib = round(int(info[1].split()[1]) / 2**20)
+    return f"{os.cpu_count()} cores{', AVX2' * ('avx2' in info[0])}, {gib} GiB"
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def main():
+    """Run the benchmark, print its table, and write it down if asked."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/licenses.py",
+        description="Time the split by licence: this package, pandas, polars.",
+    )
+    add = parser.add_argument
+    add("--rows", type=int, default=20_000_000, help="rows of metadata")
+    add("--small-rows", type=int, default=1_000_000, help="rows to compare memory with")
+    add("--bz2-rows", type=int, default=1_000_000, help="rows of packed text")
+    add("--engines", default="ours,pandas,polars", help="some of ours,pandas,polars")
+    add("--repeats", type=int, default=3, help="runs of each; the fastest counts")
+    add("--folder", type=Path, help="where to write, 150 bytes a row")
+    add("--json", type=Path, help="file to write the report to")
+    add("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        try:
+            print(json.dumps(run_child(*options.child)))
+        except Exception as error:  # reported by the process that waits for it
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            print(f"job: {JOB}\nengine{'rows':>24}{'s':>9}{'MiB':>8}{'rows/s':>14}")
+            report = benchmark(
+                Path(folder),
+                options.rows,
+                options.small_rows,
+                options.bz2_rows,
+                list(dict.fromkeys(["ours", *options.engines.split(",")])),
+                options.repeats,
+            )
+    except CommonCanvasError as error:
+        sys.exit(str(error))
+    for goal in report["goals"]:
+        word = "holds" if goal["holds"] else "missed"
+        print(f"{goal['goal']}: {goal['found']:,.2f}, {word}")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

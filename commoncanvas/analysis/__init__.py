@@ -1,0 +1,1 @@
+"""A value with its interval; distances, tables, plots, figures, checks, ballots."""

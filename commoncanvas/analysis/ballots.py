@@ -1,0 +1,166 @@
+"""Pages to vote on offline, and the votes that come back as lines of JSON.
+
+`review` and `preference` share this: one file that holds all it needs, pictures too,
+and a reader that names file and line of what is wrong. Votes belong to a sample, the
+rows of one page, and never mix with those on another.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.files import write_atomically
+
+_FIELDS = ["sample", "rater", "key", "vote"]
+
+
+def digest(value):
+    """Return 12 hexadecimal digits that name a JSON-able value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def data_uri(png):
+    """Return the bytes of a PNG as an address that needs no network."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def write_page(path, template, title, sample, rows):
+    """Write a page of `reports/template`; the same rows give the same bytes.
+
+    Args:
+        path: the HTML file; its folder is made if need be.
+        template: a file that extends `ballot.html`.
+        title: the heading, plain text.
+        sample: the name under which the page keeps and exports votes.
+        rows: list of JSON-able dicts with a `key` each, what is voted on.
+    """
+    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
+    page = jinja2.Environment(loader=loader, autoescape=True).get_template(template)
+    # The template's `tojson` writes every `<` as \u003c: no caption ends its script.
+    text = page.render(title=title, data={"sample": sample, "rows": rows}) + "\n"
+    write_atomically(path, lambda part: part.write_bytes(text.encode()))
+
+
+def read_votes(folder, sample, keys, check, **optional):
+    """Read the votes on one sample from all `*.jsonl` below a folder.
+
+    Files come in order of name, numbers as numbers, so that a second download
+    ("… (1).jsonl") follows the first. The last vote of a rater on a key counts.
+
+    Args:
+        folder: where exported votes lie; it need not exist.
+        sample: name of the sample that was voted on.
+        keys: list of the sample's keys.
+        check: called with (where, vote) for every vote on the sample; it raises
+            `wrong` for one that cannot be.
+        **optional: further texts of a line, with the text that stands for lack.
+
+    Returns:
+        (votes, num_others): the votes as dicts of text, by rater and then as `keys`,
+        and the number of votes on other samples, left out.
+
+    Raises:
+        ParameterError: a line is malformed or a key unknown; it names file and line.
+    """
+    votes, num_others = {}, 0
+    places = {key: place for place, key in enumerate(keys)}
+    for where, line in _lines(Path(folder)):
+        vote = _parsed(where, line, optional)
+        if vote["sample"] != sample:
+            num_others += 1
+            continue
+        if vote["key"] not in places:
+            raise wrong(where, f"key {vote['key']}", "a key of this sample")
+        check(where, vote)
+        votes[vote["rater"], places[vote["key"]]] = vote
+    return [votes[i] for i in sorted(votes)], num_others
+
+
+def wrong(where, found, expected):
+    """Return the ParameterError of one line of a file of votes."""
+    found = " ".join(found.split())
+    found = found if len(found) <= 80 else found[:79] + "…"
+    return ParameterError(
+        f"{where}: found {found}; expected {expected}. Mend the line or export again."
+    )
+
+
+def share(scores, votes):
+    """Estimate the mean score of what was voted on, a share.
+
+    With one rater, each key is a trial of Wilson's interval; a half, where a vote is
+    shared out, makes it a little too wide. With several, a key counts by the mean of
+    its raters, and the interval is the normal one over keys, cut to 0 and 1; where
+    all means are alike it is Wilson's again, because a spread of nothing would claim
+    certainty.
+
+    Args:
+        scores: Series of 0 to 1 (or truth values), one a vote.
+        votes: DataFrame with the columns rater and key, one vote per rater and key.
+
+    Returns:
+        Estimate whose n counts the keys that were voted on; None without votes.
+    """
+    if votes.empty:
+        return None
+    shares = scores.groupby(votes["key"]).mean()
+    if votes["rater"].nunique() == 1 or shares.nunique() == 1:
+        return wilson(float(shares.sum()), len(shares))
+    mean = mean_interval(shares)
+    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n)
+
+
+def krippendorff_alpha(counts):
+    """Measure how far raters agree, beyond chance, on unordered categories.
+
+    Unlike Fleiss' kappa it allows each item its own number of raters.
+    Source: krippendorff.
+
+    Args:
+        counts: (items, categories), the raters who chose each; 2 or more an item.
+
+    Returns:
+        float, 1 for full agreement, 0 for chance; NaN where all votes are alike.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    raters, totals = counts.sum(1), counts.sum(0)
+    num = totals.sum()
+    differing = num**2 - np.sum(totals**2)
+    if not differing:
+        return math.nan
+    observed = np.sum((raters**2 - np.sum(counts**2, 1)) / (raters - 1))
+    return float(1 - (num - 1) * observed / differing)
+
+
+def _lines(folder):
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl")]
+    for name in sorted(names, key=_natural):
+        # Only \n ends a line of JSON; captions may hold what `splitlines` cuts at.
+        for number, line in enumerate((folder / name).read_bytes().split(b"\n"), 1):
+            if line.strip():
+                yield f"{name}, line {number}", line
+
+
+def _natural(name):
+    parts = re.split(r"([0-9]+)", name.removesuffix(".jsonl"))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _parsed(where, line, optional):
+    try:
+        vote = optional | json.loads(line)
+    except (TypeError, ValueError):
+        vote = {}
+    texts = all(isinstance(vote.get(name), str) for name in (*_FIELDS, *optional))
+    if not texts or not all(vote[name].strip() for name in _FIELDS):
+        raise wrong(where, line.decode(errors="replace"), f"JSON texts {_FIELDS}")
+    return vote

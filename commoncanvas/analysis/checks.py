@@ -1,0 +1,131 @@
+"""The named checks that close each notebook: all are run, then one failure lists all.
+
+The `check` cell of every notebook is a few calls and a `close()`; its table is what the
+report shows. Serves the promise that rows in are rows out plus rows rejected.
+"""
+
+import operator
+
+import pandas as pd
+from IPython.display import display
+
+from commoncanvas.core.errors import CheckFailed
+
+_RELATIONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": lambda found, bound: found in bound,
+}
+
+
+class ChecksTable(pd.DataFrame):
+    """A table of checks that is shown whole: no index, no shortened cells."""
+
+    @property
+    def _constructor(self):
+        return ChecksTable
+
+    def _repr_html_(self):
+        with pd.option_context("display.max_colwidth", None):
+            return self.to_html(index=False, border=0, classes="checks")
+
+    def __repr__(self):
+        with pd.option_context("display.max_colwidth", None):
+            return self.to_string(index=False)
+
+
+class Checks:
+    """Collect named checks; `close` shows them and fails if any is broken.
+
+    Example: `check = Checks()`, `check.that("PSNR [dB]", psnr_db, ">=", 25)`,
+    `check("ledger is complete", ledger.notna().all().all())`, `check.close()`.
+    """
+
+    def __init__(self):
+        self._rows = []
+
+    def __call__(self, name, ok, found="", bound=""):
+        """Record one check that was decided by the caller.
+
+        Args:
+            name: what must hold, in words; each name once.
+            ok: one truth value, Python's or NumPy's.
+            found: what was found, shown in the table.
+            bound: what was demanded, shown in the table.
+
+        Raises:
+            CheckFailed: the name is already taken, or `ok` is not one truth value.
+        """
+        if any(row["check"] == name for row in self._rows):
+            raise CheckFailed(
+                f"the check {name!r} was made twice; names are unique. Rename one."
+            )
+        value = ok.item() if getattr(ok, "size", 0) == 1 else ok
+        if not isinstance(value, bool):
+            raise CheckFailed(
+                f"the check {name!r} got {type(ok).__name__}; one truth value is "
+                "expected. Compare, and reduce with `.all()`."
+            )
+        self._rows.append(
+            {"check": name, "found": _told(found), "bound": _told(bound), "ok": value}
+        )
+
+    def that(self, name, found, relation, bound):
+        """Record one comparison, e.g. `that("rows", 10, "==", 7 + 3)`.
+
+        Args:
+            name: what must hold, in words; each name once.
+            found: the measured value; NaN never passes an order relation.
+            relation: one of == != < <= > >= in.
+            bound: the value it is compared with.
+
+        Raises:
+            CheckFailed: the relation is unknown, or the name is already taken.
+        """
+        if relation not in _RELATIONS:
+            raise CheckFailed(
+                f"the check {name!r} uses {relation!r}; the relations are "
+                f"{', '.join(_RELATIONS)}. Use one of them."
+            )
+        ok = _RELATIONS[relation](found, bound)
+        self(name, ok, found, f"{relation} {_told(bound)}")
+
+    def close(self):
+        """Return the table of all checks; show it, then fail, if one is broken.
+
+        Returns:
+            ChecksTable with columns check, found, bound, ok (✓ or ✗).
+
+        Raises:
+            CheckFailed: a check is broken, or none was made; lists all in one line.
+        """
+        if not self._rows:
+            raise CheckFailed(
+                "no check was made; a notebook closes with at least one. Add it."
+            )
+        table = ChecksTable(self._rows)
+        table["ok"] = ["✓" if row["ok"] else "✗" for row in self._rows]
+        if broken := [row for row in self._rows if not row["ok"]]:
+            display(table)
+            told = "; ".join(
+                f"{row['check']} (found {row['found'] or 'no'}, "
+                f"expected {row['bound'] or 'yes'})"
+                for row in broken
+            )
+            raise CheckFailed(
+                f"{len(broken)} of {len(self._rows)} checks failed: {told}. "
+                "Look at the cells above that show these values."
+            )
+        return table
+
+
+def _told(value):
+    """Write a value the same way every time: four significant digits, one line."""
+    value = value.item() if getattr(value, "size", 0) == 1 else value
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(str(value).split())

@@ -1,0 +1,179 @@
+"""What notebooks show: plots, contact sheets of pictures, and tables.
+
+Used by all stages. Each function returns an object with `_repr_html_`, so the
+last line of a cell displays it; `show` displays from the middle of a cell.
+The same input always gives the same bytes, and all text is escaped, because
+titles and authors come from strangers.
+"""
+
+import base64
+import io
+import json
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+from PIL import Image
+
+from commoncanvas.analysis.plots import ACCENT, as_figure, as_text, need_alt, plate
+from commoncanvas.core.errors import ShapeError
+
+# Written into each tile, so that a sheet also reads well in JupyterLab.
+SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
+
+
+def show(thing, alt=None, caption=None):
+    """Display a matplotlib figure, or anything made by this module, right now.
+
+    Args:
+        thing: a matplotlib figure (closed afterwards) or a displayable object.
+        alt: what the figure shows, for readers who cannot see it.
+        caption: the line below the figure.
+
+    Raises:
+        ParameterError: a matplotlib figure comes without `alt`.
+    """
+    display(plate(thing, alt, caption) if isinstance(thing, Figure) else thing)
+
+
+def sheet(
+    pictures, labels=None, columns=12, alt=None, caption=None, tile_px=96, heads=None
+):
+    """Return a contact sheet: equal gaps, real text below each tile.
+
+    The number of columns falls on narrow screens unless `heads` give the columns
+    a meaning.
+
+    Args:
+        pictures: (n, h, w, 3), uint8, 0 … 255.
+        labels: n texts, or n pairs (text, second line); the second line is set
+            in the accent colour.
+        columns: tiles side by side.
+        alt: what the sheet shows.
+        caption: the line below the sheet.
+        tile_px: displayed width of a tile [pixels].
+        heads: one title per column, for example variants.
+
+    Raises:
+        ShapeError: pictures are not (n, h, w, 3) uint8, or labels are not n.
+        ParameterError: `alt` is empty.
+    """
+    label = need_alt(alt)
+    pictures = _need_pictures(pictures)
+    for name, texts, expected in (
+        ("labels", labels, len(pictures)),
+        ("heads", heads, columns),
+    ):
+        if texts is not None and len(texts) != expected:
+            raise ShapeError(
+                f"a sheet got {len(texts)} {name}, expected {expected};"
+                " pass one for each, or None."
+            )
+    tiles = [f'<b style="{SMALL}">{escape(str(head))}</b>' for head in heads or []]
+    for i, pixels in enumerate(pictures):
+        lines = labels[i] if labels is not None else ()
+        lines = [lines] if isinstance(lines, str) else [str(line) for line in lines]
+        name = escape(lines[0]) if lines else f"{label}, {i + 1} of {len(pictures)}"
+        text = "".join(
+            f'<span style="{SMALL}{colour}">{escape(line)}</span>'
+            for line, colour in zip(lines, ("", f";color:{ACCENT}"), strict=False)
+        )
+        tiles.append(
+            f'<div class="tile"><img src="{_data_uri(pixels)}" alt="{name}"'
+            f' width="{pixels.shape[1]}" height="{pixels.shape[0]}" loading="lazy"'
+            f' style="width:100%;height:auto;display:block">{text}</div>'
+        )
+    gaps = 8 * (columns - 1)
+    smallest = f"max({min(tile_px, 72)}px, calc((100% - {gaps}px) / {columns}))"
+    tracks = f"{columns}" if heads else "auto-fill"
+    track = "minmax(0, 1fr)" if heads else f"minmax({smallest}, 1fr)"
+    body = (
+        f'<div class="sheet" role="group" aria-label="{label}" style="display:grid;'
+        f"gap:8px;max-width:{columns * tile_px + gaps}px;"
+        f'grid-template-columns:repeat({tracks}, {track})">{"".join(tiles)}</div>'
+    )
+    wide = columns * tile_px + gaps > 720
+    return as_figure(body, caption, "pictures wide" if wide else "pictures")
+
+
+def table(frame, caption=None, digits=3):
+    """Return a data frame as an HTML table; numbers align right, all text escaped.
+
+    Args:
+        frame: a pandas DataFrame; its index is shown when it is named.
+        caption: the line above the table.
+        digits: significant digits of floating point numbers.
+    """
+    if frame.index.names != [None]:
+        frame = frame.reset_index()
+    kinds = [dtype.kind in "iuf" for dtype in frame.dtypes]
+    align = [' class="number" style="text-align:right"' if k else "" for k in kinds]
+    heads = "".join(
+        f'<th scope="col"{a}>{escape(str(name))}</th>'
+        for name, a in zip(frame.columns, align, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{a}>{escape(as_text(value, digits))}</td>"
+            for value, a in zip(row, align, strict=True)
+        )
+        + "</tr>"
+        for row in frame.itertuples(index=False, name=None)
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return HTML(
+        f'<div class="cc-table"><table>{title}<thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def write_strip(pictures, folder, caption, columns=6, tile_px=160):
+    """Write `strip.webp` and `strip.json`, the row of pictures on the index.
+
+    Args:
+        pictures: (n, h, w, 3), uint8, 0 … 255.
+        folder: the stage's data folder; must exist.
+        caption: what the strip shows; it is the alt text too.
+        columns: tiles side by side.
+        tile_px: side of a tile in the file [pixels], twice what is displayed.
+
+    Raises:
+        ShapeError: pictures are not (n, h, w, 3) uint8.
+        ParameterError: `caption` is empty.
+    """
+    need_alt(caption)
+    pictures, gap = _need_pictures(pictures), tile_px // 10
+    rows = -(-len(pictures) // columns)
+    size = (columns * (tile_px + gap) - gap, rows * (tile_px + gap) - gap)
+    strip = Image.new("RGB", size, "white")
+    for i, pixels in enumerate(pictures):
+        tile = Image.fromarray(pixels).resize((tile_px, tile_px), Image.LANCZOS)
+        row, column = divmod(i, columns)
+        strip.paste(tile, (column * (tile_px + gap), row * (tile_px + gap)))
+    strip.save(Path(folder) / "strip.webp", quality=90, method=4)
+    text = json.dumps({"caption": caption}, ensure_ascii=False, indent=1) + "\n"
+    (Path(folder) / "strip.json").write_text(text, encoding="utf-8")
+
+
+def _need_pictures(pictures):
+    pictures = np.asarray(pictures)
+    if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
+        raise ShapeError(
+            f"a sheet got {pictures.dtype} {pictures.shape}; it expects uint8"
+            " (n, h, w, 3); convert the pictures with images.py first."
+        )
+    return pictures
+
+
+def _data_uri(pixels):
+    # Small pictograms stay lossless; photographs would be several times larger.
+    exact, small = io.BytesIO(), io.BytesIO()
+    image = Image.fromarray(pixels)
+    image.save(exact, "WEBP", lossless=True, method=4)
+    image.save(small, "WEBP", quality=90, method=4)
+    fits = exact.tell() <= max(1.5 * small.tell(), 2048)
+    data = base64.b64encode((exact if fits else small).getvalue()).decode("ascii")
+    return f"data:image/webp;base64,{data}"

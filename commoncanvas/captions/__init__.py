@@ -1,0 +1,1 @@
+"""Stage 02: pictures to words, and what that loses."""

@@ -1,0 +1,116 @@
+"""BLIP-2 through transformers, the captioner of the paper.
+
+Checkpoint and revision are parameters; a local folder loads in the same way as the Hub.
+Where the paper is silent, decoding is LAVIS's default for this class.
+Source: commoncanvas-cvpr, §4.2; blip2; lavis, blip2_opt.
+"""
+
+import io
+
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.images import largest_center_square
+from commoncanvas.models.weights import identity_of, pinned
+
+MODEL = "Salesforce/blip2-opt-2.7b"
+REVISION = "59a1ef6c1e5117b3f65523d1c6066825bcf315e3"  # of `MODEL`
+DECODING = {"num_beams": 5, "max_new_tokens": 30, "min_length": 1, "do_sample": False}
+MAX_SIZE = 512  # edge of the centre square it is handed, at most [pixels]; CVPR, §4.2
+
+
+class Blip2Captioner:
+    """Captions pictures in batches that change nothing.
+
+    Two things would let a picture's caption depend on its neighbours. A shorter prompt
+    padded on the right is continued from padding, so prompts are padded on the left,
+    where OPT counts its positions from the attention mask; language models that have
+    an encoder are refused, because this was not tried with them. And sampled tokens
+    come from one global stream, so each batch starts its own from its first key: with
+    `do_sample` captions depend on the batch, without it they do not. In float32 the
+    tokens of a picture are the same in any batch; half precision rounds sums whose
+    order depends on the batch, and may turn a near tie.
+
+    Args:
+        model: a Hub id or a local folder.
+        revision: the Hub commit; none for a folder, and for the default model ours.
+        prompt: what the caption continues; empty as in the paper.
+        decoding: arguments of `generate` that differ from LAVIS's (`DECODING`).
+        batch_size: pictures a forward pass.
+        seed: of sampled tokens, where `decoding` asks for `do_sample`.
+
+    Raises:
+        ParameterError: a Hub id without a revision, which could change under the run;
+            or a language model with an encoder.
+    """
+
+    def __init__(
+        self,
+        model=MODEL,
+        revision=None,
+        prompt="",
+        decoding=None,
+        batch_size=32,
+        seed=0,
+    ):
+        # Six seconds, which the other captioners need not wait for.
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+        revision = revision or (REVISION if model == MODEL else None)
+        name, revision = pinned(model, revision)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float16 if device == "cuda" else torch.float32
+        self.processor = Blip2Processor.from_pretrained(name, revision=revision)
+        self.processor.tokenizer.padding_side = "left"
+        self.model = Blip2ForConditionalGeneration.from_pretrained(
+            name, revision=revision, dtype=dtype
+        ).to(device)
+        if self.model.config.text_config.is_encoder_decoder:
+            raise ParameterError(
+                f"the captioner {model!r} has an encoder-decoder language model; a "
+                "decoder such as OPT is expected. Use blip2-opt-2.7b, the paper's."
+            )
+        self.model.eval()
+        self.prompt, self.batch_size, self.seed = prompt, batch_size, seed
+        self.options = {**DECODING, **(decoding or {})}
+        identity = identity_of("captioner", model, revision)
+        self.identity = f"blip2:{identity}:{str(dtype).removeprefix('torch.')}"
+        self.decoding = {**self.options, "prompt": prompt, "batch_size": batch_size}
+
+    @torch.no_grad()
+    def caption(self, pictures, prompts=None):
+        """Caption one batch; one string a picture, without its prompt.
+
+        Args:
+            pictures: list of RGB `PIL.Image` or (h, w, 3) uint8, of any sizes.
+            prompts: one text a picture, to be continued; default: the same for all.
+        """
+        prompts = prompts or [self.prompt] * len(pictures)
+        words = {"text": list(prompts), "padding": True} if any(prompts) else {}
+        inputs = self.processor(images=list(pictures), return_tensors="pt", **words)
+        inputs = inputs.to(self.model.device, self.model.dtype)
+        ids = self.model.generate(**inputs, **self.options)
+        # Prompt and picture tokens come back before the caption, where there are any.
+        start = inputs["input_ids"].shape[1] if words else 0
+        texts = self.processor.batch_decode(ids[:, start:], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def table(self, rows):
+        """Caption rows of (key, picture bytes) to a table of key and caption_raw."""
+        keys, texts = [key for key, _ in rows], []
+        for i in range(0, len(rows), self.batch_size):
+            batch = rows[i : i + self.batch_size]
+            if self.options["do_sample"]:
+                draws = make_generator(self.seed, "captions", batch[0][0])
+                torch.manual_seed(draws.initial_seed())
+            texts += self.caption([square_at_most(data) for _, data in batch])
+        return pa.table({"key": keys, "caption_raw": texts})
+
+
+def square_at_most(data, size=MAX_SIZE):
+    """Return a stored picture's centre square, shrunk to `size` but never enlarged."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    return largest_center_square(picture, min(size, *picture.size))

@@ -1,0 +1,195 @@
+"""The catalogue: every picture of the sources with its licence, split and reason.
+
+Stage 01 builds it: `read_source` reads what the sources state, `judge` splits by
+licence, `choose` takes what the scale asks for, `draw_rows` draws. A row is never lost:
+it is used, or it carries the reason why not.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from commoncanvas.catalog import iconify, openclipart, splits, webdataset, yfcc
+from commoncanvas.catalog.folder import read_folder
+from commoncanvas.catalog.stated import STATED
+from commoncanvas.core.errors import PictureError
+from commoncanvas.core.images import decode_picture, largest_center_crop, svg_to_pixels
+from commoncanvas.licenses import attribution
+from commoncanvas.licenses.policies import verdict
+
+MAX_RATIO = 4  # between the sides of a picture stored in its own shape
+
+
+def read_source(name):
+    """Read one source into rows with the columns of `statements.STATED`.
+
+    Args:
+        name: an Iconify set pinned in `package-lock.json`, `openclipart`,
+            `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT`
+            (see `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by.
+
+    Raises:
+        SourceError: the source is not there, or not what it should be.
+    """
+    kind, _, path = name.partition(":")
+    if name == "openclipart":
+        return openclipart.read()
+    if kind == "folder":
+        folder = Path(path).parent
+        rows = read_folder(folder, path)
+        return [row | {"path": str(folder / row["path"])} for row in rows]
+    if kind == "webdataset":
+        return list(webdataset.read_webdataset(sorted(glob(path))))
+    if kind == "commoncatalog":
+        ranges, _, root = path.partition(":")
+        columns = [*STATED, "jpg"]
+        found = yfcc.read_commoncatalog(
+            splits.connect(), root, ranges.split(","), columns
+        )
+        names = [*STATED, "picture"]
+        rows = found.order("key").fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    return iconify.read_set(name)
+
+
+def judge(rows, web_sources, seed):
+    """Give every row its licence, split, reason and place in the drawing of lots.
+
+    Args:
+        rows: dictionaries with the columns of `statements.STATED`.
+        web_sources: sets that stand for captioned web pictures; their split is "web"
+            whatever their licence, and no Creative Commons variant trains on them.
+        seed: of the lots: `order` is a hash of seed and key, in [0, 1).
+
+    Returns:
+        DataFrame, one row a picture, with license_slug, license_version, license_title,
+        license_deed, split (c, nc, nd, web or rejected), reason and order.
+    """
+    frame = pd.DataFrame(rows).sort_values("key", ignore_index=True)
+    for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
+        frame[column] = frame[column].eq(True) if column in frame else False
+    is_web = frame["source"].isin(web_sources) & (frame["reason"] == "")
+    columns = ["license_text", "license_url", "reason"]
+    stated = list(zip(*(frame[column] for column in columns), strict=True))
+    verdicts = {statement: verdict(*statement) for statement in set(stated)}
+    judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
+    frame[judged.columns] = judged
+    frame.loc[is_web, ["split", "reason"]] = ["web", ""]
+    owed = attribution.lacking(frame.rename(columns=attribution.COLUMNS), always=())
+    owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
+    frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
+    frame.loc[owed.index, "split"] = "rejected"
+    frame["order"] = [_lot(seed, key) for key in frame["key"]]
+    return frame
+
+
+def _lot(seed, key):
+    """Return a number in [0, 1) that depends on seed and key alone."""
+    return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12
+
+
+def choose(frame, max_per_source, keep_skin_tones, holdout_share, max_per_series=0):
+    """Reject what its set withdrew and what this scale leaves out; hold some out.
+
+    Args:
+        frame: from `judge`.
+        max_per_source: pictures of each set to keep, drawn by lot; 0 keeps all.
+        keep_skin_tones: whether the skin-tone variants of emoji stay.
+        holdout_share: share of the licensed works that is never trained on; every split
+            is cut alike, by lot.
+        max_per_series: pictures to keep whose keys differ in their numbers alone, as
+            those of 1,375 stars by one hand do; drawn by lot, 0 keeps all.
+
+    Returns:
+        The frame with reasons filled in, and a column is_holdout.
+    """
+    frame = frame.copy()
+
+    def reject(mask, reason):
+        mask &= frame["split"] != "rejected"
+        frame.loc[mask, ["split", "reason"]] = ["rejected", reason]
+
+    reject(frame["is_hidden"], "withdrawn by its set")
+    if not keep_skin_tones:
+        reject(frame["is_skin_tone"], "skin-tone variant of another picture")
+    series = frame["key"].str.replace(r"\d+", "#", regex=True)
+    for name, most, groups in (
+        ("max_per_series", max_per_series, series),
+        ("max_per_source", max_per_source, frame["source"]),
+    ):
+        if most:
+            kept = frame["split"] != "rejected"
+            rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
+            reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
+    licensed = frame["split"].isin(["c", "nc", "nd"])
+    # A second lot: the first already decided which pictures are in.
+    second = np.array([_lot("holdout", key) for key in frame["key"]])
+    frame["is_holdout"] = licensed & (second < holdout_share)
+    return frame
+
+
+def draw_rows(rows, size, num_threads=2, keep_shape=False):
+    """Draw the rows' SVGs, or decode their photographs and cut the centre square.
+
+    Args:
+        rows: each with an svg, a picture (the file's bytes) or a path.
+        size: edge of the square [pixels].
+        num_threads: pictures drawn at a time (resvg releases the interpreter).
+        keep_shape: whether photographs stay whole; see `draw_row`.
+
+    Returns:
+        (pixels, reasons): (n, size, size, 4) uint8, or with `keep_shape` a list of
+        (h, w, 4); and one reason a row, "" where the picture was drawn; rows with a
+        reason have an empty picture.
+    """
+
+    def draw(row):
+        try:
+            return draw_row(row, size, keep_shape), ""
+        except PictureError as error:
+            return np.zeros((size, size, 4), np.uint8), str(error)
+
+    shape, reasons = (len(rows), size, size, 4), []
+    pixels = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
+    with ThreadPoolExecutor(num_threads) as pool:
+        drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
+        for place, (picture, reason) in enumerate(drawn):
+            pixels[place] = picture
+            reasons.append(reason)
+    return pixels, reasons
+
+
+def draw_row(row, size, keep_shape=False):
+    """Draw one row.
+
+    Args:
+        row: as for `draw_rows`.
+        size: edge of the square, or of a whole photograph's shorter side [pixels].
+        keep_shape: a photograph keeps its shape, and loses its ends only beyond
+            `MAX_RATIO` to one; an SVG stays a square.
+
+    Returns:
+        (h, w, 4) uint8.
+
+    Raises:
+        PictureError: the file is missing, or no picture.
+    """
+    if isinstance(row.get("svg"), str):  # NaN in a table of several sources
+        return svg_to_pixels(row["svg"], size)
+    try:
+        is_file = isinstance(row.get("path"), str)
+        data = Path(row["path"]).read_bytes() if is_file else row["picture"]
+    except OSError as error:
+        raise PictureError(f"file cannot be read ({error.strerror})") from None
+    picture, width, height = decode_picture(data), size, size
+    if keep_shape:
+        ratio = picture.width / picture.height
+        sides = (min(max(1, side), MAX_RATIO) for side in (ratio, 1 / ratio))
+        width, height = (round(size * side) for side in sides)
+    pixels = largest_center_crop(picture, width, height)
+    return np.dstack([pixels, np.full((height, width), 255, np.uint8)])

@@ -1,0 +1,301 @@
+"""The Open Clip Art Library: drawings by many hands, each with its licence in RDF.
+
+Stage 01 reads them here; `python -m commoncanvas.catalog.openclipart` fetches them from
+Debian's package. A licence is what a file's own RDF states, never what the library as
+a whole promises.
+"""
+
+import argparse
+import codecs
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from commoncanvas.catalog.stated import STATED
+from commoncanvas.core.errors import CommonCanvasError, PictureError, SourceError
+from commoncanvas.core.paths import SOURCES
+
+FOLDER = SOURCES / "openclipart"
+PACKAGE = "openclipart-svg"
+VERSION = "1:0.18+dfsg-19"
+PACKED = "2020-07-06"  # the day of this version in the package's changelog
+DEB_SHA256 = "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
+TREE_SHA256 = "0cc4c09dce83c30c1dd2fa3620d836d941d9bba3e526326868232269b404f5f5"
+INSIDE = "./usr/share/openclipart/svg/"  # where the package keeps its drawings
+
+MAX_BYTES = 4_000_000  # of a file; more than twice the largest of the package
+MAX_RDF = 2_000  # elements of a file's RDF; the package has at most 57
+ENCODINGS = {"ascii", "cp1252", "iso8859-1", "iso8859-15", "utf-8"}
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
+_SUBSET = re.compile(r"<!DOCTYPE[^\[>]*\[(.*?)\]\s*>", re.DOTALL)
+# An entity that is plain text: Illustrator declares its namespaces so.
+_ENTITY = re.compile(r"""<!ENTITY\s+([\w:.-]+)\s+(["'])([^"'<>&%]*)\2\s*>""")
+_USE = re.compile(r"&([\w:.-]+);")
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+# A holder's name that speaks of rights is a statement, and has to be understood.
+_SPEAKS = re.compile(
+    r"(?i)licen[cs]e|copy ?(left|right)|\b(gpl|cc)\b|creative commons|public domain"
+    r"|rights reserved|\(c\)|©"
+)
+
+
+def fetch(deb=None, unpacked=None, folder=FOLDER):
+    """Bring the library into `folder` and return the number of its drawings.
+
+    Args:
+        deb: the package's file; None downloads it with `apt-get`, which needs no root.
+        unpacked: the package's `usr/share/openclipart/svg`, to copy instead.
+        folder: where to; left alone where it is whole, replaced where it is not.
+
+    Raises:
+        SourceError: no package to be had, or its bytes are not the pinned ones.
+    """
+    folder = Path(folder)
+    if tree_sha256(folder) != TREE_SHA256:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                new = Path(scratch) / "svg"
+                if unpacked:
+                    shutil.copytree(unpacked, new)
+                else:
+                    _unpack(Path(deb or _download(scratch)), new)
+                _verify("the drawings", tree_sha256(new), TREE_SHA256)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                new.rename(folder)
+        except (OSError, tarfile.TarError) as error:
+            raise SourceError(
+                f"openclipart: cannot unpack or copy ({str(error)[:200]!a}); expected "
+                f"files of {PACKAGE} {VERSION} and room to write; correct that."
+            ) from None
+    return len(drawings(folder))
+
+
+def _verify(what, found, expected):
+    if found != expected:
+        raise SourceError(
+            f"openclipart: sha256 of {what} is {found[:12]}…, expected "
+            f"{expected[:12]}…; take {PACKAGE} {VERSION} again."
+        )
+
+
+def _download(scratch):
+    """Download the pinned package into the folder `scratch` and return its path."""
+    command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
+    try:
+        done = subprocess.run(
+            command, cwd=scratch, stderr=subprocess.PIPE, text=True, timeout=600
+        )
+        said = " ".join(re.findall("^E: (.*)", done.stderr, re.MULTILINE))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = type(error).__name__
+    found = sorted(Path(scratch).glob("*.deb"))
+    if not found:
+        raise SourceError(
+            f"openclipart: apt-get could not download {PACKAGE} {VERSION} "
+            f"({said[:200]!a}); expected Debian, a network and package lists that name "
+            "it; run `apt-get update` as root, or give --deb FILE."
+        )
+    return found[0]
+
+
+def _unpack(deb, folder):
+    """Unpack the drawings of a .deb, an `ar` archive, once its hash agrees."""
+    data = deb.read_bytes()
+    _verify(ascii(deb.name), hashlib.sha256(data).hexdigest(), DEB_SHA256)
+    start = 8
+    while not data.startswith(b"data.tar", start):
+        size = int(data[start + 48 : start + 58])
+        start += 60 + size + size % 2
+    with tarfile.open(fileobj=io.BytesIO(data[start + 60 :])) as archive:
+        for member in tqdm(archive, "unpacking", unit="file"):
+            if member.name.startswith(INSIDE) and member.name != INSIDE:
+                member.name = member.name.removeprefix(INSIDE)
+                archive.extract(member, folder, filter="data")
+
+
+def drawings(folder):
+    """Return {relative path without .svg: path} of every drawing, sorted.
+
+    Links to folders are not followed; what is not UTF-8 in a name is escaped.
+    """
+    found = {}
+    for path in Path(folder).rglob("*.svg"):
+        name = os.fsencode(path.relative_to(folder).as_posix().removesuffix(".svg"))
+        found[name.decode("utf-8", "backslashreplace")] = path
+    return dict(sorted(found.items()))
+
+
+def tree_sha256(folder):
+    """Return the SHA-256 of all drawings' names and bytes, links followed."""
+    whole = hashlib.sha256()
+    for name, path in drawings(folder).items():
+        data = path.read_bytes() if path.is_file() else b""
+        whole.update(f"{hashlib.sha256(data).hexdigest()} {name}\n".encode())
+    return whole.hexdigest()
+
+
+def read(folder=FOLDER, date_seen=PACKED):
+    """Read every drawing of the library into a row; none is lost.
+
+    What is stated is what the file's RDF says, with white space evened. Several licence
+    statements are handed on together: read_license accepts them only if they agree.
+
+    Args:
+        folder: as `fetch` leaves it.
+        date_seen: ISO date; by default the day on which the package was packed.
+
+    Returns:
+        One dictionary a file, sorted by key: the columns of `STATED` (pageurl is "": no
+        file names its page) and svg, the document's text, "" where it cannot be read.
+        A link to another drawing gives a row too.
+
+    Raises:
+        SourceError: there are no drawings in the folder.
+    """
+    folder = Path(folder)
+    found = drawings(folder)
+    if not found:
+        raise SourceError(
+            f"openclipart: no drawings in {folder.name}/; expected those of {PACKAGE}; "
+            "run `python -m commoncanvas.catalog.openclipart`."
+        )
+    rows = []
+    for name, path in tqdm(found.items(), "reading", unit="file"):
+        row = dict.fromkeys(STATED, "") | {"svg": "", "date_seen": date_seen}
+        row |= {"key": f"openclipart/{name}", "source": "openclipart"}
+        try:
+            row["svg"], root = _parse(path, folder)
+            row |= read_rdf(root)
+        except PictureError as error:
+            row["reason"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def _parse(path, folder):
+    """Return text and root element of one drawing, its own entities expanded."""
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise PictureError("link leads out of the folder")
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise PictureError(f"not a file of at most {MAX_BYTES // 10**6} MB")
+        text = _expand(_decode(path.read_bytes()))
+        # With no entity left, the parser has nothing to expand and nothing to fetch.
+        root = ET.fromstring(text)
+    except (OSError, RuntimeError, ET.ParseError, ValueError) as error:
+        raise PictureError(f"file cannot be read as XML ({error!r:.80})") from None
+    if _local(root) != "svg":
+        raise PictureError(f"root element is {root.tag[:60]!a}, expected svg")
+    return text, root
+
+
+def _decode(data):
+    """Decode a document in the encoding it declares, else UTF-8, never by guess."""
+    if not data.strip():
+        raise PictureError("file is empty")
+    if data.startswith(b"\x1f\x8b"):
+        raise PictureError("file is compressed, expected plain SVG")
+    declared = _DECLARED.match(data)
+    name = declared[1].decode() if declared else "utf-8"
+    try:
+        if codecs.lookup(name).name in ENCODINGS:
+            return data.decode(name).removeprefix("\ufeff")
+    except (LookupError, UnicodeDecodeError):
+        pass
+    raise PictureError(f"file is not in the encoding {name[:40]!a}")
+
+
+def _expand(text):
+    """Put a document's own entities in their places: plain text only, and bounded."""
+    if subset := _SUBSET.match(text, text.find("<!DOCTYPE")):
+        # The first declaration of a name binds, hence backwards.
+        own = {name: value for name, _, value in _ENTITY.findall(subset[1])[::-1]}
+        text = text.replace(subset[1], _ENTITY.sub("", subset[1]), 1)
+        if sum(len(own.get(name, "")) for name in _USE.findall(text)) > MAX_BYTES:
+            raise PictureError("entities repeat themselves without end")
+        text = _USE.sub(lambda use: own.get(use[1], use[0]), text)
+    if "<!ENTITY" in text:
+        raise PictureError("document declares entities that are not plain text")
+    return text
+
+
+def read_rdf(root):
+    """Read what the RDF of a drawing states; several blocks are taken together.
+
+    Returns:
+        {column of `STATED`: text}; alt_text is description and keywords, with commas.
+
+    Raises:
+        PictureError: the drawing has no RDF, or too much.
+    """
+    nodes, work = defaultdict(list), defaultdict(list)
+    told = (node for rdf in root.iter(f"{RDF}RDF") for node in rdf.iter())
+    for node in islice(told, MAX_RDF):
+        nodes[_local(node)].append(node)
+    if not nodes or next(told, None) is not None:
+        found = f"RDF of over {MAX_RDF} elements" if nodes else "no RDF"
+        raise PictureError(f"file has {found}, so its licence cannot be read")
+    for child in (child for node in nodes["Work"] for child in node):
+        work[_local(child)] += _texts(child)
+    said = [node.get(f"{RDF}resource") or node.text for node in nodes["license"]]
+    said += [node.get(f"{RDF}about") for node in nodes["License"]]
+    for node in nodes["rights"]:
+        # Inside an agent stands the holder's name; else what the rights are.
+        said += [t for t in _texts(node) if not len(node) or _SPEAKS.search(t)]
+    said = [" ".join(one.split()) for one in said if one and not one.isspace()]
+    said = list(dict.fromkeys(said))
+    urls = [one for one in said if "://" in one]
+    # Some give their licence's address as their own: no page of an author.
+    pages = [n.get(f"{RDF}about", "") for node in nodes["creator"] for n in node]
+    pages = [one for one in pages if re.match("https?://", one) and one not in urls]
+    return {
+        "title": "".join(work["title"][:1]),
+        "author": ", ".join(dict.fromkeys(work["creator"])),
+        "author_url": "".join(pages[:1]),
+        "license_text": " | ".join(urls[1:] + [x for x in said if x not in urls]),
+        "license_url": "".join(urls[:1]),
+        "alt_text": ", ".join(dict.fromkeys(work["description"] + work["subject"])),
+    }
+
+
+def _local(node):
+    """Return an element's name without its namespace: the old and the new of CC."""
+    return node.tag.rpartition("}")[2]
+
+
+def _texts(node):
+    """Return the texts in an element and below, none empty, white space evened."""
+    return [" ".join(text.split()) for text in node.itertext() if text.strip()]
+
+
+def main():
+    """Fetch and verify the library; print one line on failure."""
+    parser = argparse.ArgumentParser(
+        "commoncanvas.catalog.openclipart", description=__doc__
+    )
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--deb", help="the package's file; apt-get is not used")
+    given.add_argument("--folder", help="its usr/share/openclipart/svg, to be copied")
+    options = parser.parse_args()
+    try:
+        print(f"{fetch(options.deb, options.folder):,} drawings verified")
+    except CommonCanvasError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Metadata of millions of works, split by licence on disk in one pass.
+
+Each licence statement is read once, by `licenses.read_license`; the rows stream past.
+Memory grows with the number of different statements, not with the number of rows.
+"""
+
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from commoncanvas.catalog.stated import STATED
+from commoncanvas.core.errors import SourceError
+from commoncanvas.licenses.policies import VERDICT, verdict
+
+SPLITS = ("c", "nc", "nd", "rejected")
+ROWS = 61_440  # rows that are judged together, and at least in a row group on disk
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What `split_metadata` wrote: numbers of rows.
+
+    splits and alt_text go by split, licenses by (slug, version), reasons by the reason
+    of rejection. duplicates is the rows whose key an earlier row has; None, uncounted.
+    """
+
+    rows: int
+    splits: dict[str, int]
+    alt_text: dict[str, int]
+    licenses: dict[tuple[str, str], int]
+    reasons: dict[str, int]
+    duplicates: int | None = None
+
+
+def connect(memory="2GB", num_threads=2, folder=None):
+    """Return a DuckDB connection set up for one pass over many rows.
+
+    Args:
+        memory: limit of DuckDB's own memory, e.g. "2GB"; beyond, it spills to disk.
+        num_threads: threads that it uses.
+        folder: where it spills to; without, a folder of the system's choice.
+    """
+    connection = duckdb.connect()
+    connection.execute(f"SET memory_limit = '{memory}'; SET threads = {num_threads}")
+    connection.execute("SET preserve_insertion_order = false")
+    if folder is not None:
+        connection.execute("SET temp_directory = ?", [str(folder)])
+    return connection
+
+
+_STATEMENT = ("license_text", "license_url", "reason")
+_STRUCT = pa.struct(dict.fromkeys(VERDICT, pa.string()))
+
+
+class _Splitter:
+    """Writes batches of rows to one parquet file a split, and counts them."""
+
+    def __init__(self, folder, schema):
+        self.verdicts, self.parts = {}, {split: [] for split in SPLITS}
+        self.rows, self.described = Counter(), Counter()
+        self.stored = [name for name in VERDICT if name != "split"]
+        for name in self.stored:
+            schema = schema.append(pa.field(name, pa.string()))
+        # Keys are all different, so a dictionary of them would be built in vain.
+        repeated = [name for name in schema.names if name != "key"]
+        self.writers = {}
+        for split in SPLITS:
+            path = folder / f"split={split}" / "part-0.parquet"
+            path.parent.mkdir()
+            self.writers[split] = pq.ParquetWriter(
+                path, schema, use_dictionary=repeated
+            )
+        self.pool = ThreadPoolExecutor(1)
+        self.writing = self.pool.submit(int)
+
+    def add(self, statements, rows):
+        """Judge and keep one batch: a statement a row, and the columns to write."""
+        codes = np.zeros(len(rows), np.int64)
+        for column in (column.dictionary_encode() for column in statements):
+            codes = codes * len(column.dictionary) + column.indices.to_numpy()
+        _, first, places = np.unique(codes, return_index=True, return_inverse=True)
+        found = [tuple(column[int(i)].as_py() for column in statements) for i in first]
+        for statement in found:
+            if statement not in self.verdicts:
+                self.verdicts[statement] = verdict(*statement)
+        self.rows += _counted(found, places)
+        if "alt_text" in rows.schema.names:
+            is_described = pc.not_equal(pc.fill_null(rows["alt_text"], ""), "")
+            chosen = places[is_described.to_numpy(zero_copy_only=False)]
+            self.described += _counted(found, chosen)
+        judged = pa.array([self.verdicts[statement] for statement in found], _STRUCT)
+        splits = np.array(judged.field("split").to_pylist())[places]
+        for split, parts in self.parts.items():
+            chosen = np.flatnonzero(splits == split)
+            judged_places = pa.array(places[chosen])
+            part = rows.take(pa.array(chosen))
+            for name in self.stored:
+                part = part.append_column(name, judged.field(name).take(judged_places))
+            parts.append(part)
+            if sum(map(len, parts)) >= ROWS:
+                self.flush(split)
+
+    def flush(self, split):
+        """Write a split's waiting rows as a row group, while the next are judged."""
+        self.writing.result()
+        parts, self.parts[split] = self.parts[split], []
+        if any(map(len, parts)):
+            rows = pa.Table.from_batches(parts)
+            self.writing = self.pool.submit(self.writers[split].write_table, rows)
+
+    def close(self):
+        """Write what still waits, and the footers."""
+        for split in SPLITS:
+            self.flush(split)
+        self.pool.shutdown()
+        self.writing.result()
+        for writer in self.writers.values():
+            writer.close()
+
+    def count_by(self, rows, *names):
+        """Return {(value, ...): rows} of fields of VERDICT."""
+        counts = Counter()
+        for statement, number in rows.items():
+            counts[tuple(self.verdicts[statement][n] for n in names)] += number
+        return dict(sorted(counts.items()))
+
+
+def _counted(found, places):
+    numbers = np.bincount(places, minlength=len(found)).tolist()
+    return Counter(dict(zip(found, numbers, strict=True)))
+
+
+def split_metadata(connection, relation, folder, columns=None, count_duplicates=False):
+    """Split works by licence into parquet files on disk, in one pass over them.
+
+    What is written to `folder` is whole or not there: it is written beside and renamed
+    last. The same rows give the same rows; their order and the files' borders are not
+    promised, so sort by key where order matters.
+
+    Args:
+        connection: the relation's DuckDB connection; `connect` sets one up well.
+        relation: has the columns of STATED, NULL counting as "".
+        folder: to write; must not exist.
+        columns: names of the relation's columns to write. Without, all of them.
+        count_duplicates: also count the rows with a key that is not new. This reads
+            the keys back, and holds each different one in memory or, beyond the
+            connection's limit, on disk. An approximate count would be no check.
+
+    Returns:
+        `Counts`. Alt texts are counted if the column alt_text is written.
+
+    Raises:
+        SourceError: the folder exists, columns are missing, the source breaks off, or
+            the rows on disk are not the rows read.
+    """
+    folder = Path(folder)
+    columns = list(dict.fromkeys(["key", *(columns or relation.columns)]))
+    lacking = [n for n in [*STATED, *columns] if n not in relation.columns]
+    if lacking:
+        raise SourceError(
+            f"metadata without {', '.join(lacking)}; expected the columns of STATED "
+            "and those asked for; correct the adapter or `columns`."
+        )
+    if folder.exists():
+        raise SourceError(
+            f"{folder.name} exists; expected a folder yet to be written; delete it."
+        )
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        splitter = _split(relation, partial, [n for n in columns if n not in VERDICT])
+        splits = {s: n for (s,), n in splitter.count_by(splitter.rows, "split").items()}
+        splits = {split: splits.get(split, 0) for split in SPLITS}
+        _check(partial, splits)
+        duplicates = _duplicates(connection, partial) if count_duplicates else None
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    described = splitter.count_by(splitter.described, "split")
+    reasons = splitter.count_by(splitter.rows, "reason")
+    return Counts(
+        rows=sum(splits.values()),
+        splits=splits,
+        alt_text={split: n for (split,), n in described.items()},
+        licenses=splitter.count_by(splitter.rows, "license_slug", "license_version"),
+        reasons={reason: n for (reason,), n in reasons.items() if reason},
+        duplicates=duplicates,
+    )
+
+
+def _split(relation, folder, columns):
+    """Stream the relation through a `_Splitter` and return it, closed."""
+    statement = [f"coalesce({name}, '') AS said_{name}" for name in _STATEMENT]
+    kept = [f'"{name}"' for name in columns]
+    rows, splitter = 0, None
+    try:
+        reader = relation.select(", ".join(statement + kept)).to_arrow_reader(ROWS)
+        schema = pa.schema(list(reader.schema)[len(statement) :])
+        splitter = _Splitter(folder, schema)
+        for batch in reader:
+            said = batch.columns[: len(statement)]
+            rest = batch.columns[len(statement) :]
+            splitter.add(said, pa.record_batch(rest, schema=schema))
+            rows += len(batch)
+        splitter.close()
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"metadata breaks off after {rows:,} rows: "
+            f"{' '.join(str(error).split())[:160]}; expected a whole source and room "
+            "on the disk; fetch the one again, or make the other."
+        ) from error
+    return splitter
+
+
+def _check(folder, splits):
+    """Compare the rows on disk, by the files' footers, with those that were read."""
+    found = Counter()
+    for path in folder.rglob("*.parquet"):
+        split = path.parent.name.removeprefix("split=")
+        found[split] += pq.read_metadata(path).num_rows
+    if found != Counter(splits):
+        raise SourceError(
+            f"{folder.name}: {dict(found)} rows on disk; expected {splits}, as read; "
+            "check that the disk is not full, then split again."
+        )
+
+
+def _duplicates(connection, folder):
+    keys = connection.read_parquet(f"{folder}/*/*.parquet").select("key")
+    [(rows,)] = keys.count("*").fetchall()
+    [(different,)] = keys.distinct().count("*").fetchall()
+    return rows - different

@@ -1,0 +1,275 @@
+"""YFCC100M and CommonCatalog: their metadata as relations with the columns of STATED.
+
+Nothing is read until a relation is used, and then it streams: memory does not grow
+with the number of rows. Every line or row of the source is one row of the relation; one
+that is malformed, or is a video, carries its reason. Rows come in no promised order.
+
+YFCC has no alt text of its own. Its description stands for it here: an inference, from
+the share of works that have one, 31 %, the paper's share of images with alt text.
+Its only date besides the camera's is the upload, which becomes date_seen.
+Text that is form-URL-encoded is decoded as `urllib.parse.unquote_plus` does, but where
+the escapes are not UTF-8, or a space shows that nothing is encoded, it stays as it is.
+
+Source: commoncanvas-cvpr, §4.1; yfcc100m; the cards of CommonCatalog.
+"""
+
+import re
+from pathlib import Path
+
+import duckdb
+import fsspec
+
+from commoncanvas.catalog.streams import read_head, read_lines, read_table
+from commoncanvas.core.errors import SourceError
+
+# In the order of the files of 2014. The single file that came later has 25: the line's
+# number before the photo's id, the photo's hash after it.
+COLUMNS = """photoid uid unickname datetaken dateuploaded capturedevice title
+description usertags machinetags longitude latitude accuracy pageurl downloadurl
+licensename licenseurl serverid farmid secret secretoriginal ext marker""".split()
+# CommonCatalog has those but the marker, and what the scrape and the captioner gave.
+_SCRAPED = """blip2_caption width height original_width original_height sha256
+jpg""".split()
+_UNUSED = "caption url key status error_message exif".split()
+CATALOG_COLUMNS = [*COLUMNS[:-1], *_SCRAPED, *_UNUSED]
+
+
+def read_tsv(connection, paths):
+    """Read YFCC100M's tab-separated metadata, 23 or 25 columns and no header.
+
+    Quotes are plain characters. Lines end in LF or CRLF; the last may lack its end.
+
+    Args:
+        connection: a DuckDB connection.
+        paths: one path or several, plain or `.bz2` (of one stream or many), each
+            unpacked in its own thread, never to disk.
+
+    Returns:
+        Relation, one row a line: STATED, then photoid (int64, NULL if unreadable), uid,
+        marker ("photo", "video" or ""), datetaken (timestamp, NULL where it says null
+        or cannot be true), dateuploaded [Unix s], capturedevice, usertags (list of
+        text), machinetags, longitude, latitude [degrees], accuracy (1 ... 16),
+        serverid, farmid, secret, secretoriginal, ext. A malformed line has the key
+        `yfcc100m/FILE:LINE` and empty fields.
+
+    Raises:
+        SourceError: a file is missing or is no bz2 file. One that turns out damaged
+            later makes whoever reads the relation raise duckdb.Error.
+    """
+    paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
+    if not paths:
+        raise SourceError(
+            "no file of metadata is named; expected one at least; add it."
+        )
+    # One scan a file, so that several files are unpacked at once.
+    parts = [_tsv_rows(connection, path) for path in paths]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.union(part)
+    return _stated(whole)
+
+
+def _tsv_rows(connection, path):
+    counts = (line.count(b"\t") + 1 for line in read_head(path).split(b"\n"))
+    width = next((count for count in counts if count in (23, 25)), 23)
+    places = [2, *range(4, 26)] if width == 25 else range(1, 24)
+    fields = [f"fields[{i}] AS {n}" for i, n in zip(places, COLUMNS, strict=True)]
+    name = path.name.replace("'", "''")
+    return (
+        connection.from_arrow(read_lines(path))
+        .select("*, regexp_replace(line, '\r?\n$', '') AS bare")
+        .select("*, string_split(bare, chr(9)) AS cells")
+        .select(
+            f"""*, CASE WHEN NOT is_text THEN 'the line is not UTF-8'
+            WHEN contains(bare, chr(0)) THEN 'the line holds a NUL byte'
+            WHEN len(cells) <> {width}
+            THEN 'the line has ' || len(cells) || ' fields, expected {width}'
+            ELSE '' END AS fault"""
+        )
+        .select("*, CASE WHEN fault = '' THEN cells END AS fields")
+        .select(f"fault, '{name}:' || place AS place, {', '.join(fields)}")
+    )
+
+
+def read_sqlite(connection, path):
+    """Read YFCC100M's SQLite file: the table yfcc100m_dataset with the 23 columns.
+
+    The file is opened read-only. Bytes that are not UTF-8 become U+FFFD.
+
+    Returns:
+        Relation as `read_tsv` gives it, one row a row of the table.
+
+    Raises:
+        SourceError: the file is missing, is no SQLite file, or lacks table or columns.
+    """
+    rows = connection.from_arrow(read_table(path, "yfcc100m_dataset", COLUMNS))
+    return _stated(
+        rows.select("'' AS fault, 'row ' || place AS place, * EXCLUDE place")
+    )
+
+
+def read_parquet(connection, paths):
+    """Read YFCC100M's 23 columns from parquet, one file or several, as `read_tsv`.
+
+    Raises:
+        SourceError: a file is missing, not parquet, or lacks a column.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else paths
+    rows = _open_parquet(connection, [str(path) for path in paths], COLUMNS)
+    place = "parse_filename(filename) || ':' || file_row_number AS place"
+    return _stated(rows.select(f"'' AS fault, {place}, {', '.join(COLUMNS)}"))
+
+
+def _open_parquet(connection, paths, columns):
+    try:
+        rows = connection.read_parquet(paths, filename=True, file_row_number=True)
+    except duckdb.Error as error:
+        raise SourceError(
+            f"cannot read {Path(paths[0]).name if paths else 'no file'}: "
+            f"{' '.join(str(error).split())[:160]}; expected parquet; fetch it again."
+        ) from None
+    lacking = [name for name in columns if name not in rows.columns]
+    if lacking:
+        raise SourceError(
+            f"{Path(paths[0]).name} lacks {', '.join(lacking)}; expected the columns "
+            f"{', '.join(columns[:3])}, ...; check what was fetched."
+        )
+    return rows
+
+
+def read_commoncatalog(connection, root, ranges=None, columns=None):
+    """Read CommonCatalog's parquet files from a folder or from the Hugging Face Hub.
+
+    Args:
+        connection: a DuckDB connection.
+        root: the folder that holds `0` ... `9`, or an address of it such as
+            `hf://datasets/common-canvas/commoncatalog-cc-by@REVISION`, where REVISION
+            is a commit hash of 40 digits.
+        ranges: ranges of the shorter side [pixels] to read, such as ["256-512"].
+        columns: which columns to read. Without, all but the pictures.
+
+    Returns:
+        Relation, one row a picture: STATED and the columns of `read_tsv`, then
+        blip2_caption, width, height, original_width, original_height [pixels], sha256
+        and, if `columns` names it, jpg (the picture file's bytes). alt_text is the
+        column caption, or the description where that is empty.
+
+    Raises:
+        SourceError: nothing is found, columns are missing, or REVISION is no commit.
+    """
+    found = _catalog_files(connection, str(root).rstrip("/"), ranges)
+    rows = _open_parquet(connection, found, CATALOG_COLUMNS)
+    types = dict(zip(rows.columns, rows.types, strict=True))
+    jpg = "jpg.bytes" if types["jpg"].id == "struct" else "jpg"
+    rows = rows.select(
+        f"""CASE WHEN coalesce(status, '') IN ('', 'success') THEN ''
+        ELSE 'the scrape failed: ' || coalesce(error_message, '') END AS fault,
+        parse_filename(filename) || ':' || file_row_number AS place,
+        * EXCLUDE ({", ".join(["jpg", "key", "url", "filename"])}),
+        '0' AS marker, {jpg} AS jpg"""
+    )
+    stated = _stated(
+        rows, "commoncatalog", "coalesce(nullif(caption, ''), description)"
+    )
+    if columns is None:
+        return stated.select("* EXCLUDE jpg")
+    lacking = [name for name in columns if name not in stated.columns]
+    if lacking:
+        raise SourceError(
+            f"no column {', '.join(lacking)}; expected some of "
+            f"{', '.join(stated.columns)}; correct `columns`."
+        )
+    return stated.select(", ".join(columns))
+
+
+def _stated(rows, source="yfcc100m", alt_text="description"):
+    """Return STATED and the rest from fault, place, the 23 columns and the scrape's."""
+    photoid = "TRY_CAST(photoid AS BIGINT)"
+    if (
+        dict(zip(rows.columns, map(str, rows.types), strict=True))["photoid"]
+        != "BIGINT"
+    ):
+        # A cast alone would round 4.6 and read 1e5.
+        digits = "regexp_full_match(photoid, '0|[1-9][0-9]{0,17}')"
+        photoid = f"CASE WHEN {digits} THEN {photoid} END"
+    second = "TRY_CAST(dateuploaded AS BIGINT)"
+    uploaded = f"CASE WHEN {second} BETWEEN 1 AND 4102444799 THEN {second} END"
+    day = "DATE '1970-01-01' + CAST(dateuploaded // 86400 AS INTEGER)"
+    taken = "TRY_CAST(datetaken AS TIMESTAMP)"
+    tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
+    scraped = [name for name in _SCRAPED if name in rows.columns]
+    whole = ("accuracy", "serverid", "farmid")
+    plain = ("secret", "secretoriginal", "ext")
+    rows = rows.select(
+        f"* REPLACE ({photoid} AS photoid, {uploaded} AS dateuploaded, {taken} AS "
+        f"datetaken, CAST(marker AS VARCHAR) AS marker, {alt_text} AS description)"
+    )
+    columns = {
+        "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), place)",
+        "source": f"'{source}'",
+        "title": _decoded("title"),
+        "author": _decoded("unickname"),
+        "author_url": "CASE WHEN uid <> '' THEN 'https://www.flickr.com/people/' || uid"
+        " || '/' ELSE '' END",
+        "pageurl": "pageurl",
+        "downloadurl": "downloadurl",
+        "license_text": "licensename",
+        "license_url": "licenseurl",
+        "alt_text": _decoded("description"),
+        "date_seen": f"CAST({day} AS VARCHAR)",
+        "reason": """CASE WHEN fault <> '' THEN fault
+        WHEN photoid IS NULL THEN 'the photo id is no whole number'
+        WHEN marker = '0' THEN '' WHEN marker = '1' THEN 'a video, not a picture'
+        ELSE 'the marker is neither 0 nor 1' END""",
+        "uid": "uid",
+        "marker": "CASE marker WHEN '0' THEN 'photo' WHEN '1' THEN 'video' END",
+        "capturedevice": _decoded("capturedevice"),
+        "machinetags": _decoded("machinetags"),
+        **{name: name for name in plain},
+    }
+    text = [f"coalesce({value}, '') AS {name}" for name, value in columns.items()]
+    # The first photograph is of 1826; a day's grace, for time zones.
+    datetaken = f"""CASE WHEN datetaken BETWEEN TIMESTAMP '1826-01-01'
+    AND CAST({day} AS TIMESTAMP) + INTERVAL 2 DAY THEN datetaken END AS datetaken"""
+    numbers = [f"TRY_CAST({name} AS INTEGER) AS {name}" for name in whole]
+    degrees = [f"TRY_CAST({n} AS DOUBLE) AS {n}" for n in ("longitude", "latitude")]
+    usertags = f"list_transform({tags}, lambda tag: {_decoded('tag')}) AS usertags"
+    return rows.select(
+        ", ".join(
+            text
+            + ["photoid", datetaken, "dateuploaded", usertags]
+            + degrees
+            + numbers
+            + scraped
+        )
+    )
+
+
+def _decoded(name):
+    """Return SQL that decodes a form-URL-encoded text."""
+    return f"""CASE WHEN contains({name}, ' ') OR NOT regexp_matches({name}, '[+%]')
+    THEN {name} ELSE coalesce(TRY(url_decode(replace({name}, '+', ' '))), {name}) END"""
+
+
+def _catalog_files(connection, root, ranges):
+    revision = root.partition("@")[2].partition("/")[0]
+    if root.startswith("hf://") and not re.fullmatch("[0-9a-f]{40}", revision):
+        raise SourceError(
+            f"{root}: revision {revision or 'none'!r}; expected @ and a commit hash of "
+            "40 digits, which cannot change; copy it from the page of the data set."
+        )
+    globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or "*"]
+    if "://" not in root:
+        found = [str(path) for glob in globs for path in Path(root).glob(glob)]
+    else:
+        files, folder = fsspec.core.url_to_fs(root)
+        protocol = root.partition("://")[0]
+        if not connection.filesystem_is_registered(protocol):
+            connection.register_filesystem(files)
+        found = [p for glob in globs for p in files.glob(f"{folder}/{glob}")]
+        found = [files.unstrip_protocol(path) for path in found]
+    if not found:
+        raise SourceError(
+            f"{root} has no {globs[0]}; expected CommonCatalog's folders; check it."
+        )
+    return sorted(found)

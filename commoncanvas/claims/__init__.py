@@ -1,0 +1,1 @@
+"""Stage 06: the paper's claims, the rules that judge them, people's preferences."""

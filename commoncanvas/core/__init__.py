@@ -1,0 +1,1 @@
+"""What every stage stands on: paths, files, keys, shards, pictures, determinism."""

@@ -1,0 +1,153 @@
+"""Resumable work, keyed by what it depends on.
+
+Work in progress lies in `.checkpoints/<key>/`, untracked; the folder goes when outputs
+are written. The key holds inputs, parameters and code, so stale work is never picked
+up. `core.shards` cuts work into pieces that lie there; `train.loop` keeps its
+state there.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+
+_PACKAGE = "commoncanvas"
+NUM_FINISHED = 60  # results kept in `.finished/`
+
+
+def key_of(**parts):
+    """Hash everything that a piece of work depends on.
+
+    Args:
+        **parts: JSON-able values: parameters, input hashes, `code_hash(...)`.
+
+    Returns:
+        16 hexadecimal digits; equal parts give equal keys on every machine.
+
+    Raises:
+        ParameterError: there is no part, or one is not JSON-able.
+    """
+    if not parts:
+        raise ParameterError(
+            "a key was made of nothing; it needs inputs, parameters and code. "
+            "Pass them by name to `key_of`."
+        )
+    try:
+        text = json.dumps(parts, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"a part of a key is not JSON ({error}); text, finite numbers, lists and "
+            "dicts are. Convert it before `key_of`."
+        ) from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_hash(*module_names):
+    """Hash the source of modules of this package and of all they import from it.
+
+    The closure is taken here so that no caller can forget a module below its own.
+
+    Args:
+        *module_names: e.g. `"latents.reader"` or `"commoncanvas.latents.reader"`.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ParameterError: there is no such module.
+    """
+    names = {name.removeprefix(_PACKAGE + ".") for name in module_names}
+    names |= modules_reached("".join(f"import {_PACKAGE}.{name}\n" for name in names))
+    sources = {name: _source(name) for name in names}
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
+def work_folder(key):
+    """Return the folder of one key, made if need be.
+
+    Raises:
+        ParameterError: `key` is not a plain name.
+    """
+    folder = _folder(key)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def finish(key):
+    """Move the folder of a key to `.finished/`; called once the outputs are written.
+
+    There the call finds its result when the stage runs again with the same key, say
+    because a label of a plot changed. The newest 60 are kept; `make repro-cold`
+    ignores them all.
+    """
+    if not _folder(key).is_dir():
+        return
+    paths.FINISHED.mkdir(parents=True, exist_ok=True)
+    if (paths.CHECKPOINTS / key).is_dir():
+        os.replace(paths.CHECKPOINTS / key, paths.FINISHED / key)
+    os.utime(paths.FINISHED / key)
+    by_age = sorted(paths.FINISHED.iterdir(), key=lambda folder: folder.stat().st_mtime)
+    for folder in by_age[:-NUM_FINISHED]:
+        shutil.rmtree(folder)
+
+
+def _folder(key):
+    if not re.fullmatch(r"\w[\w.-]*", key):
+        raise ParameterError(
+            f"the key {key!r} is not a plain name; letters, digits, `-`, `_` and `.` "
+            "are allowed. Make it with `key_of`."
+        )
+    finished = paths.FINISHED / key
+    return finished if finished.is_dir() else paths.CHECKPOINTS / key
+
+
+def source_file(name):
+    """Return the file of a module, e.g. of `latents.reader`, or None."""
+    file = paths.ROOT / _PACKAGE / (name.replace(".", "/") + ".py")
+    return file if file.is_file() else None
+
+
+def modules_imported(source):
+    """Return the modules of this package that a source imports, e.g. `core.paths`.
+
+    The one walker over imports: keys of work and the tests of `dvc.yaml` ask here.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in getattr(node, "names", [])]
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{name}" for name in names}
+        elif isinstance(node, ast.Import):
+            found |= set(names)
+    start = _PACKAGE + "."
+    found = {name.removeprefix(start) for name in found if str(name).startswith(start)}
+    return {name for name in found if source_file(name)}
+
+
+def modules_reached(source):
+    """Return the modules that a source imports, directly or through another."""
+    found, waiting = set(), modules_imported(source)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= modules_imported(_source(name)) - found
+    return found
+
+
+def _source(name):
+    if (file := source_file(name)) is None:
+        package = paths.ROOT / _PACKAGE
+        known = sorted(
+            ".".join(path.relative_to(package).with_suffix("").parts)
+            for path in package.rglob("[!_]*.py")
+        )
+        raise ParameterError(
+            f"there is no module {name!r} in {_PACKAGE}; there are "
+            f"{', '.join(known)}. Name one of them."
+        )
+    return file.read_text(encoding="utf-8")

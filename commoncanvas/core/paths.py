@@ -1,0 +1,24 @@
+"""Where each thing lives, named once; every stage and test asks here."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+PROFILES = ROOT / "profiles"
+PRETRAINED = ROOT / "pretrained"
+SOURCES = ROOT / "sources"
+REPORTS = ROOT / "reports"
+TEMPLATE = REPORTS / "template"
+EXECUTED = REPORTS / "executed"
+HTML = REPORTS / "html"
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "results"
+RUNS = ROOT / "runs"  # TensorBoard files; they hold clocks, so no stage reads them
+CHECKPOINTS = ROOT / ".checkpoints"
+FINISHED = ROOT / ".finished"
+
+
+def stage_dir(scale, slug, variant=None):
+    """Return the data folder of one stage, e.g. `data/mini/04_train/cc_human`."""
+    folder = ROOT / "data" / scale / slug
+    return folder / variant if variant else folder

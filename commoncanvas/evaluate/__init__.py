@@ -1,0 +1,1 @@
+"""Stage 05: samples drawn, measured, compared with the works, credited."""

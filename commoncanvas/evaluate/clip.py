@@ -1,0 +1,108 @@
+"""CLIP through transformers: pictures and texts in one space, for CLIP-FID and score.
+
+Model and revision are the profile's; a local folder loads in the same way as the Hub.
+Pictures are prepared by the model's own processor, in Pillow.
+Source: clip; clip-fid; clipscore; mosaicml-diffusion, clean_fid_eval.
+"""
+
+import numpy as np
+from PIL import Image
+from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+from commoncanvas.analysis.matching import alignment
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.models.efficientnet import in_batches
+from commoncanvas.models.encoders import frozen
+from commoncanvas.models.weights import find_part, identity_of
+
+
+class Clip:
+    """A frozen `CLIPModel` with its processor and tokenizer, in float32.
+
+    Args:
+        model: a Hub id, or a folder absolute or from the project's root.
+        revision: the Hub commit; a folder needs none, and "" is none.
+
+    Raises:
+        ParameterError: a Hub id without a revision, or no CLIP of both towers with
+            its processor and tokenizer.
+    """
+
+    def __init__(self, model, revision=None):
+        name, words = find_part(model, revision or None, "clip")
+        kind = AutoConfig.from_pretrained(name, **words).model_type
+        if kind != "clip":
+            raise ParameterError(
+                f"the judge {model!r} is a {kind!r}; expected 'clip', both towers; "
+                "name another in the profile."
+            )
+        try:
+            self.processor = CLIPImageProcessorPil.from_pretrained(name, **words)
+            self.tokenizer = AutoTokenizer.from_pretrained(name, **words)
+            network, told = CLIPModel.from_pretrained(
+                name, output_loading_info=True, **words
+            )
+            # transformers would fill either gap by itself: random weights, no words.
+            if told["missing_keys"]:
+                raise ValueError(f"no weights for {min(told['missing_keys'])}")
+            if len(self.tokenizer) != network.config.text_config.vocab_size:
+                raise ValueError(f"a tokenizer of {len(self.tokenizer)} words")
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ParameterError(
+                f"{model!r} is no whole CLIP ({reason}); expected weights, processor "
+                "and tokenizer; name another in the profile."
+            ) from None
+        self.model = frozen(network)
+        self.num_features = self.model.config.projection_dim
+        self.max_tokens = self.model.config.text_config.max_position_embeddings
+        self.identity = identity_of("clip", model, revision)
+
+    @property
+    def resize(self):
+        """What the processor does to a picture, in words."""
+        rule = self.processor
+        how = Image.Resampling(rule.resample).name
+        edges = f"{rule.size['shortest_edge']} px, centre {rule.crop_size['height']} px"
+        return f"{how.lower()} (Pillow), shortest edge {edges}"
+
+    def embed_pictures(self, pictures):
+        """Map a list of (h, w, 3) uint8 pictures, of any sizes, to (n, width) rows."""
+        images = [Image.fromarray(np.asarray(picture)) for picture in pictures]
+        images = self.processor(images, return_tensors="pt")["pixel_values"]
+        return self.model.get_image_features(images.to(self.model.device)).pooler_output
+
+    def embed_texts(self, texts):
+        """Map a list of texts, padded or cut to `max_tokens`, to (n, width) rows."""
+        options = {"max_length": self.max_tokens, "return_tensors": "pt"}
+        tokens = self.tokenizer(
+            texts, padding="max_length", truncation=True, **options
+        ).to(self.model.device)
+        return self.model.get_text_features(
+            tokens.input_ids, attention_mask=tokens.attention_mask
+        ).pooler_output
+
+    def image_embeds(self, pictures):
+        """Return (n, width) float64 embeddings of any iterable of pictures."""
+        return self._rows(self.embed_pictures, pictures)
+
+    def text_embeds(self, texts):
+        """Return (n, width) float64 embeddings of any iterable of texts."""
+        return self._rows(self.embed_texts, texts)
+
+    def _rows(self, embed, items):
+        return np.concatenate(
+            [np.zeros((0, self.num_features)), *in_batches(embed, items)]
+        )
+
+
+def clip_score(image_embeds, text_embeds):
+    """Score each picture against its own caption: 100 times the cosine, 0 or more.
+
+    torchmetrics, which the authors use, takes the mean before the maximum; the two
+    differ only where a cosine is negative. Source: clipscore, §3, there times 2.5.
+
+    Returns: (n,) float64 in [0, 100]; give it to `metrics.mean_interval`.
+    Raises: as `metrics.alignment`.
+    """
+    return np.maximum(alignment(image_embeds, text_embeds), 0)

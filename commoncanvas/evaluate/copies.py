@@ -1,0 +1,237 @@
+"""Copies: how many samples repeat a training picture, and how sure that is.
+
+What counts as a copy is settled on real pictures alone: works that were changed on
+purpose, against works of which no copy was trained on.
+"""
+
+import io
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageFilter, ImageOps
+
+from commoncanvas.analysis.estimates import Estimate, jackknife, wilson
+from commoncanvas.core.images import pictures_of
+from commoncanvas.evaluate.nearest import Works, nearest
+
+
+def _crop(picture, rng):
+    edge = rng.uniform(0.75, 0.95) * picture.width
+    left, top = rng.uniform(0, picture.width - edge, 2)
+    box = (left, top, left + edge, top + edge)
+    return picture.resize(picture.size, Image.Resampling.BICUBIC, box)
+
+
+def _flip(picture, rng):
+    return ImageOps.mirror(picture)
+
+
+def _colour(picture, rng):
+    gain, offset = rng.uniform(0.6, 1.2, 3), rng.uniform(-40, 40, 3)
+    return _from_floats((np.asarray(picture) - 128.0) * gain + 128 + offset)
+
+
+def _jpeg(picture, rng):
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=int(rng.integers(8, 20)))
+    return Image.open(buffer)
+
+
+def _blur(picture, rng):
+    blurred = picture.filter(ImageFilter.GaussianBlur(picture.width / 50))
+    return _from_floats(blurred + rng.normal(0, 8, (*picture.size, 3)))
+
+
+def _from_floats(pixels):
+    return Image.fromarray(np.clip(pixels.round(), 0, 255).astype(np.uint8))
+
+
+# What is done to a picture that is still a copy of it: (RGB picture, generator) -> it.
+CHANGES = {
+    "crop": _crop,
+    "flip": _flip,
+    "colour": _colour,
+    "jpeg": _jpeg,
+    "blur": _blur,
+}
+
+
+@dataclass(frozen=True)
+class Control:
+    """Real pictures of which it is known whether they copy a work; see `control`.
+
+    Attributes:
+        copies: rows of kind, source (its key), is_named (whether the closest work is
+            the source or a near copy of it) and similarity.
+        others: rows of key, nearest (key of the closest work) and similarity.
+    """
+
+    copies: pd.DataFrame
+    others: pd.DataFrame
+
+    def area(self):
+        """Estimate the area under the ROC: how often a copy is closer than another."""
+        copies, others = (
+            t["similarity"].to_numpy() for t in (self.copies, self.others)
+        )
+        found = jackknife(_area, copies, others)
+        return Estimate(found.value, found.low, min(found.high, 1.0), found.n)
+
+    def threshold(self, false_positive_rate=0.01):
+        """Return the similarity above which at most that share of the others lies."""
+        others = self.others["similarity"]
+        return float(others.quantile(1 - false_positive_rate, interpolation="higher"))
+
+    def roc(self):
+        """Return (false positive rates, recalls) for every threshold, from 0 to 1."""
+        cuts = np.unique(np.r_[1, self.copies["similarity"], self.others["similarity"]])
+        tables = self.others, self.copies
+        found = [[(t["similarity"] > cut).mean() for cut in cuts[::-1]] for t in tables]
+        return tuple([*rates, 1.0] for rates in found)
+
+
+def _area(copies, others):
+    above = copies[:, None] > others
+    return (above.mean() + (copies[:, None] >= others).mean()) / 2
+
+
+def control(works, size, num_copies=250, num_others=500, seed=0):
+    """Search the works for pictures of which it is known whether they are copies.
+
+    Copies are works changed in one of the `CHANGES`, each in turn. The others are
+    works of the same splits, trained on or not, and their own near copies are left out:
+    the closest that remains may be the same subject by another hand.
+
+    Args:
+        works: `Works`.
+        size: edge of the samples that will be judged by it [pixels].
+        num_copies, num_others: pictures, fewer where there are not so many.
+        seed: of the lots and of the changes.
+
+    Returns:
+        `Control`; the same for the same works and seed, in any order.
+    """
+    rng, pool = np.random.default_rng(seed), works.comparable()
+    sources = rng.permutation(len(works))[:num_copies]
+    # Sorted, so that the jackknife's strided blocks hold all kinds alike.
+    kinds = sorted(itertools.islice(itertools.cycle(CHANGES), len(sources)))
+    pool = pool.iloc[rng.permutation(len(pool))[:num_others]]
+    originals = pictures_of(works.folder, works.keys[sources], size)
+    changed = [
+        np.asarray(CHANGES[kind](Image.fromarray(original), rng))
+        for kind, original in zip(kinds, originals, strict=True)
+    ]
+    pixels = np.concatenate([changed, pictures_of(works.folder, pool.index, size)])
+    groups = [None] * len(kinds) + pool["near_group"].tolist()
+    places, similarity = nearest(pixels, works, 1, np.array(groups, object))
+    places, similarity, num = places[:, 0], similarity[:, 0], len(kinds)
+    copies = {
+        "kind": kinds,
+        "source": works.keys[sources],
+        "is_named": works.groups[places[:num]] == works.groups[sources],
+        "similarity": similarity[:num],
+    }
+    others = {
+        "key": pool.index,
+        "nearest": works.keys[places[num:]],
+        "similarity": similarity[num:],
+    }
+    return Control(pd.DataFrame(copies), pd.DataFrame(others))
+
+
+@dataclass(frozen=True)
+class Study:
+    """Samples beside the works that their model trained on; see `study`.
+
+    Attributes:
+        works: the `Works`.
+        control: their `Control`.
+        threshold: similarity above which a sample is a copy.
+        places, similarity: (n,) each sample's closest work, and how close.
+        measured: what `measure` makes of them.
+    """
+
+    works: Works
+    control: Control
+    threshold: float
+    places: np.ndarray
+    similarity: np.ndarray
+    measured: dict
+
+    def most_similar(self, prompts, num=8):
+        """Return the samples closest to a work, and the words to show with them.
+
+        Returns:
+            (samples, keys, labels): places of the samples, closest first; the keys of
+            their works; pairs (text, second line) of the samples, then of the works.
+        """
+        found = np.argsort(-self.similarity, kind="stable")[:num]
+        keys = self.works.keys[self.places[found]]
+        labels = [(prompts[i], f"{self.similarity[i]:.4f}") for i in found]
+        is_copy = self.similarity[found] > self.threshold
+        return (
+            found,
+            keys,
+            labels
+            + [
+                (key, "a copy" if copied else "")
+                for key, copied in zip(keys, is_copy, strict=True)
+            ],
+        )
+
+
+def study(pixels, licenses_folder, keys, seed=0):
+    """Search samples for copies of the works that their model trained on.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+        licenses_folder: the data folder of stage 01.
+        keys: of the works trained on.
+        seed: of the control.
+
+    Returns:
+        A `Study`, whose threshold hangs on the works alone.
+    """
+    works = Works(licenses_folder, keys)
+    known = control(works, pixels.shape[1], seed=seed)
+    threshold = known.threshold()
+    places, similarity = (found[:, 0] for found in nearest(pixels, works, 1))
+    measured = measure(places, similarity, works, known, threshold)
+    return Study(works, known, threshold, places, similarity, measured)
+
+
+def measure(places, similarity, works, controls, threshold):
+    """Measure how many samples are copies, of which works, and how far to trust it.
+
+    Args:
+        places, similarity: (n,) the closest work of each sample, from `nearest`.
+        works: the `Works` that it was sought among.
+        controls: the `Control` of these works.
+        threshold: similarity above which a sample is a copy.
+
+    Returns:
+        {name: {"value", "interval", "n"}}: copy_rate of the samples; copied_unique and
+        copied_duplicated, the share copied of works without and with a near copy among
+        the works (the latter only where there are any), near copies being one work;
+        roc_area, recall, named and false_positive_rate of the control.
+    """
+    is_copy = similarity > threshold
+    sizes = pd.Series(works.groups).value_counts()
+    is_copied = sizes.index.isin(works.groups[places[is_copy]])
+    tallies = {
+        "copy_rate": is_copy,
+        "copied_unique": is_copied[sizes == 1],
+        "copied_duplicated": is_copied[sizes > 1],
+        "recall": controls.copies["similarity"] > threshold,
+        "named": controls.copies["is_named"],
+        "false_positive_rate": controls.others["similarity"] > threshold,
+    }
+    found = {
+        name: wilson(int(np.sum(hits)), len(hits))
+        for name, hits in tallies.items()
+        if len(hits)
+    }
+    found["roc_area"] = controls.area()
+    return {name: estimate.as_dict() for name, estimate in found.items()}

@@ -1,0 +1,201 @@
+"""The nearest works: which training pictures a picture comes closest to.
+
+A picture becomes 16 x 16 pixels and their low frequencies, which blur, noise and JPEG
+hardly change; each work is seen through many windows, so that a crop is found too.
+Tried and worse on real pictures: pooled EfficientNet features, which take every second
+blurred picture for another work, and a gain for each colour, which takes a blue heart
+for a violet one.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from scipy.fft import dct
+
+from commoncanvas.core.errors import ManifestError
+from commoncanvas.core.images import (
+    largest_center_square,
+    pixels_to_images,
+    stored_pixels,
+)
+
+EDGE = 16  # of what is compared [pixels]; at 32, noise and blur hide more copies
+WORK_EDGE = 32  # of the picture that windows are cut from [pixels]
+CANDIDATES = 5  # works that are aligned; the source is among them 99 times in 100
+# A window of the work: its edge, and how many lie side by side [share of the picture].
+WINDOWS = {1.0: 1, 0.9: 2, 0.85: 3, 0.75: 3, 1.1: 2}
+STEPS = (0.04, 0.015)  # by which the best window is then moved and scaled [share]
+
+_WINDOWS = torch.tensor(
+    [
+        (top, left, edge)
+        for edge, number in WINDOWS.items()
+        for top, left in itertools.product(np.linspace(0, 1 - edge, number), repeat=2)
+    ],
+    dtype=torch.float32,
+)
+# Down, right and larger about its middle, each by one step, none or one step back.
+_MOVES = torch.tensor(
+    [
+        (down - more, right - more, 2 * more)
+        for down, right, more in itertools.product((-1.0, 0.0, 1.0), repeat=3)
+    ]
+)
+_DCT = torch.from_numpy(dct(np.eye(EDGE), axis=0, norm="ortho")[:12]).float()
+# Drawings differ least in the lowest frequencies; the very lowest is the brightness.
+_WEIGHTS = torch.hypot(torch.arange(12.0)[:, None], torch.arange(12.0)).sqrt()
+
+
+class Works:
+    """The works that a variant trained on; their pictures are read chunk by chunk.
+
+    Args:
+        licenses_folder: a stage 01 folder.
+        keys: of the works, in any order.
+        chunk_size: pictures in memory at once.
+
+    Attributes:
+        keys, groups: (n,) object, the works in the file's order and the key of the
+            first near copy of each; see `duplicates.mark_duplicates`.
+
+    Raises:
+        ManifestError: a work has no picture in the folder.
+    """
+
+    def __init__(self, licenses_folder, keys, chunk_size=128):
+        self.folder, self.chunk_size = licenses_folder, chunk_size
+        columns = ["key", "split", "near_group"]
+        catalog = pd.read_parquet(licenses_folder / "catalog.parquet", columns=columns)
+        self.catalog = catalog[catalog["near_group"].notna()].set_index("key")
+        self._file = licenses_folder / "pictures.parquet"
+        stored = pd.read_parquet(self._file, columns=["key"])["key"]
+        self._places = np.flatnonzero(stored.isin(keys))
+        self.keys = stored.to_numpy(object)[self._places]
+        self.groups = self.catalog.loc[self.keys, "near_group"].to_numpy(object)
+        if lost := len(set(keys)) - len(self.keys):
+            raise ManifestError(
+                f"{lost} of {len(set(keys))} works have no picture in 01_licenses; "
+                "expected one each; run 01_licenses and what follows it again."
+            )
+
+    def __len__(self):
+        return len(self.keys)
+
+    def chunks(self):
+        """Yield (place of the first, its chunk's (c, 3, 32, 32) images in [−1, 1])."""
+        first, row, wanted = 0, 0, set(self._places.tolist())
+        file = pq.ParquetFile(self._file)
+        for batch in file.iter_batches(self.chunk_size, columns=["png"]):
+            rows = range(row, row := row + len(batch))
+            data = [p for r, p in zip(rows, batch[0], strict=True) if r in wanted]
+            if data:
+                pixels = [stored_pixels(p.as_py(), WORK_EDGE) for p in data]
+                yield first, pixels_to_images(np.stack(pixels))
+                first += len(data)
+
+    def comparable(self):
+        """Return the catalogue's rows of the same splits, trained on or not."""
+        splits = self.catalog.loc[self.keys, "split"].unique()
+        return self.catalog[self.catalog["split"].isin(splits)]
+
+
+@torch.no_grad()
+def nearest(pixels, works, k=CANDIDATES, groups=None):
+    """Find the works that each picture comes closest to.
+
+    Candidates are those of which a window, mirrored or not, is most similar; their
+    windows are then moved and scaled in small steps. Similarity is the cosine of
+    weighted frequencies: brightness, contrast and a cast of colour do not count.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+        works: `Works`; memory grows with n and the chunk, not with their number.
+        k: works to name for each picture.
+        groups: (n,) near group of each picture, whose works are left out; None for all.
+
+    Returns:
+        (places, similarity): (n, k) int64 and (n, k) float64 in [−1, 1] to four
+        decimals, closest first; fewer columns where there are fewer works.
+    """
+    num = len(pixels)
+    small = [largest_center_square(Image.fromarray(p), WORK_EDGE) for p in pixels]
+    images = _cut(pixels_to_images(np.stack(small)), _WINDOWS[:1].expand(num, -1, -1))
+    images = torch.cat([images, images.flip(-1)], 1)
+    wanted = _frequencies(images, 8).flatten(0, 1)
+    best = [torch.empty(num, 0), *[torch.empty(num, 0, dtype=torch.int64)] * 2]
+    pictures = {}  # of the works that are among the best so far
+    for first, found in works.chunks():
+        seen = _frequencies(_cut(found, _WINDOWS.expand(len(found), -1, -1)), 8)
+        scores = (wanted @ seen.flatten(0, 1).T).view(num, 2, len(seen), -1)
+        scores, views = scores.transpose(1, 2).flatten(2).max(2)
+        if groups is not None:
+            own = works.groups[first : first + len(seen)] == np.asarray(groups)[:, None]
+            scores[torch.from_numpy(own)] = -1
+        places = torch.arange(first, first + len(seen)).expand(num, -1)
+        both = zip(best, (scores, places, views), strict=True)
+        best = [torch.cat(pair, 1) for pair in both]
+        order = _descending(best[0], max(k, CANDIDATES))
+        best = [part.gather(1, order) for part in best]
+        # Cloned, because a part of a chunk would keep all of it in memory.
+        pictures = {
+            place: pictures[place] if place < first else found[place - first].clone()
+            for place in best[1].unique().tolist()
+        }
+    scores, places, views = best
+    mirrored, windows = views // len(_WINDOWS), _WINDOWS[views % len(_WINDOWS)]
+    pairs = zip(images, mirrored, places.tolist(), windows, strict=True)
+    aligned = [
+        _aligned(image[sides], torch.stack([pictures[p] for p in row]), boxes)
+        for image, sides, row, boxes in pairs
+    ]
+    similarity = torch.stack(aligned).where(scores > -1, -1)
+    order = _descending(similarity, k)
+    similarity = similarity.gather(1, order).double().numpy().round(4)
+    return places.gather(1, order).numpy(), similarity
+
+
+def _cut(images, windows):
+    """Cut (n, w, 3) windows of (n, 3, h, h) images: (n, w, 3, 16, 16); edges go on."""
+    ticks = (torch.arange(EDGE) + 0.5) / EDGE
+    # The sampler counts from −1 to 1.
+    rows, columns = (
+        2 * (windows[..., i, None] + windows[..., 2:] * ticks) - 1 for i in (0, 1)
+    )
+    grid = torch.broadcast_tensors(columns[..., None, :], rows[..., :, None])
+    cut = torch.nn.functional.grid_sample(
+        images,
+        torch.stack(grid, -1).flatten(1, 2),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return cut.unflatten(2, (-1, EDGE)).transpose(1, 2)
+
+
+def _frequencies(images, number=12):
+    """Return the weighted frequencies of (..., 3, 16, 16): (..., w), of length one."""
+    waves = _DCT[:number]
+    found = (waves @ images @ waves.T * _WEIGHTS[:number, :number]).flatten(-3)
+    return torch.nn.functional.normalize(found, dim=-1, eps=1e-3)  # of a blank, near 0
+
+
+def _aligned(images, pictures, windows):
+    """Return the (pairs,) similarity after moving and scaling each pair's window."""
+    wanted = _frequencies(images)[..., None]
+    for step in STEPS:
+        tried = windows[:, None] + step * _MOVES
+        scores, best = (_frequencies(_cut(pictures, tried)) @ wanted)[..., 0].max(1)
+        windows = tried[torch.arange(len(tried)), best]
+    return scores
+
+
+def _descending(scores, k):
+    """Return the places of the k largest scores of each row, the first of equals first.
+
+    Rounded, because a product's last digits depend on how many rows it has.
+    """
+    rounded = scores.mul(1e4).round()
+    return rounded.sort(dim=1, descending=True, stable=True).indices[:, :k]

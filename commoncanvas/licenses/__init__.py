@@ -1,0 +1,1 @@
+"""What a licence says and allows; attribution; take-downs."""

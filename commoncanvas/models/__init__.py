@@ -1,0 +1,1 @@
+"""Networks that are loaded or assembled, never trained here."""

@@ -1,0 +1,188 @@
+"""VAE and text encoder: pictures and captions to tensors, a shard at a time.
+
+Stage 03 calls both once a picture and a text; later stages load them to decode and to
+export. Each comes from a local folder or from the Hub, pinned by its commit, as a part
+of a whole diffusers pipeline or as a bare model. Source: ldm; sd2.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from commoncanvas.core.errors import ParameterError, PictureError
+from commoncanvas.core.images import images_to_pixels, pixels_to_images
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part
+
+# Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
+BATCH_SIZE = 64
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def usual_dtype():
+    """Return "float16" where there is a GPU, as the authors encode, else "float32"."""
+    return "float16" if torch.cuda.is_available() else "float32"
+
+
+def load_vae(folder, revision=None, dtype="float32"):
+    """Load a frozen `AutoencoderKL`, once a process, on the GPU if there is one.
+
+    Args:
+        folder: a path, absolute or from the project's root, or a Hub id; a whole
+            diffusers pipeline or a bare model.
+        revision: the Hub commit; a folder needs none, and "" is none.
+        dtype: "float32", which later stages need beside a float32 UNet, or "float16".
+
+    Raises:
+        ParameterError: a Hub id without a revision, a folder without a VAE, or an
+            unknown dtype.
+    """
+    return _load_vae(str(folder), revision or None, dtype)
+
+
+@functools.cache
+def _load_vae(folder, revision, dtype):
+    name, words = find_part(folder, revision, "vae")
+    vae = AutoencoderKL.from_pretrained(
+        name, torch_dtype=_torch_dtype(dtype), use_safetensors=True, **words
+    )
+    # An export tells where its VAE is from as the caller said, not as this machine.
+    vae.register_to_config(_name_or_path=folder)
+    return frozen(vae)
+
+
+def load_text_encoder(folder, max_length, revision=None, dtype="float32"):
+    """Return (tokenizer, text_encoder), frozen, once a process, on the GPU if any.
+
+    `config.use_attention_mask` says whether padding is masked, to `text_states` as to
+    diffusers' pipelines: BERT's is, CLIP's is not, as in SD2 and the authors' code.
+    Source: mosaicml-diffusion, stable_diffusion_2.
+
+    Args:
+        folder: as for `load_vae`, or "all-MiniLM-L6-v2" for the open world's encoder.
+        max_length: tokens of every caption, padded or cut [tokens].
+        revision, dtype: as for `load_vae`.
+
+    Raises:
+        ParameterError: as for `load_vae`; or it is neither CLIP's nor BERT, or cannot
+            count to `max_length`.
+        SourceError: all-MiniLM-L6-v2 is missing or not the pinned one.
+    """
+    return _load_text_encoder(str(folder), max_length, revision or None, dtype)
+
+
+@functools.cache
+def _load_text_encoder(folder, max_length, revision, dtype):
+    config, name, words = _text_config(folder, revision)
+    is_clip = config.model_type == "clip_text_model"
+    if max_length > config.max_position_embeddings:
+        raise ParameterError(
+            f"captions have {max_length} tokens, but {folder!r} counts to "
+            f"{config.max_position_embeddings}; lower latents.max_tokens."
+        )
+    # BERT's pooling layer is not in the weights, and nothing here asks for it.
+    options = {} if is_clip else {"add_pooling_layer": False}
+    text_encoder = AutoModel.from_pretrained(
+        name, dtype=_torch_dtype(dtype), use_safetensors=True, **options, **words
+    )
+    if not hasattr(config, "use_attention_mask"):
+        text_encoder.config.use_attention_mask = not is_clip
+    name, words = find_part(folder, revision, "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(
+        name, model_max_length=max_length, **words
+    )
+    return tokenizer, frozen(text_encoder)
+
+
+def text_shape(max_length, folder=OPEN_TEXT_ENCODER, revision=None):
+    """Return (tokens, width) of a text's states, without loading the weights."""
+    config, _, _ = _text_config(str(folder), revision or None)
+    return max_length, config.hidden_size
+
+
+def text_states(tokenizer, text_encoder, texts):
+    """Return (n, tokens, width) float32 last hidden states of padded captions.
+
+    They lie on the device of `text_encoder`. A caption's states are the same alone and
+    beside others, up to rounding: all are padded to the tokenizer's `model_max_length`.
+    """
+    rows = []
+    for i in range(0, len(texts), BATCH_SIZE):
+        part, options = list(texts[i : i + BATCH_SIZE]), {"return_tensors": "pt"}
+        batch = tokenizer(part, padding="max_length", truncation=True, **options)
+        batch = batch.to(text_encoder.device)
+        is_masked = text_encoder.config.use_attention_mask
+        mask = batch.attention_mask if is_masked else None
+        rows.append(text_encoder(batch.input_ids, attention_mask=mask)[0].float())
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def encode_images(vae, pixels, keys):
+    """Encode pixels to the VAE's posterior, on the VAE's device and in its dtype.
+
+    Args:
+        vae: an `AutoencoderKL`.
+        pixels: (batch, h, w, 3) uint8.
+        keys: the pictures' names, for the error.
+
+    Returns:
+        (mean, logvar), each (batch, channels, h/8, w/8) float32 on the CPU, not scaled.
+
+    Raises:
+        PictureError: a latent is not finite; the message names the picture.
+    """
+    images = pixels_to_images(pixels).to(vae.device, vae.dtype)
+    posterior = vae.encode(images).latent_dist
+    mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
+    # They are stored as float16, where 65,520 is infinite already.
+    both = torch.cat([mean, logvar], 1).half()
+    finite = torch.isfinite(both).flatten(1).all(1)
+    if not finite.all():
+        bad = keys[int((~finite).nonzero()[0])]
+        is_half = vae.dtype == torch.float16
+        raise PictureError(
+            f"the latent of {bad} is not finite; expected numbers that float16 holds; "
+            + ("set latents.encoder_dtype to float32 or " if is_half else "")
+            + "reject the picture."
+        )
+    return mean, logvar
+
+
+@torch.no_grad()
+def decode_latents(vae, raw_latents):
+    """Decode (batch, channels, h/8, w/8) unscaled latents to (batch, h, w, 3) pixels.
+
+    uint8, on the CPU; the VAE may be on any device and of any dtype.
+    """
+    batches = raw_latents.to(vae.device, vae.dtype).split(BATCH_SIZE)
+    return np.concatenate([images_to_pixels(vae.decode(b).sample) for b in batches])
+
+
+def _text_config(folder, revision):
+    """Return (config, name, words) of a text encoder, as `find_part` does."""
+    name, words = find_part(folder, revision, "text_encoder")
+    config = AutoConfig.from_pretrained(name, **words)
+    if config.model_type not in ("bert", "clip_text_model"):
+        raise ParameterError(
+            f"the text encoder {folder!r} is a {config.model_type!r}; expected SD2's "
+            "clip_text_model, or bert; name another in the profile."
+        )
+    return config, name, words
+
+
+def _torch_dtype(dtype):
+    if dtype not in DTYPES:
+        raise ParameterError(
+            f"the encoders' dtype is {dtype!r}; expected one of {', '.join(DTYPES)}; "
+            "edit latents.encoder_dtype."
+        )
+    return DTYPES[dtype]
+
+
+def frozen(model):
+    """Return the model in evaluation, without gradients, on the GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval().requires_grad_(False)

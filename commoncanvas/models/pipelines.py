@@ -1,0 +1,101 @@
+"""The diffusers pipeline: its noise schedule, its parts, and drawing with it."""
+
+import sys
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
+from tqdm import tqdm
+
+from commoncanvas.core.determinism import make_generator
+from commoncanvas.models.weights import find_part
+
+# Of stabilityai/stable-diffusion-2-base.
+SD2 = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}
+
+
+def make_noise_scheduler(prediction_type="epsilon", folder="", revision=""):
+    """Return the training's noise schedule.
+
+    Args:
+        prediction_type: what the UNet predicts.
+        folder: pipeline whose schedule is taken, a folder or a Hub id; "" is SD2's,
+            from the constants above.
+        revision: its commit on the Hub.
+
+    Raises:
+        ParameterError: the folder holds no schedule, or a Hub id has no revision.
+    """
+    if not folder:
+        return DDPMScheduler(prediction_type=prediction_type, **SD2)
+    name, words = find_part(folder, revision, "scheduler")
+    return DDPMScheduler.from_pretrained(name, prediction_type=prediction_type, **words)
+
+
+def make_sampler(noise_scheduler):
+    """Return the DDIM sampler of a noise schedule. Source: ddim."""
+    return DDIMScheduler.from_config(
+        noise_scheduler.config,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def make_pipeline(unet, vae, tokenizer, text_encoder, noise_scheduler):
+    """Put the parts together as a `StableDiffusionPipeline` that samples with DDIM."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=make_sampler(noise_scheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def draw_samples(
+    pipeline,
+    prompts,
+    guidance_scale,
+    num_inference_steps,
+    seed,
+    batch_size,
+    description="samples",
+):
+    """Draw one picture a prompt; sample i depends on `seed` and i alone.
+
+    Args:
+        pipeline: a `StableDiffusionPipeline`.
+        prompts: texts.
+        guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
+        num_inference_steps: DDIM steps.
+        seed: of the starting noise, one generator a sample.
+        batch_size: prompts a call; changes rounding at most.
+
+    Returns:
+        (n, h, w, 3) uint8 pixels.
+    """
+    pipeline.set_progress_bar_config(disable=True)
+    pixels = []
+    for i in tqdm(range(0, len(prompts), batch_size), description, file=sys.stderr):
+        batch = list(prompts[i : i + batch_size])
+        generators = [make_generator(seed, "sample", i + j) for j in range(len(batch))]
+        with torch.no_grad():
+            images = pipeline(
+                batch,
+                guidance_scale=guidance_scale,
+                generator=generators,
+                num_inference_steps=num_inference_steps,
+                output_type="np",
+            ).images
+        pixels.append(np.rint(images * 255).astype(np.uint8))
+    return np.concatenate(pixels)

@@ -1,0 +1,1 @@
+"""Stage 00: VAE, captioner and scorer, trained on captioned web pictures."""

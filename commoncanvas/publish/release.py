@@ -1,0 +1,291 @@
+"""Release: a trained variant as a small folder that plain diffusers loads.
+
+`python -m commoncanvas.publish.release --scale full` writes `results/model`: the
+weights in
+half precision, a card, the attribution of every training work, and pictures that nobody
+selected. The same inputs give the same bytes.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save
+
+from commoncanvas.core.determinism import settle
+from commoncanvas.core.errors import (
+    CommonCanvasError,
+    LicenseError,
+    ManifestError,
+    ParameterError,
+)
+from commoncanvas.core.files import shown
+from commoncanvas.core.keys import key_of
+from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.core.paths import stage_dir
+from commoncanvas.licenses import attribution, takedown
+from commoncanvas.licenses.license import read_license
+from commoncanvas.licenses.policies import combined_license, split_of
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER
+from commoncanvas.publish.card import make_card
+from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
+from commoncanvas.publish.strips import write_pictures
+
+MAX_BYTES = 25_000_000  # of the whole folder
+MAX_TEXT_BYTES = 2_000_000  # of the attribution; a longer one is packed
+# The text encoder is larger than the limit; whoever loads the folder brings it.
+LEFT_OUT = ("text_encoder", "README.md")
+UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
+MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
+
+
+def release(scale, variant, out=MODEL):
+    """Write a trained variant as a released model, in place of an older one.
+
+    Args:
+        scale, variant: of the run, whose stages 01 to 05 are done.
+        out: the folder: new, empty or an older release.
+
+    Returns:
+        The release's manifest.
+
+    Raises:
+        CommonCanvasError: a stage has not run, a work may not be released or lacks a
+            credit, a part is not the one that the card tells of, or the folder would be
+            too large. Nothing is written then.
+    """
+    out = Path(out).resolve()
+    _check_out(out)
+    trained = stage_dir(scale, "04_train", variant)
+    told = read_manifest(trained, verify=True)
+    metrics = _metrics(scale, variant)
+    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    if metrics["num_train_pictures"] != len(keys):
+        raise ManifestError(
+            f"05_evaluate of {variant} measured a model of "
+            f"{metrics['num_train_pictures']} works, 04_train has one of {len(keys)}; "
+            f"expected the same; run `dvc repro 05_evaluate@{scale}-{variant}`."
+        )
+    works, license_ = works_of(scale, variant, keys)
+    facts = _settings(scale, told["facts"]["caption_source"], metrics)
+    facts |= {
+        "works": len(works),
+        "works_key": key_of(keys=sorted(works["key"])),
+        "license": license_.title,
+        "note": f"Drawn by a model that learnt from {len(works):,} works under "
+        f"{', '.join(sorted(set(works['license'])))}; its attribution names them all.",
+        "unet": told["files"][UNET]["sha256"],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
+        folder = Path(part) / out.name
+        copy_halved(trained / "pipeline", folder)
+        _check_size(folder)  # before anything is drawn, too
+        facts["attribution"] = write_attribution(folder, works)
+        settings = facts["guidance_scale"], facts["num_inference_steps"]
+        pipeline = load_pipeline(folder, facts["max_tokens"])
+        facts["samples"] = write_pictures(folder, pipeline, *settings)
+        base = ModelCard.load(trained / "pipeline" / "README.md")
+        card = make_card(base, scale, variant, out, facts, license_, metrics)
+        card.save(folder / "README.md")
+        counts = len(keys), len(works), {}
+        manifest = write_manifest(folder, STAGE, scale, variant, *counts, facts)
+        _check_size(folder)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(folder, out)
+    return manifest
+
+
+def works_of(scale, variant, keys):
+    """Return (ledger of the training works, the `License` that follows from theirs).
+
+    The licences are read again, from the catalogue's words.
+
+    Raises:
+        ManifestError: stage 01 lacks a work.
+        LicenseError: a work is outside the paper's C, or its credit is not complete.
+        ParameterError: a work was taken down.
+    """
+    folder = stage_dir(scale, "01_licenses")
+    read_manifest(folder)
+    again = f"run `dvc repro 05_evaluate@{scale}-{variant}`"
+    try:
+        stated = attribution.licenses_of(folder, keys)[["license", "license_url"]]
+    except KeyError:
+        raise ManifestError(
+            f"04_train of {variant} learnt from works that 01_licenses lacks; expected "
+            f"all in its catalogue; {again}."
+        ) from None
+    read = [read_license(*pair) for pair in set(stated.itertuples(False, None))]
+    if closed := sorted({one.title for one in read if split_of(one)[0] != "c"}):
+        raise LicenseError(
+            f"{variant} learnt from works under {', '.join(closed)}; a release takes "
+            "CC0, the Public Domain Mark, BY and BY-SA alone; release another variant."
+        )
+    rows = pd.read_parquet(folder / "ledger.parquet")
+    rows = rows[rows["key"].isin(keys)]
+    if taken := int(takedown.is_listed(rows, takedown.read_list()).sum()):
+        raise ParameterError(
+            f"{variant} learnt from {taken} works that docs/takedown.txt lists; "
+            f"expected none; {again}, which leaves them out."
+        )
+    if unpaid := len(set(keys) - set(rows["key"])) + len(
+        attribution.missing_credits(rows)
+    ):
+        raise LicenseError(
+            f"{unpaid} works of {variant} have no full row in the attribution ledger; "
+            f"expected one each; {again}."
+        )
+    return rows, combined_license(read)
+
+
+def copy_halved(pipeline, folder):
+    """Copy a pipeline's parts but the text encoder, floating point numbers as float16.
+
+    Configurations lose the path that they were loaded from.
+
+    Raises:
+        ParameterError: a weight is beyond float16.
+    """
+    for path in sorted(pipeline.rglob("*")):
+        place = path.relative_to(pipeline)
+        if path.is_dir() or place.parts[0] in LEFT_OUT:
+            continue
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            state = {
+                name: weights.half() if weights.is_floating_point() else weights
+                for name, weights in load_file(path).items()
+            }
+            if not all(torch.isfinite(weights).all() for weights in state.values()):
+                raise ParameterError(
+                    f"{place} has weights that are not finite in half precision; "
+                    "expected at most 65,504; release another variant."
+                )
+            target.write_bytes(save(state, metadata={"format": "pt"}))
+        elif path.name == "config.json":
+            config = json.loads(path.read_text(encoding="utf-8"))
+            config.pop("_name_or_path", None)
+            target.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        else:
+            shutil.copyfile(path, target)
+
+
+def write_attribution(folder, works):
+    """Write the works' attribution, packed if it is long; return the file's name."""
+    data = attribution.attribution_text(works).encode()
+    name = "ATTRIBUTION.md"
+    if len(data) > MAX_TEXT_BYTES:
+        name, data = f"{name}.gz", gzip.compress(data, mtime=0)
+    (folder / name).write_bytes(data)
+    return name
+
+
+def size_of(folder):
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _check_out(out):
+    if not out.exists() or out.is_dir() and not any(out.iterdir()):
+        return
+    try:
+        found = read_manifest(out)["stage"]
+    except ManifestError:
+        found = "no manifest"
+    if found != STAGE:
+        raise ParameterError(
+            f"{shown(out)} holds something else ({found}); expected a new folder or an "
+            "older release; give another --out."
+        )
+
+
+def _check_size(folder):
+    if (size := size_of(folder)) > MAX_BYTES:
+        raise ParameterError(
+            f"the released model has {size / 1e6:.1f} MB; expected at most "
+            f"{MAX_BYTES / 1e6:g} MB; release a variant with a smaller UNet."
+        )
+
+
+def _metrics(scale, variant):
+    """Return what stage 05 measured."""
+    folder = stage_dir(scale, "05_evaluate", variant)
+    read_manifest(folder, verify=True)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if missing := [name for name in MEASURED if name not in metrics]:
+        raise ManifestError(
+            f"05_evaluate of {variant} measured no {', '.join(missing)}; expected all "
+            f"in its metrics.json; run `dvc repro 05_evaluate@{scale}-{variant}`."
+        )
+    return metrics
+
+
+def _settings(scale, caption_source, metrics):
+    """Return the facts that drawing and the card need, once the parts are known ones.
+
+    The card says what VAE, text encoder and captioner learnt from, and knows one each.
+    """
+    latents = read_manifest(stage_dir(scale, "03_latents"))["facts"]
+    captions = read_manifest(stage_dir(scale, "02_captions"))["facts"]
+    found = {
+        ("VAE", latents["vae"][0], "pretrained/vae"),
+        ("text encoder", latents["text_encoder"][0], OPEN_TEXT_ENCODER),
+    }
+    sources = [caption_source] if isinstance(caption_source, str) else caption_source
+    for source in {*sources} & captions.keys():
+        found.add(("captioner", captions[source]["captioner"]["captioner"], "open"))
+    for part, name, expected in sorted(found):
+        if name != expected:
+            raise ParameterError(
+                f"the {part} is {name!r}; a release's card knows {expected!r} alone; "
+                "release another variant."
+            )
+    return {
+        "caption_source": caption_source,
+        "guidance_scale": metrics["common_guidance"],
+        "num_inference_steps": metrics["protocol"]["num_inference_steps"],
+        "max_tokens": latents["text"][0],
+        "size": latents["resolution_px"],
+    }
+
+
+def main():
+    """Release a trained variant; a failure ends in one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m commoncanvas.publish.release",
+        description="Turn a trained variant into a small model that plain diffusers "
+        "loads, with card, attribution and pictures; stages 01 to 05 have run.",
+        epilog="example: %(prog)s --scale full --variant cc_emoji. Then: python -m "
+        'commoncanvas.sample "red apple"',
+    )
+    parser.add_argument("--scale", default="full", help="profile (%(default)s)")
+    parser.add_argument(
+        "--variant", default="cc_emoji", help="row of the experiment (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", default=MODEL, metavar="FOLDER", help=f"where to ({shown(MODEL)})"
+    )
+    options = parser.parse_args()
+    settle()
+    try:
+        manifest = release(options.scale, options.variant, options.out)
+    except CommonCanvasError as error:
+        sys.exit(str(error))
+    size = size_of(Path(options.out)) / 1e6
+    told = f"{manifest['facts']['works']:,} works, {manifest['facts']['license']}"
+    print(f"{options.out}: {size:.1f} MB, {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Clocks, counted arithmetic and the machine: what stage 07 measures speed with.
+
+Timings are the one output of this package that two runs do not repeat.
+"""
+
+import platform
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from torch.utils.flop_counter import FlopCounterMode
+
+from commoncanvas.core.images import pixels_to_images
+from commoncanvas.train.batches import batch_places
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Dense bf16 products, by the makers' data sheets [FLOP/s].
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+
+
+def rate_of(call, items, size=1):
+    """Call with each item and return size · items a second, to the end of GPU work."""
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    for item in items:
+        call(item)
+    wait()
+    return size * len(items) / (time.perf_counter() - start)
+
+
+def flops_per_image(unet, text_shape):
+    """Count the products of one forward and backward pass [FLOP/image].
+
+    VAE and text encoder are not counted: they train nothing. The UNet, on the CPU, is
+    left with eager attention, which hides no product. `text_shape`: (tokens, width).
+    """
+    unet.set_attn_processor(AttnProcessor())
+    side, channels = unet.config.sample_size, unet.config.in_channels
+    latents, states = torch.zeros(1, channels, side, side), torch.zeros(1, *text_shape)
+    with FlopCounterMode(display=False) as counter:
+        unet(latents, torch.zeros(1).long(), states).sample.sum().backward()
+    return counter.get_total_flops()
+
+
+def peak_flops():
+    """Return the device's peak [FLOP/s] and, in words, where the number comes from."""
+    is_gpu = DEVICE.type == "cuda"
+    name = torch.cuda.get_device_name() if is_gpu else ""
+    for model in (m for m in PEAKS if m in name):
+        return PEAKS[model], f"data sheet of the {model}, bfloat16"
+    size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
+    a = torch.ones(size, size, dtype=dtype, device=DEVICE)
+    best = max(rate_of(lambda _: a @ a, [0]) for _ in range(10))
+    kind = str(dtype).removeprefix("torch.")
+    return 2 * size**3 * best, f"best {kind} product of {size} × {size} in this run"
+
+
+def measure_captioner(captioner, pixels, num_repeats):
+    """Time an `OpenCaptioner` on (batch, h, w, 3) pixels, in one batch and singly.
+
+    Returns: (rates "batched" and "one by one" [pictures/s]; number of pictures whose
+        greedy tokens are the same both ways).
+    """
+    singles = np.split(pixels, len(pixels))
+    pairs = zip(_tokens(captioner, pixels), singles, strict=True)
+    same = sum(tokens == _tokens(captioner, single)[0] for tokens, single in pairs)
+    ways, rates = {"batched": [pixels], "one by one": singles}, {}
+    for _ in range(num_repeats):
+        for name, batches in ways.items():
+            rate = rate_of(captioner.caption, batches, len(pixels) // len(batches))
+            rates.setdefault(name, []).append(rate)
+    return {name: np.array(values) for name, values in rates.items()}, same
+
+
+def _tokens(captioner, pixels):
+    """Return the greedy tokens of each picture, up to the end token."""
+    bos, eos = captioner.tokenizer.bos_token_id, captioner.tokenizer.eos_token_id
+    images = pixels_to_images(pixels, captioner.size)
+    rows = captioner.model.generate(images, bos, eos).tolist()
+    return [row[: row.index(eos)] if eos in row else row for row in rows]
+
+
+def measure_reader(data, batch_size, num_batches, num_repeats, seed):
+    """Time the latent reader without a model: (num_repeats,) rates [works/s]."""
+
+    def read(number):
+        places = batch_places(data.buckets, batch_size, seed, number)
+        data.posterior(places)
+        data.prompt_embeds(places, torch.zeros(batch_size, dtype=torch.bool))
+
+    turns = [range(turn * num_batches, (turn + 1) * num_batches) for turn in range(99)]
+    return np.array([rate_of(read, turn, batch_size) for turn in turns[:num_repeats]])
+
+
+def hardware():
+    """Name the machine: device, threads, torch; for metrics.json only."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = cpuinfo.exists() and re.search(r"model name\s*: (.+)", cpuinfo.read_text())
+    name = found[1] if found else platform.machine()
+    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else name
+    threads = torch.get_num_threads()
+    return {"device": name, "threads": threads, "torch": torch.__version__}

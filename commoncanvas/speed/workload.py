@@ -1,0 +1,123 @@
+"""How much a scale has to do: pictures, samples, and the UNets' arithmetic.
+
+`plan` asks before a run; nothing is computed or fetched for an answer. Networks are
+built on the meta device, without weights.
+"""
+
+import json
+import re
+import sys
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import AutoConfig, AutoModel, CLIPTextConfig
+
+from commoncanvas.catalog.iconify import read_members, read_pins
+from commoncanvas.claims.rules import load_paper
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.files import shown
+from commoncanvas.core.manifest import NAME
+from commoncanvas.evaluate.prompts import gate_prompts
+from commoncanvas.latents.buckets import PIXELS_PER_LATENT
+from commoncanvas.models.unets import TEXT_ENCODER, VAE, make_unet
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part
+from commoncanvas.speed.clocks import flops_per_image
+from commoncanvas.speed.rates import Figure
+
+
+def count_pictures(scale, licenses, rates):
+    """Count the pictures of a scale as cheaply as can be.
+
+    They are those of stage 01 where it has run, else those of the pinned packages
+    before any is rejected, else the paper's.
+
+    Returns:
+        (licensed, stored), two `Figure`s; stored are the captioned web's too.
+
+    Raises:
+        ParameterError: only stage 01 can count a source.
+    """
+    folder = paths.stage_dir(scale, "01_licenses")
+    if (folder / NAME).is_file():
+        file = folder / "metrics.json"
+        splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
+        licensed, other = splits["c"] + splits["nc"], splits["nd"] + splits["web"]
+        line = f"pictures: {shown(file)}, as stage 01 left them"
+    elif licenses["cc_sources"]:
+        most = licenses["max_per_source"] or sys.maxsize
+        licensed, other = (
+            sum(min(_count_package(name, rates), most) for name in licenses[kind])
+            for kind in ("cc_sources", "web_sources")
+        )
+        line = "pictures: pinned packages before any is rejected, an upper bound"
+    else:
+        told = load_paper()["claims"]["catalog_sizes"]["text"]
+        sizes = [int(size.replace(",", "")) for size in re.findall(r"\d[\d,]+", told)]
+        licensed, other = max(sizes), 0
+        line = "pictures: docs/paper.yaml, catalog_sizes, all of NC, an upper bound"
+    return Figure(licensed, (line,)), Figure(licensed + other, (line,))
+
+
+def count_samples(evaluate):
+    """Return the numbers of samples and of the UNet's passes that draw them."""
+    first, *others = evaluate["prompt_sets"].values()
+    common = evaluate["common_guidance"]
+    asked = [(first, scale) for scale in {*evaluate["guidance_scales"], common}]
+    asked += [(settings, common) for settings in others]
+    samples = passes = 0
+    for settings, guidance in asked:
+        num = settings.get("num", evaluate["num_samples"])
+        num = min(num, len(gate_prompts())) if settings["kind"] == "gate" else num
+        samples += num
+        passes += num * evaluate["num_inference_steps"] * (1 + (guidance > 1))
+    return samples, passes
+
+
+def count_unet(name, config, latent_shape, text_shape):
+    """Return the FLOP of training on one work and the number of parameters."""
+    channels, side, _ = latent_shape
+    with torch.device("meta"):  # counted, neither built nor computed
+        unet = make_unet(config, channels, side, text_shape[1], 0)
+        flops = flops_per_image(unet, text_shape)
+    size = sum(p.numel() for p in unet.parameters())
+    line = f"UNet {name}: {size:,} parameters, {flops / 1e9:,.4g} GFLOP a picture, "
+    line += "forward and backward, counted"
+    return Figure(flops, (line,)), Figure(size, (line,))
+
+
+def shapes_of(latents):
+    """Return the shapes of latents and text states, and the encoders' parameters.
+
+    They are those of a local VAE and text encoder, else of Stable Diffusion 2's.
+    """
+
+    def local(folder, part):
+        is_local = folder == OPEN_TEXT_ENCODER or (paths.ROOT / folder).is_dir()
+        return find_part(folder, None, part) if is_local else None
+
+    vae, config = VAE, CLIPTextConfig(**TEXT_ENCODER)
+    if found := local(latents["vae_folder"], "vae"):
+        vae = AutoencoderKL.load_config(found[0], **found[1])
+    if found := local(latents["text_encoder"], "text_encoder"):
+        config = AutoConfig.from_pretrained(found[0], **found[1])
+    with torch.device("meta"):
+        models = AutoencoderKL.from_config(vae), AutoModel.from_config(config)
+    side = latents["resolution_px"] // PIXELS_PER_LATENT
+    latent_shape = models[0].config.latent_channels, side, side
+    text_shape = latents["max_tokens"], config.hidden_size
+    size = sum(p.numel() for model in models for p in model.parameters())
+    return latent_shape, text_shape, size
+
+
+def _count_package(name, rates):
+    """Return the number of pictures that a pinned package states."""
+    if name == "openclipart":  # no package of npm's, and thousands of files
+        return rates[name].value
+    pins = read_pins()
+    if name not in pins:
+        raise ParameterError(
+            f"source {name!r} is no pinned package, so only stage 01 can count it; run "
+            "01_licenses first."
+        )
+    return read_members(pins[name], "info.json")[0]["total"]

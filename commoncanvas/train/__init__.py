@@ -1,0 +1,1 @@
+"""Stage 04: the recipe, from one batch to many machines."""

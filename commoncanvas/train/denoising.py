@@ -1,0 +1,177 @@
+"""One denoising step in the paper's seven moves, for a batch or any part of one.
+
+Everything random of a batch is drawn for the whole of it before it is split, so the
+same numbers meet the same works however many processes and passes share the batch.
+Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
+
+from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that is random of one batch; each field has one entry a work.
+
+    places: (batch,) int64, which works. eps: (batch, channels, h, w), the posterior
+    sample's. is_dropped: (batch,) bool. timesteps: (batch,) int64. noise: as eps.
+    choices: (batch,) float64 in [0, 1), which caption is read; or None, the first.
+    """
+
+    places: torch.Tensor
+    eps: torch.Tensor
+    is_dropped: torch.Tensor
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+    choices: torch.Tensor | None = None
+
+    def __len__(self):
+        return len(self.places)
+
+    def part(self, rows):
+        """Return the draws of some rows, a slice or (n,) places in the batch."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Draws(*(None if t is None else t[rows] for t in parts))
+
+
+def draw_batch(
+    data,
+    places,
+    drop_prob,
+    generator,
+    num_timesteps=1000,
+    choices=None,
+    weighting_scheme="none",
+    logit_mean=0.0,
+):
+    """Draw posterior samples, dropped captions, timesteps and noise for a batch.
+
+    Args:
+        data: a `Latents`; only the shape of a latent is asked for.
+        places: (batch,) int64, which works, all of one bucket.
+        drop_prob: probability of the empty caption.
+        generator: source of all but `choices`, in this order.
+        num_timesteps: timesteps are 0 to this number less one.
+        choices: a generator of its own for the caption of each work, so that another
+            mixture of captions changes no noise; None reads the first.
+        weighting_scheme: "none" draws every timestep as often, "logit_normal" those
+            around the logistic of `logit_mean`: above 0 the noisier ones, at which a
+            prompt decides most.
+        logit_mean: of logit_normal, whose deviation is 1.
+    """
+    shape = (len(places), *data.shape_of(places))
+    eps = torch.randn(shape, generator=generator)
+    is_dropped = torch.rand(len(places), generator=generator) < drop_prob
+    timesteps = draw_timesteps(
+        len(places), num_timesteps, generator, weighting_scheme, logit_mean
+    )
+    noise = torch.randn(shape, generator=generator)
+    if choices is not None:
+        choices = torch.rand(len(places), dtype=torch.float64, generator=choices)
+    return Draws(places, eps, is_dropped, timesteps, noise, choices)
+
+
+def draw_timesteps(num, num_timesteps, generator, weighting_scheme, logit_mean):
+    """Draw (num,) int64 timesteps; see `draw_batch`.
+
+    Raises:
+        ParameterError: the scheme is unknown.
+    """
+    if weighting_scheme == "none":
+        return torch.randint(num_timesteps, (num,), generator=generator)
+    if weighting_scheme == "logit_normal":
+        share = compute_density_for_timestep_sampling(
+            weighting_scheme, num, logit_mean, logit_std=1.0, generator=generator
+        )
+        return (share * num_timesteps).long().clamp(max=num_timesteps - 1)
+    raise ParameterError(
+        f"weighting_scheme is {weighting_scheme!r}; expected none or logit_normal; "
+        "edit the train section of the profile."
+    )
+
+
+def training_target(noise_scheduler, latents, noise, timesteps):
+    """Return what the UNet must predict for the scheduler's `prediction_type`."""
+    kind = noise_scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return noise_scheduler.get_velocity(latents, noise, timesteps)
+    if kind == "sample":
+        return latents
+    raise ParameterError(
+        f"prediction_type is {kind!r}; expected epsilon, v_prediction or sample; edit "
+        "the train section of the profile."
+    )
+
+
+def sample_latents(data, draws, scaling_factor):
+    """Return scaled samples of the works' posteriors, (n, channels, h, w) float32."""
+    mean, std = data.posterior(draws.places)
+    return (mean + std * draws.eps) * scaling_factor
+
+
+def denoising_losses(unet, noise_scheduler, data, draws, scaling_factor):
+    """Compute every work's denoising loss.
+
+    Args:
+        unet: predicts from (latents, timesteps, prompt_embeds).
+        noise_scheduler: from `schedules.make_noise_scheduler`.
+        data: a `Latents`.
+        draws: from `draw_batch`, or a part of it.
+        scaling_factor: multiplies raw latents to about unit variance.
+
+    Returns:
+        (losses, latents): (n,) float32 mean squared errors, and the clean latents.
+    """
+    latents = sample_latents(data, draws, scaling_factor)
+    prompt_embeds = data.prompt_embeds(draws.places, draws.is_dropped, draws.choices)
+    device = next(unet.parameters()).device
+    latents, noise, timesteps, prompt_embeds = (
+        t.to(device, non_blocking=True)
+        for t in (latents, draws.noise, draws.timesteps, prompt_embeds)
+    )
+    noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
+    model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
+    target = training_target(noise_scheduler, latents, noise, timesteps)
+    error = torch.nn.functional.mse_loss(
+        model_pred.float(), target.float(), reduction="none"
+    )
+    return error.flatten(1).mean(1), latents
+
+
+def diffusion_loss(
+    unet, noise_scheduler, data, places, scaling_factor, drop_prob, generator
+):
+    """Draw one batch and return its mean denoising loss, a scalar.
+
+    Args: as `draw_batch` and `denoising_losses`.
+    """
+    num_timesteps = noise_scheduler.config.num_train_timesteps
+    draws = draw_batch(data, places, drop_prob, generator, num_timesteps)
+    losses, _ = denoising_losses(unet, noise_scheduler, data, draws, scaling_factor)
+    return losses.mean()
+
+
+@torch.no_grad()
+def validation_loss(unet, noise_scheduler, data, scaling_factor, seed, num_works=128):
+    """Return the loss on held-out works; same works, noise, timesteps each time.
+
+    It is the mean over the first `num_works`, whatever their buckets.
+    """
+    unet.eval()
+    generator = make_generator(seed, "validation")
+    batches = [places[places < num_works] for places in data.buckets]
+    total = 0.0
+    for places in filter(len, batches):
+        loss = diffusion_loss(
+            unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
+        )
+        total += loss.item() * len(places)
+    unet.train()
+    return total / min(num_works, len(data))

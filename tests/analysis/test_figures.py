@@ -1,0 +1,141 @@
+"""Figures are escaped, described in words, and the same bytes every time."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from commoncanvas.analysis import figures, plots
+from commoncanvas.core.errors import ParameterError, ShapeError
+
+EVIL = "<script>alert(1)</script>"
+
+
+def pictures(count=4, side=8):
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def plot(alt="a falling line", caption="Loss"):
+    figure, axes = plots.canvas()
+    axes.plot([0, 1], [1, 0])
+    axes.set_title("Loss & noise")
+    return plots.plate(figure, alt, caption).data
+
+
+def test_a_plot_keeps_its_text_as_text():
+    assert "Loss &amp; noise</text>" in plot()
+
+
+def test_the_same_plot_gives_the_same_bytes():
+    assert plot() == plot()
+
+
+def test_a_plot_carries_no_date_and_no_remote_address():
+    assert not re.search(r"<metadata|https?://|\d{4}-\d{2}-\d{2}", plot())
+
+
+def test_two_plots_share_no_id():
+    first, second = (set(re.findall(r' id="([^"]+)"', plot(c))) for c in ("a", "b"))
+    assert first and not first & second
+
+
+def test_every_reference_inside_a_plot_resolves():
+    svg = plot()
+    wanted = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    assert wanted and wanted <= set(re.findall(r' id="([^"]+)"', svg))
+
+
+@pytest.mark.parametrize("alt", [None, "", "  "])
+def test_a_figure_without_alt_text_is_refused(alt):
+    with pytest.raises(ParameterError, match="alt"):
+        figures.sheet(pictures(), alt=alt)
+
+
+def test_titles_from_strangers_are_text_in_a_sheet():
+    html = figures.sheet(pictures(1), [(EVIL, EVIL)], alt=EVIL, caption=EVIL).data
+    assert "<script" not in html and html.count("&lt;script&gt;") >= 4
+
+
+def test_titles_from_strangers_are_text_in_a_table():
+    html = figures.table(pd.DataFrame({EVIL: [EVIL]}), caption=EVIL).data
+    assert "<script" not in html and html.count("&lt;script&gt;") == 3
+
+
+def test_titles_from_strangers_are_text_in_a_plot():
+    assert "<script" not in plots.bars([EVIL], {EVIL: [1.0]}, alt=EVIL).data
+
+
+def test_every_tile_of_a_sheet_has_alt_text_and_loads_late():
+    html = figures.sheet(pictures(3), alt="noise").data
+    assert html.count('loading="lazy"') == len(
+        re.findall(r'alt="noise, \d of 3"', html)
+    )
+
+
+def test_small_pictures_survive_a_sheet_unchanged():
+    uri = figures._data_uri(pictures(1)[0])
+    raw = figures.base64.b64decode(uri.split(",")[1])
+    opened = figures.Image.open(figures.io.BytesIO(raw)).convert("RGB")
+    assert np.array_equal(np.asarray(opened), pictures(1)[0])
+
+
+@pytest.mark.parametrize(
+    "wrong", [pictures() / 255, pictures()[0], pictures()[..., :1]]
+)
+def test_a_sheet_names_the_shape_it_cannot_show(wrong):
+    with pytest.raises(ShapeError, match=re.escape(str(wrong.shape))):
+        figures.sheet(wrong, alt="noise")
+
+
+def test_a_sheet_with_too_few_labels_is_refused():
+    with pytest.raises(ShapeError, match="3 labels, expected 4"):
+        figures.sheet(pictures(4), ["a", "b", "c"], alt="noise")
+
+
+def test_a_missing_number_is_a_dash_in_a_table():
+    assert "<td" in (html := figures.table(pd.DataFrame({"a": [np.nan]})).data)
+    assert "–" in html and "nan" not in html
+
+
+def test_a_named_index_is_a_column_of_the_table():
+    frame = pd.DataFrame({"n": [1]}, index=pd.Index(["cc-by"], name="license"))
+    assert "cc-by" in figures.table(frame).data
+
+
+def test_the_paper_is_hatched_and_ours_is_not():
+    paper = plots.bars(["a"], {"Paper": [1]}, alt="one bar").data
+    ours = plots.bars(["a"], {"Here": [1]}, alt="one bar").data
+    assert "<pattern" in paper and "<pattern" not in ours
+
+
+def test_variants_have_colours_of_their_own():
+    colours = [*plots.VARIANT_COLOURS.values(), plots.PAPER]
+    assert len(set(colours)) == len(colours)
+
+
+def test_a_row_without_interval_is_a_bare_dot():
+    with_interval = plots.point_intervals([("a", 1, (0, 2))], alt="dots").data
+    without = plots.point_intervals([("a", 1, None)], alt="dots").data
+    assert with_interval.count("<path") > without.count("<path")
+
+
+def test_curves_draw_one_line_per_series():
+    lines = {"cc_human": ([1, 2], [3, 4]), "cc_nc": ([1, 2], [4, 5], [3, 4], [5, 6])}
+    html = plots.curves(lines, alt="two lines").data
+    assert all(plots.VARIANT_COLOURS[name] in html for name in lines)
+
+
+def test_a_repeat_bears_the_colour_of_its_variant():
+    rows = [("cc_human_seed18", 1.0, (0.5, 1.5))]
+    html = plots.point_intervals(rows, "a dot")._repr_html_()
+    assert plots.VARIANT_COLOURS["cc_human"] in html
+
+
+def test_a_strip_is_written_with_its_caption(tmp_path):
+    figures.write_strip(pictures(7), tmp_path, caption="seeds 0–6", columns=6)
+    with figures.Image.open(tmp_path / "strip.webp") as strip:
+        assert strip.width > strip.height
+    assert json.loads((tmp_path / "strip.json").read_text("utf-8"))["caption"]

@@ -1,0 +1,59 @@
+"""The same training from other seeds widens an interval by what seeds are worth."""
+
+import numpy as np
+import pytest
+
+from commoncanvas.analysis.estimates import (
+    MARK,
+    Estimate,
+    is_repeat,
+    pooled,
+    repeat_ends,
+)
+from commoncanvas.core import paths
+from commoncanvas.core.settings import load_yaml
+
+VARIANTS = load_yaml(paths.ROOT / "params.yaml")["variants"]
+
+
+@pytest.mark.parametrize("name", list(filter(is_repeat, VARIANTS)))
+def test_a_repeat_differs_from_its_first_training_by_its_seed_alone(name):
+    first, _, seed = name.partition(MARK)
+    assert VARIANTS[name] == {**VARIANTS[first], "seed": int(seed)}
+
+
+def test_ends_are_those_that_all_sides_were_trained_with():
+    known = ["a", "b", "a_seed18", "b_seed19", "a_seed19", "b_seed20", "c"]
+    assert repeat_ends(known, ["a"]) == ["_seed18", "_seed19"]
+    assert repeat_ends(known, ["a", "b"]) == ["_seed19"]
+    assert repeat_ends(known, ["b", "c"]) == []
+    assert repeat_ends(["human", "synthetic"], ["human", "synthetic"]) == []
+
+
+def test_one_training_stays_as_it_is():
+    one = Estimate(3, 1, 7, 50)
+    assert pooled([one]) is one
+
+
+def test_trainings_that_agree_add_nothing():
+    found = pooled([Estimate(3, 2, 5, 50), Estimate(3, 2, 5, 40)])
+    assert (found.value, found.low, found.high, found.n) == (3, 2, 5, 40)
+
+
+def test_three_trainings_add_students_interval_in_squares():
+    three = [Estimate(v, v - 1, v + 2, 9) for v in (1, 2, 3)]
+    found = pooled(three)
+    spread = 4.302653 / 3**0.5  # Student's, two degrees of freedom; deviation 1
+    assert found.value == 2
+    assert found.low == pytest.approx(2 - (1 + spread**2) ** 0.5)
+    assert found.high == pytest.approx(2 + (4 + spread**2) ** 0.5)
+
+
+def test_the_interval_covers_where_prompts_and_trainings_vary():
+    rng, hits, rounds = np.random.default_rng(0), 0, 400
+    for _ in range(rounds):
+        prompts = rng.normal(0, 1.0)  # what all trainings share
+        runs = prompts + rng.normal(0, 2.0, 3)
+        found = pooled([Estimate(v, v - 1.96, v + 1.96, 500) for v in runs])
+        hits += found.low <= 0 <= found.high
+    assert hits / rounds >= 0.94

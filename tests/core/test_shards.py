@@ -1,0 +1,110 @@
+"""A shard is done once, whoever does it, and the order of doing shows nowhere."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.keys import finish, key_of, work_folder
+from commoncanvas.core.shards import run_shards
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(paths, "FINISHED", tmp_path / "finished")
+
+
+class Doubler:
+    """Double numbers, remember each call, and fail at a chosen item."""
+
+    def __init__(self, fails_at=None):
+        self.calls = []
+        self.fails_at = fails_at
+
+    def __call__(self, items):
+        if self.fails_at in items:
+            raise RuntimeError("killed")
+        self.calls.append(items)
+        return pa.table({"item": items, "twice": [2 * item for item in items]})
+
+
+def test_rows_come_in_the_order_of_the_items():
+    table = run_shards(KEY, [5, 3, 9, 1, 7], 2, Doubler(), "double")
+    assert table["item"].to_pylist() == [5, 3, 9, 1, 7]
+    assert table["twice"].to_pylist() == [10, 6, 18, 2, 14]
+
+
+def test_a_finished_shard_is_never_redone():
+    run_shards(KEY, range(6), 2, Doubler(), "double")
+    second = Doubler()
+    run_shards(KEY, range(6), 2, second, "double")
+    assert second.calls == []
+
+
+def test_interrupted_work_goes_on_and_equals_uninterrupted_work():
+    with pytest.raises(RuntimeError):
+        run_shards(KEY, range(7), 2, Doubler(fails_at=5), "double")
+    resumed = Doubler()
+    table = run_shards(KEY, range(7), 2, resumed, "double")
+    assert resumed.calls == [[4, 5], [6]]
+    assert table.equals(run_shards("other", range(7), 2, Doubler(), "double"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=9), st.integers(1, 10))
+def test_the_size_of_shards_does_not_change_the_rows(items, shard_size):
+    key = key_of(items=items, shard_size=shard_size)
+    table = run_shards(key, items, shard_size, Doubler(), "double")
+    assert table["item"].to_pylist() == items
+
+
+def test_other_cuts_under_the_same_key_start_again():
+    run_shards(KEY, range(6), 2, Doubler(), "double")
+    table = run_shards(KEY, range(6), 4, Doubler(), "double")
+    assert table["item"].to_pylist() == list(range(6))
+
+
+def test_a_half_written_shard_is_not_read():
+    folder = work_folder(KEY)
+    (folder / ".part-9-shard-00000.parquet").write_bytes(b"PAR1")
+    assert run_shards(KEY, [1], 1, Doubler(), "double").num_rows == 1
+
+
+def test_a_shard_of_missing_values_joins_the_others():
+    table = run_shards(
+        KEY, [1, 2], 1, lambda n: pa.table({"x": ["a" if n == [2] else None]}), "nulls"
+    )
+    assert table["x"].to_pylist() == [None, "a"]
+
+
+def test_a_shard_may_lose_rows():
+    table = run_shards(KEY, range(4), 2, lambda n: pa.table({"x": n[:1]}), "halve")
+    assert table["x"].to_pylist() == [0, 2]
+
+
+def test_finished_work_is_found_and_not_repeated():
+    first = Doubler()
+    table = run_shards(KEY, range(4), 2, first, "double")
+    finish(KEY)
+    assert run_shards(KEY, range(4), 2, None, "double") == table
+
+
+@pytest.mark.parametrize(("items", "shard_size"), [([], 2), ([1], 0)])
+def test_nothing_to_do_is_refused(items, shard_size):
+    with pytest.raises(ParameterError, match="at least 1"):
+        run_shards(KEY, items, shard_size, Doubler(), "double")
+
+
+def test_the_progress_bar_counts_items_on_stderr(capsys):
+    run_shards(KEY, range(4), 2, Doubler(), "double")
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones():
+    with pytest.raises(ParameterError, match="'spark'; expected one of local, ray"):
+        run_shards(KEY, [1], 1, Doubler(), "double", engine="spark")

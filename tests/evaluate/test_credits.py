@@ -1,0 +1,165 @@
+"""Whoever a picture resembles is named in full, and a stranger's words stay words."""
+
+import json
+import re
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from toys import write_real_world
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ManifestError, ParameterError, PictureError
+from commoncanvas.core.images import pictures_of
+from commoncanvas.core.manifest import write_manifest
+from commoncanvas.evaluate import credits
+from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.licenses import attribution
+
+MARKUP = "<script>alert(1)</script> ](javascript:x) **bold**\n\n# lines \x1b[31m & \"'"
+THRESHOLD = 0.99
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """One scale with real pictures, a training and its evaluation."""
+    root = tmp_path_factory.mktemp("root")
+    stages = ["01_licenses", "04_train/all", "05_evaluate/all"]
+    folders = [root / "data" / "toy" / stage for stage in stages]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    frame = write_real_world(folders[0], ["twemoji", "openmoji"], 40)
+    frame = frame.drop(columns="svg")
+    frame.loc[frame.index[0], ["title", "author"]] = MARKUP
+    frame.to_parquet(folders[0] / "catalog.parquet")
+    frame[["key"]].to_parquet(folders[1] / "works.parquet")
+    measured = {"copies": {"threshold": THRESHOLD}}
+    (folders[2] / "metrics.json").write_text(json.dumps(measured))
+    for folder, stage in zip(folders, stages, strict=True):
+        write_manifest(folder, stage.split("/")[0], "toy", None, 1, 1, {}, {})
+    return root
+
+
+@pytest.fixture
+def here(root, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def works(root):
+    folder = root / "data" / "toy" / "01_licenses"
+    return Works(folder, pd.read_parquet(folder / "catalog.parquet")["key"])
+
+
+@pytest.fixture(scope="module")
+def pixels(works):
+    """A copy of the work whose title and author a stranger chose."""
+    return pictures_of(works.folder, works.keys[:1], 64)[0]
+
+
+@pytest.fixture(scope="module")
+def found(works, pixels):
+    return credits.credits_of(pixels, works, THRESHOLD, 3)
+
+
+def test_a_credit_has_all_that_a_licence_asks_for(found, works):
+    assert set(attribution.COLUMNS.values()) <= set(found.columns) and len(found) == 3
+    assert attribution.missing_credits(found).empty
+    assert found["key"][0] == works.keys[0] and found["similarity"][0] == 1
+    assert found["similarity"].is_monotonic_decreasing
+    assert found["is_copy"].tolist() == (found["similarity"] > THRESHOLD).tolist()
+    catalog = pd.read_parquet(works.folder / "catalog.parquet").set_index("key")
+    for credit in found.itertuples():
+        assert credit.license_url == catalog["license_deed"][credit.key]
+        assert credit.author == catalog["author"][credit.key]
+
+
+def test_a_picture_that_copies_nothing_is_credited_and_not_called_a_copy(works):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    told = credits.credits_of(noise, works, THRESHOLD)
+    places, similarity = nearest(noise[None], works)
+    assert told["key"].tolist() == works.keys[places[0]].tolist()
+    assert told["similarity"].tolist() == similarity[0].tolist()
+    assert len(told) == 5 and not told["is_copy"].any()
+
+
+def test_origin_comes_back_from_the_file_as_it_was_written(tmp_path, pixels, found):
+    file, prompt = tmp_path / "sample.png", "café <b>\n猫 \\ 100 %"
+    credits.write_png(file, pixels, prompt, found, "toy all", 17)
+    read, texts = credits.read_png(file)
+    assert np.array_equal(read, pixels)
+    thanks = attribution.attribution_text(found)
+    expected = {"Title": prompt, "Copyright": thanks, "Source": "toy all", "Seed": "17"}
+    assert texts == expected
+    assert np.array_equal(credits.read_picture(file), pixels)
+
+
+def test_a_png_without_origin_has_none(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert credits.read_png(tmp_path / "a.png")[1] == {}
+
+
+def test_the_page_shows_a_strangers_title_and_runs_nothing(pixels, found, works):
+    text = credits.page(pixels, found, works)
+    bare = re.sub("<!doctype html>|<meta[^>]*>", "", text).replace("\x1b", "")
+    tree = ElementTree.fromstring(re.sub(r"(<img[^>]*)>", r"\1/>", bare))
+    tags = {node.tag for node in tree.iter()}
+    assert tags <= set("html title style figure div span img h1 h2 p a".split())
+    links = {a.get("href") for a in tree.iter("a")}
+    assert all(link.startswith("https://") for link in links) and links
+    images = [node.get("src") for node in tree.iter("img")]
+    assert len(images) == 4
+    assert all(source.startswith("data:image/webp;") for source in images)
+    assert "<script>alert(1)</script>" in "".join(tree.itertext())
+    assert not any(
+        name.startswith("on") for node in tree.iter() for name in node.attrib
+    )
+
+
+def test_the_command_names_works_copies_and_credit(here, tmp_path, pixels, capsys):
+    file, page = tmp_path / "a.png", tmp_path / "a.html"
+    Image.fromarray(pixels).save(file)
+    credits.report(file, "toy", "all", 2, page)
+    told = capsys.readouterr().out
+    assert "1.0000 (a copy)" in told and told.count("CC BY") >= 3
+    assert "\x1b" not in told and "# Attribution" in told
+    assert "<figure" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("01_licenses", "01_licenses@toy"), ("05_evaluate/all", "05_evaluate@toy-all")],
+)
+def test_a_stage_that_was_not_run_is_named(here, stage, name):
+    manifest = here / "data" / "toy" / stage / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    with pytest.raises(ManifestError, match=f"dvc repro {name}`") as error:
+        credits.open_works("toy", "all")
+    manifest.write_text(text)
+    assert "\n" not in str(error.value)
+    assert len(credits.open_works("toy", "all")[0]) > 0
+
+
+def test_an_evaluation_without_a_threshold_is_named(here):
+    metrics = here / "data" / "toy" / "05_evaluate" / "all" / "metrics.json"
+    text = metrics.read_text()
+    metrics.write_text("{}")
+    with pytest.raises(ManifestError, match="no copy threshold.*05_evaluate@toy-all"):
+        credits.open_works("toy", "all")
+    metrics.write_text(text)
+
+
+def test_faults_end_in_one_line(tmp_path, here, monkeypatch):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(PictureError, match="not a readable picture"):
+        credits.read_picture(tmp_path / "text.png")
+    with pytest.raises(ParameterError, match="-k is 0"):
+        credits.report("a.png", "toy", "all", 0)
+    monkeypatch.setattr(sys, "argv", ["credits", str(tmp_path / "none.png")])
+    with pytest.raises(SystemExit, match="none.png cannot be read .*correct the path"):
+        credits.main()

@@ -1,0 +1,153 @@
+"""The profile chooses the judges; each sees a picture alike and tells how it looks."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from toys import random_inception, save_clip
+
+from commoncanvas.analysis import distances, matching
+from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.paths import PRETRAINED
+from commoncanvas.evaluate import judges
+from commoncanvas.models import efficientnet
+from commoncanvas.models.scorer import load_scorer, sentence_embeds
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (9, 24, 24, 3), np.uint8)
+REAL = RNG.integers(0, 256, (8, 24, 24, 3), np.uint8) // 2
+METRICS = {
+    "efficientnet": ("fd_efficientnet", "kd_efficientnet", 1280),
+    "inception": ("fid_inception", "kid_inception", 2048),
+    "clip": ("clip_fid", "", 8),
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Return `features` of a profile that names all three, of random weights."""
+    weights = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save(random_inception().state_dict(), weights)
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    folder = save_clip(tmp_path_factory.mktemp("clip"))
+    return {
+        "efficientnet": {},
+        "inception": {"weights": str(weights), "sha256": sha256},
+        "clip": {"model": str(folder), "revision": ""},
+    }
+
+
+@pytest.fixture(scope="module")
+def loaded(settings):
+    return {judge.name: judge for judge in judges.load_judges(settings)}
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(efficientnet, "BATCH_SIZE", 2)  # Inception is slow
+
+
+def parts(pictures, size):
+    return [pictures[i : i + size] for i in range(0, len(pictures), size)]
+
+
+def test_judges_come_in_the_profiles_order_under_their_true_names(loaded):
+    found = {n: (j.frechet, j.kernel, j.num_features) for n, j in loaded.items()}
+    assert found == METRICS and list(found) == list(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_distances_do_not_depend_on_the_batches_of_the_caller(
+    loaded, name, small_batches
+):
+    judge = loaded[name]
+    whole, real = judge.features(PIXELS), judge.features(REAL)
+    assert whole.shape == (9, judge.num_features) and whole.dtype == np.float64
+    fd, kd = (
+        distances.frechet_distance(whole, real),
+        distances.kernel_distance(whole, real),
+    )
+    for size in (1, 7):
+        rows = np.concatenate([judge.features(part) for part in parts(PIXELS, size)])
+        assert np.array_equal(rows, whole)
+        assert distances.frechet_distance(rows, real) == pytest.approx(fd, rel=1e-9)
+        assert distances.kernel_distance(rows, real) == pytest.approx(kd, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "clip"])
+def test_moments_of_a_stream_give_the_distance_of_the_features(loaded, name):
+    judge = loaded[name]
+    streams = [judge.moments(p for p in pictures) for pictures in (PIXELS, REAL)]
+    tables = [judge.features(pictures) for pictures in (PIXELS, REAL)]
+    expected = distances.frechet_distance(*tables)
+    assert distances.frechet_distance(*streams) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_open_judge_sees_what_it_always_saw(loaded):
+    rows = loaded["efficientnet"].features(PIXELS)
+    assert np.array_equal(rows, efficientnet.image_features(PIXELS))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_judge_tells_its_weights_and_its_resize_rule(loaded, settings, name):
+    protocol = loaded[name].protocol
+    assert json.loads(json.dumps(protocol)) == protocol
+    assert {"weights", "resize"} <= set(protocol) and "px" in protocol["resize"]
+    assert str(settings[name].get("model")) not in protocol["weights"]
+
+
+def test_inceptions_protocol_names_the_file_and_the_rule(loaded, settings):
+    protocol = loaded["inception"].protocol
+    assert protocol["weights"] == settings["inception"]["sha256"]
+    assert "TensorFlow 1 bilinear to 299 px" in protocol["resize"]
+    assert protocol["range"] == "(x - 128) / 128"
+
+
+def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):
+    words = {"weights": settings["inception"]["weights"]}  # not the published one
+    with pytest.raises(SourceError, match="expected 6726825d0af5") as caught:
+        judges.load_judges({"efficientnet": {}, "inception": words})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({}, "expected one or more of efficientnet, inception, clip"),
+        ({"fid": {}}, "has 'fid'; expected one of efficientnet, inception, clip"),
+        ({"inception": {}}, "missing a required argument: 'weights'"),
+        ({"clip": {"model": "a/b", "size": 3}}, "unexpected keyword argument 'size'"),
+        ({"clip": {"model": "a/b"}}, "pinned by its commit"),
+    ],
+)
+def test_judges_that_cannot_be_loaded_are_refused_in_one_line(chosen, message):
+    with pytest.raises(ParameterError, match=message) as caught:
+        judges.load_judges(chosen)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_open_scorer_scores_as_it_always_did():
+    scorer = judges.load_scorer({"scorer": "open"})
+    texts = ["a cat", "a dog", "", "sun"]
+    expected = load_scorer(PRETRAINED / "scorer").image_embeds(PIXELS[:4])
+    assert np.array_equal(scorer.image_embeds(PIXELS[:4]), expected)
+    assert np.array_equal(scorer.text_embeds(texts), sentence_embeds(texts))
+    assert scorer.name == "alignment" and scorer.score is matching.alignment
+
+
+def test_clips_scorer_scores_pictures_against_texts(settings):
+    scorer = judges.load_scorer({"scorer": "clip", **settings["clip"]})
+    rows = scorer.image_embeds(PIXELS[:3]), scorer.text_embeds(["cat", "dog", "sun"])
+    expected = np.maximum(matching.alignment(*rows), 0)
+    assert scorer.name == "clip_score"
+    assert np.array_equal(scorer.score(*rows), expected)
+    assert scorer.protocol["max_tokens"] == 77
+
+
+@pytest.mark.parametrize("chosen", [{}, {"scorer": "fid"}])
+def test_an_unknown_scorer_is_refused(chosen):
+    with pytest.raises(ParameterError, match="expected one of open, clip"):
+        judges.load_scorer(chosen)

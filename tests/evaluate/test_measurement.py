@@ -1,0 +1,250 @@
+"""Every figure comes with its interval and count, and a copy is found out."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from commoncanvas.analysis import matching, tables
+from commoncanvas.core import images
+from commoncanvas.core.images import encode_png
+from commoncanvas.evaluate import measurement, results
+from commoncanvas.evaluate.judges import Judge, Scorer
+from commoncanvas.models import efficientnet
+
+METRICS = {
+    "alignment",
+    "alignment_shuffled",
+    "alignment_gap",
+    "nearest_train_cosine",
+    "fd_efficientnet",
+    "kd_efficientnet",
+    "retrieval_top1",
+}
+NUM = 24
+EXACT = {"value": 5.0, "interval": [4.0, 6.0], "n": 3}
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(60, 12))
+TEXTS = RNG.normal(size=(NUM, 384))
+
+
+def places(pictures):
+    return [picture[0, 0, 0] for picture in pictures]
+
+
+def judge(name, frechet, kernel):
+    """Return a judge that sees each picture's own row of FEATURES."""
+    return Judge(
+        name, frechet, kernel, 12, lambda p: torch.from_numpy(FEATURES[places(p)]), {}
+    )
+
+
+def scorer(name):
+    """Return a scorer that sees exactly what each prompt says."""
+    return Scorer(name, matching.alignment, lambda p: TEXTS[places(p)], None, {})
+
+
+OPEN = judge("efficientnet", "fd_efficientnet", "kd_efficientnet")
+REAL = {"efficientnet": FEATURES[30:]}
+
+
+@pytest.fixture
+def pixels(monkeypatch):
+    """Pictures whose first number is their place, and features drawn to match."""
+    for module in (measurement, efficientnet):
+        monkeypatch.setattr(
+            module, "image_features", lambda pixels: FEATURES[places(pixels)]
+        )
+    shape = (NUM, 8, 8, 3)
+    return np.broadcast_to(np.arange(NUM, dtype=np.uint8)[:, None, None, None], shape)
+
+
+@pytest.fixture
+def measured(pixels):
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
+    return measurement.measure(pixels, *args)[0]
+
+
+def test_every_metric_is_there_with_interval_and_count(measured):
+    assert set(measured) == METRICS
+    for estimate in measured.values():
+        assert set(estimate) == {"value", "interval", "n"} and estimate["n"] == NUM
+        low, high = estimate["interval"]
+        assert low <= estimate["value"] <= high
+    assert json.loads(json.dumps(measured)) == measured
+
+
+def test_a_scorer_that_knows_gives_full_marks(measured):
+    assert measured["alignment"]["value"] == 100
+    assert measured["retrieval_top1"]["value"] == 1
+    assert abs(measured["alignment_shuffled"]["value"]) < 10
+
+
+def test_the_gap_is_matched_less_shuffled(measured):
+    matched, shuffled = (measured[f"alignment{x}"]["value"] for x in ("", "_shuffled"))
+    assert measured["alignment_gap"]["value"] == pytest.approx(matched - shuffled, 1e-4)
+
+
+def test_the_same_seed_gives_the_same_figures(pixels, measured):
+    args = pixels, TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
+    assert measurement.measure(*args, 1)[0] == measured
+    other, _ = measurement.measure(*args, 2)  # moves the choices in retrieval alone
+    assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
+
+
+def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
+    judges = [judge("inception", "fid_inception", "kid_inception")]
+    judges.append(judge("clip", "clip_fid", ""))
+    real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
+    args = TEXTS, scorer("clip_score"), judges, real, FEATURES[20:], 10, 1
+    found, _ = measurement.measure(pixels, *args)
+    names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
+    names |= {"fid_inception", "kid_inception"}
+    assert set(found) == names | {"nearest_train_cosine", "retrieval_top1"}
+    assert found["fid_inception"] == measured["fd_efficientnet"]
+    assert found["kid_inception"] == measured["kd_efficientnet"]
+    assert found["clip_fid"]["value"] > found["fid_inception"]["value"]
+    assert found["clip_score_gap"] == measured["alignment_gap"]
+    assert found["nearest_train_cosine"] == measured["nearest_train_cosine"]
+
+
+def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
+    like, rows = measurement.measure(pixels, *args, own=FEATURES[:NUM])
+    unlike, _ = measurement.measure(pixels, *args, own=FEATURES[NUM - 1 :: -1])
+    assert like["likeness"]["value"] == pytest.approx(100)
+    assert like["likeness_gap"]["value"] > 50 > abs(unlike["likeness_gap"]["value"])
+    assert rows["likeness"] == pytest.approx(np.full(NUM, 100.0))
+    assert set(like) == METRICS | {"likeness", "likeness_gap"}
+
+
+def test_rows_come_back_as_they_were_written(tmp_path, pixels):
+    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
+    figures, rows = measurement.measure(pixels, *args)
+    reference = {"fd_efficientnet": REAL["efficientnet"]}
+    kept = {"b": rows, "a": rows, "reference": reference}
+    results.write_rows(tmp_path, kept)
+    found = results.read_rows(tmp_path)
+    assert list(found) == ["b", "a", "reference"]
+    for prompts, metric in ((p, m) for p in kept for m in kept[p]):
+        np.testing.assert_allclose(found[prompts][metric], kept[prompts][metric], 1e-6)
+    mean = found["b"]["alignment_gap"].mean()
+    assert mean == pytest.approx(figures["alignment_gap"]["value"], abs=1e-4)
+
+
+class Reader:
+    """Stands for `Latents`: keys, and a row of features for each."""
+
+    def __init__(self, keys, start):
+        self.keys, self.start = keys, start
+
+    def features(self):
+        return FEATURES[self.start : self.start + len(self.keys)]
+
+
+def test_features_of_works_are_found_in_the_prompts_order():
+    readers = Reader(["a", "b", "c"], 0), Reader(["d", "e"], 3)
+    found = measurement.features_of(readers, ["e", "a", "d"])
+    np.testing.assert_array_equal(found, FEATURES[[4, 0, 3]])
+    assert measurement.features_of(readers, ["a", "gate/1"]) is None
+
+
+def test_tables_turn_so_that_few_columns_are_left(measured):
+    wide = tables.as_table({"1.0": measured, "3.0": measured})
+    tall = tables.as_columns({"1.0": measured, "3.0": {"alignment": EXACT}})
+    assert wide["guidance_scale"].tolist() == ["1.0", "3.0"]
+    assert list(tall) == ["metric", "1.0", "3.0"] and len(tall) == len(METRICS)
+    rows = tall.set_index("metric")
+    assert rows.loc["alignment", "3.0"] == "5 [4, 6]"
+    assert rows.loc["kd_efficientnet", "3.0"] == "–"
+
+
+def test_curves_and_headlines_are_read_off_a_run():
+    def figures(value):
+        told = {"value": value, "interval": [value - 1, value + 2], "n": 5}
+        return dict.fromkeys(("fd", "likeness_gap", "clip_score_gap"), told)
+
+    run = {
+        "guidance": {"1.0": figures(9), "3.0": figures(4), "6.0": figures(7)},
+        "reference": {"real_vs_real": {"fd": {}, "other": {}}},
+        "num_train_pictures": 12,
+    }
+    assert tables.headline(run) == ("fd", "clip_score_gap")
+    assert tables.best_guidance(run, "fd") == "3.0"
+    assert tables.curve(run, "fd") == (
+        [1.0, 3.0, 6.0],
+        [9, 4, 7],
+        [8, 3, 6],
+        [11, 6, 9],
+    )
+    line = tables.by_size([run, run], lambda r: r["guidance"]["1.0"]["fd"])
+    assert line == ([12, 12], [9, 9], [8, 8], [11, 11])
+
+
+def test_the_reference_is_read_once_for_each_judge_that_needs_it(tmp_path):
+    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
+    pictures[:, 0, 0, 0] = [7, 8, 9]
+    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
+    held = SimpleNamespace(keys=["c", "a"], features=lambda: "from stage 03")
+    judges = [OPEN, judge("inception", "fid_inception", "kid_inception")]
+    real = measurement.reference(judges, held, tmp_path, 6)
+    assert real["efficientnet"] == "from stage 03"
+    assert np.array_equal(real["inception"], FEATURES[[9, 7]])
+
+
+def test_a_planted_copy_is_found(pixels):
+    trained = RNG.normal(size=(40, 12))
+    trained[17] = 3 * FEATURES[5]
+    places, cosines = efficientnet.closest(pixels, trained)
+    assert places.shape == cosines.shape == (NUM,)
+    assert places[5] == 17 and cosines[5] == pytest.approx(1)
+    assert np.delete(cosines, 5).max() < 0.999
+
+
+def test_features_that_are_known_are_not_made_again(pixels, monkeypatch):
+    expected = efficientnet.closest(pixels, FEATURES[20:])
+    monkeypatch.setattr(measurement, "image_features", None)
+    found = efficientnet.closest(pixels, FEATURES[20:], FEATURES[:NUM])
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_true_copy_is_found_by_the_true_network():
+    pictures = RNG.integers(0, 256, (6, 1, 1, 3), np.uint8).repeat(40, 1).repeat(40, 2)
+    pictures[:, 10:30, 5:20] = RNG.integers(0, 256, (6, 20, 15, 3), np.uint8)
+    trained = measurement.image_features(pictures)
+    places, cosines = efficientnet.closest(pictures[[4, 1]], trained)
+    assert places.tolist() == [4, 1] and cosines.min() > 0.9999
+
+
+@pytest.mark.parametrize(("num_samples", "n"), [(10, 10), (500, 30)])
+def test_the_floor_is_taken_at_the_samples_count_or_what_there_is(num_samples, n):
+    floor = measurement.floors(FEATURES, num_samples, 0)
+    assert floor["n"] == n and floor["value"] >= 0
+
+
+def test_the_table_has_a_row_a_guidance_scale(measured):
+    table = tables.as_table({"1.0": measured, "3.0": measured})
+    assert table["guidance_scale"].tolist() == ["1.0", "3.0"]
+    assert set(table.columns) == METRICS | {"guidance_scale"}
+    assert table["alignment"][0] == "100 [100, 100]"
+
+
+def test_samples_and_prompts_come_back_as_they_were_written(tmp_path, pixels):
+    prompts = ["café", "a <b> \n c"] * (NUM // 2)
+    samples = {1.0: pixels, 7.5: 255 - pixels}
+    results.write_samples(tmp_path, samples, prompts)
+    for scale, expected in samples.items():
+        found, words = results.read_samples(tmp_path, scale)
+        assert np.array_equal(found, expected) and words == prompts
+
+
+def test_pictures_are_found_by_key_and_in_order(tmp_path):
+    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
+    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
+    found = images.pictures_of(tmp_path, ["c", "a"], 6)
+    assert np.array_equal(found, pictures[[2, 0]])

@@ -1,0 +1,199 @@
+"""What is written from files is fresh, and no figure of the README is typed by hand."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+from commoncanvas.analysis.tables import digits
+from commoncanvas.claims.rules import load_paper
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.publish import documents
+
+ROW = {
+    "claim_id": "cc_matches_web",
+    "paper": "comparable",
+    "ours": "fd 5 | 6",
+    "verdict": "supported",
+    "why": "It is near.",
+}
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A repository of the documents and the files they are written from."""
+    shutil.copytree(paths.DOCS, tmp_path / "docs")
+    shutil.copytree(paths.RESULTS, tmp_path / "results")
+    shutil.copy(paths.ROOT / "README.md", tmp_path)
+    for name, place in {"ROOT": ".", "DOCS": "docs", "RESULTS": "results"}.items():
+        monkeypatch.setattr(paths, name, tmp_path / place)
+    monkeypatch.setattr("commoncanvas.claims.rules.DOCS", tmp_path / "docs")
+    return tmp_path
+
+
+def change(file, old, new):
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_the_committed_documents_are_fresh():
+    assert documents.main(["--check"]) == 0
+
+
+def result(name):
+    return json.loads((paths.RESULTS / name).read_text(encoding="utf-8"))
+
+
+TIMED = result("timings.json")["runs"][0]["seconds"]
+RATE = result("bench_train_mini.json")["rows"][0]["images_per_second"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stale"),
+    [
+        ("docs/paper.yaml", "margin: 0.10", "margin: 0.123", "docs/CLAIMS.md"),
+        ("docs/paper.yaml", "year: 2024", "year: 2019", "docs/CLAIMS.md"),
+        ("docs/CLAIMS.md", "2.71 times", "2.72 times", "docs/CLAIMS.md"),
+        ("README.md", "2,930,000", "3,930,000", "README.md"),
+        ("results/timings.json", str(TIMED), str(TIMED + 60), "README.md"),
+        ("results/bench_train_mini.json", str(RATE), str(RATE + 100), "README.md"),
+        ("results/bench_licenses.json", "7099.32", "8099.32", "README.md"),
+    ],
+)
+def test_what_is_stale_is_named_and_written_again(copy, capsys, file, old, new, stale):
+    change(copy / file, old, new)
+    before = (copy / stale).read_text(encoding="utf-8")
+    assert documents.main(["--check"]) == 1
+    told = capsys.readouterr().err
+    assert f"{stale} is stale" in told and told.count("\n") == 1
+    assert (copy / stale).read_text(
+        encoding="utf-8"
+    ) == before  # a check writes nothing
+    assert documents.main([]) == 0 and documents.main(["--check"]) == 0
+    assert (copy / stale).read_text(encoding="utf-8") != before
+
+
+def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
+    text = documents.claims_document()
+    paper = load_paper()
+    sections = re.split(r"(?m)^## ", text)[1:]
+    assert [section.partition("\n")[0] for section in sections] == list(paper["claims"])
+    for section, claim in zip(sections, paper["claims"].values(), strict=True):
+        key, _, place = claim["source"].partition(", ")
+        source = paper["sources"][key]
+        assert claim["says"] in section and claim["rule"]["metric"] in section
+        assert f"[{key}, {source['year']}]({source['url']}), {place}" in section
+        assert (paths.DOCS / f"../notebooks/{claim['stage']}.ipynb").is_file()
+        for part in claim["rule"].get("requires", []) + claim["rule"].get("also", []):
+            assert part["name"] in section and part["metric"] in section
+
+
+def test_a_committed_scorecard_is_a_table_in_the_order_of_the_paper(copy):
+    assert "Scorecard at `mini`" not in documents.measured_section()
+    later = ROW | {"claim_id": "preference_37_38_50", "ours": None}
+    (copy / "results/mini").mkdir()
+    (copy / "results/mini/claims.json").write_text(json.dumps([later, ROW]))
+    _, head, text = documents.measured_section().partition("Scorecard at `mini`")
+    assert head and text.startswith(" ([results/mini/claims.json]")
+    text = text.partition("\n\n")[2].partition("\n\n")[0]
+    assert text.index("cc_matches_web") < text.index("preference_37_38_50")
+    assert "| comparable | fd 5 \\| 6 | supported | It is near. |" in text
+    assert "| comparable | – | supported |" in text
+
+
+def test_a_scorecard_of_unknown_claims_is_refused(copy, capsys):
+    (copy / "results/mini").mkdir()
+    rows = [ROW, ROW | {"claim_id": "world_peace"}]
+    (copy / "results/mini/claims.json").write_text(json.dumps(rows))
+    assert documents.main(["--check"]) == 1
+    told = capsys.readouterr().err
+    assert "results/mini/claims.json has the claims world_peace" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("mark", [documents.BEGIN, documents.END])
+def test_a_readme_without_its_marks_is_refused(copy, mark):
+    change(copy / "README.md", mark, "")
+    with pytest.raises(ParameterError, match="Put them back"):
+        documents.documents()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1.234e-5, "0.0000123"), (1.2345e16, "12,300,000,000,000,000"), (1, "1")],
+)
+def test_numbers_of_documents_have_three_digits_and_no_exponent(number, text):
+    assert digits(number) == text
+
+
+# What holds digits and counts nothing: a stage, or a word such as SD2 or SHA-512.
+NAMES = re.compile(r"(?i:stage)s? \d\d\b|\w*[A-Za-z]-?[\d.]*\d")
+WORDS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+WORDS += "fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
+WORDS += "seventy eighty ninety hundred thousand million dozen half third quarter tenth"
+NUMBER = re.compile(rf"\d|\b(?:{'|'.join(WORDS.split())})s?\b", re.IGNORECASE)
+
+
+def prose():
+    """Return the README without code, addresses and the section from files."""
+    before, _, rest = README.partition(documents.BEGIN)
+    text = before + rest.partition(documents.END)[2]
+    text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", " ", text, flags=re.DOTALL)
+    return NAMES.sub(" ", text)
+
+
+def read(name):
+    text = (paths.ROOT / name).read_text(encoding="utf-8")
+    return yaml.safe_load(text) if name[-5:] != ".toml" else text
+
+
+def traced():
+    """Return {a phrase of the README: the file that its numbers come from}."""
+    took = {
+        run["what"]: run["seconds"] / 60 for run in read("results/timings.json")["runs"]
+    }
+    cores = read("results/timings.json")["cores"]
+    sources = read("docs/paper.yaml")["sources"]
+    number = sources["commoncanvas-v1"]["url"].rpartition("/")[2].removesuffix("v1")
+    python = re.search(r'requires-python = ">=([\d.]+),', read("pyproject.toml"))[1]
+    chapters = len(list(paths.NOTEBOOKS.glob("*.ipynb"))) - 1  # the last is about time
+    rows = read("profiles/paper.yaml")["licenses"]["metadata_rows"]
+    timings = "results/timings.json"
+    return {
+        f"about {took['make repro']:.0f} minutes on {cores} cores": timings,
+        f" takes about {took['make test']:.0f}.": timings,
+        f"fits {cores} CPU cores": timings,
+        f"| {cores} CPU cores |": timings,
+        f"CVPR {sources['commoncanvas-cvpr']['year']}": "docs/paper.yaml",
+        f"arXiv {number}": "docs/paper.yaml",
+        f"Python {python}": "pyproject.toml",
+        {7: "Seven"}[chapters] + " chapters": "notebooks",
+        {100_000_000: "a hundred million rows"}[rows]: "profiles/paper.yaml",
+        "23 or 25 columns": "commoncanvas/catalog/yfcc.py",
+    }
+
+
+def test_every_number_of_the_readme_comes_from_a_file():
+    text = prose()
+    for phrase, file in traced().items():
+        assert phrase in text, f"{file} says otherwise than README.md: {phrase!r}"
+        text = text.replace(phrase, " ")
+    left = [line.strip() for line in text.splitlines() if NUMBER.search(line)]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "words", ["in 3 s", "of 2.9", "Ten times", "4 %", "1,000", "by 5x"]
+)
+def test_the_search_for_numbers_can_fail(words):
+    assert NUMBER.search(NAMES.sub(" ", f"It is {words}."))
+
+
+def test_the_columns_of_yfcc_are_the_readme_s():
+    source = (paths.ROOT / "commoncanvas/catalog/yfcc.py").read_text(encoding="utf-8")
+    assert "23 or 25 columns" in source and "in (23, 25)" in source

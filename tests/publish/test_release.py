@@ -1,0 +1,472 @@
+"""A release is small, whole, of open works alone, and draws without this package."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import mistune
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from worlds import MARKUP, STAGES, write_trained_world
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import (
+    CommonCanvasError,
+    LicenseError,
+    ManifestError,
+    ParameterError,
+)
+from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.evaluate.prompts import gate_prompts
+from commoncanvas.licenses import attribution, takedown
+from commoncanvas.licenses.policies import POLICIES
+from commoncanvas.publish import card, release, sample, strips
+
+GATE = gate_prompts()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A scale whose stages are done, and its release in results/model."""
+    root = tmp_path_factory.mktemp("root")
+    write_trained_world(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", root)
+        patch.setattr(strips, "gate_prompts", lambda: GATE[:6])
+        torch.set_num_threads(1)
+        release.release("toy", "cc_toy", root / "results" / "model")
+    return root
+
+
+@pytest.fixture
+def here(root, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.setattr(strips, "gate_prompts", lambda: GATE[:6])
+    return root
+
+
+@pytest.fixture
+def copy(root, tmp_path, monkeypatch):
+    """The same scale, free to be changed; weights are links, never written into."""
+
+    def put(source, target):
+        link = source.endswith(".safetensors")
+        (os.link if link else shutil.copyfile)(source, target)
+
+    shutil.copytree(root / "data", tmp_path / "data", copy_function=put)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path
+
+
+def stage(root, slug):
+    return next(root / "data/toy" / name for name in STAGES if slug in name)
+
+
+def trained_keys(root):
+    return pd.read_parquet(stage(root, "04") / "works.parquet")["key"]
+
+
+def read_works(root):
+    rows = pd.read_parquet(stage(root, "01") / "ledger.parquet")
+    return rows[rows["key"].isin(trained_keys(root))]
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def sealed(folder, facts=None):
+    """Write a changed folder's manifest anew."""
+    old = read_manifest(folder)
+    counts = old["counts"]["in"], old["counts"]["out"], {}
+    name = old["stage"], old["scale"], old["variant"]
+    write_manifest(folder, *name, *counts, facts or old["facts"])
+
+
+def change_rows(file, rows, column, value):
+    frame = pd.read_parquet(file)
+    frame.loc[frame["key"].isin(rows), column] = value
+    frame.to_parquet(file)
+
+
+def test_a_release_holds_what_it_should_and_no_text_encoder(root):
+    model = root / "results" / "model"
+    names = set(contents(model))
+    assert {name.split("/")[0] for name in names} == {
+        *("README.md", "ATTRIBUTION.md", "manifest.json", "model_index.json"),
+        *("samples.png", "samples.json", "sheet.png", "sheet.json"),
+        *("unet", "vae", "scheduler", "tokenizer"),
+    }
+    assert release.size_of(model) == sum(map(len, contents(model).values()))
+    assert release.size_of(model) < release.MAX_BYTES
+    read_manifest(model, verify=True)
+    assert [p.name for p in model.parent.iterdir()] == ["model"]  # no leftovers
+
+
+def test_weights_are_those_of_the_training_in_half_precision(root):
+    for part in ("unet", "vae"):
+        name = f"{part}/diffusion_pytorch_model.safetensors"
+        full = load_file(stage(root, "04") / "pipeline" / name)
+        half = load_file(root / "results/model" / name)
+        assert half.keys() == full.keys()
+        for key, weights in half.items():
+            assert weights.dtype == torch.float16
+            assert torch.equal(weights, full[key].half())
+
+
+def test_no_file_names_the_machine(root):
+    vae = "vae/config.json"
+    told = json.loads((stage(root, "04") / "pipeline" / vae).read_text())
+    assert told.pop("_name_or_path") == str(root / "vae")
+    assert json.loads((root / "results/model" / vae).read_text()) == told
+    for name, data in contents(root / "results/model").items():
+        assert str(root).encode() not in data, name
+
+
+def test_the_same_inputs_give_the_same_bytes(here, tmp_path):
+    first, again = contents(here / "results/model"), tmp_path / "again"
+    release.release("toy", "cc_toy", again)
+    card = contents(again)["README.md"].decode()
+    assert str(tmp_path) not in card
+    assert (
+        card.replace('"again"', '"results/model"').replace(
+            "--model again", "--model results/model"
+        )
+        == first["README.md"].decode()
+    )
+    (again / "old.txt").write_text("of an older release")
+    second = contents(again)
+    release.release("toy", "cc_toy", again)  # takes its place
+    del second["old.txt"]
+    assert contents(again) == second
+    named = {"README.md", "manifest.json"}  # these say where they lie
+    assert {n: second[n] for n in second.keys() - named} == {
+        n: first[n] for n in first.keys() - named
+    }
+
+
+def test_half_precision_draws_nearly_the_same_picture(root):
+    full = StableDiffusionPipeline.from_pretrained(stage(root, "04") / "pipeline")
+    full.set_progress_bar_config(disable=True)
+    half, _ = sample.load(root / "results/model")
+    assert half.unet.dtype == half.vae.dtype == torch.float32
+
+    def drawn(pipeline, seed):
+        return sample.draw(pipeline, "red apple", seed, 3.0, 8).astype(float)
+
+    for seed in range(3):
+        error = np.abs(drawn(half, seed) - drawn(full, seed)).mean()
+        other = np.abs(drawn(full, seed) - drawn(full, seed + 1)).mean()
+        assert error < 0.5 and error < other / 10
+
+
+def test_the_card_s_own_lines_draw_the_picture_that_the_command_draws(root):
+    text = (root / "results/model/README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = f"import sys\nsys.modules['commoncanvas'] = None\n{code}"
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=root, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    drawn = np.asarray(Image.open(root / "picture.png"))
+    ((file, _),) = sample.sample("red apple", root / "own.png", folder=model_of(root))
+    assert np.array_equal(drawn, np.asarray(Image.open(file)))
+
+
+def model_of(root):
+    return root / "results/model"
+
+
+def test_the_card_names_every_licence_source_and_count(root):
+    made = ModelCard.load(model_of(root) / "README.md")
+    works = read_works(root)
+    assert set(works["source"]) == {"twemoji", "openmoji", "logos"}
+    for (source, title), rows in works.groupby(["source", "license"]):
+        assert f"| {source} | {title} | {len(rows)} |" in made.text
+    assert f"{len(works)} works" in made.text
+    assert made.data.license == "cc-by-sa-4.0" and "share-alike" in made.text
+    assert (
+        "[CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/)" in made.text
+    )
+    for said in ("cc_toy at toy\n", "| learning_rate | 0.1 |", "](ATTRIBUTION.md)"):
+        assert said in made.text
+
+
+def test_the_card_tells_figures_with_interval_and_count(root):
+    text = (model_of(root) / "README.md").read_text()
+    assert "| metric | human, n = 1000 | real |" in text
+    assert "| fd_efficientnet | 41.5 [40, 43] | 9.25 [9, 9.5] |" in text
+    assert "| alignment | 7 [6, 8] | – |" in text
+    assert "| copy_rate, n = 160 | 0.0125 [0, 0.025] |" in text
+    assert "guidance 3 and 2 DDIM steps" in text
+
+
+def test_the_card_tells_what_the_inherited_parts_learnt_from(root):
+    text = (model_of(root) / "README.md").read_text()
+    measured = json.loads((paths.PRETRAINED / "metrics.json").read_text())["sets"]
+    for name, run in measured.items():
+        assert f"| {name} | {run['psnr_db']['value']:.4g} [" in text
+    for told in ("noto (Apache-2.0)", "fluent-emoji (MIT)", "pairs of sentences"):
+        assert told in text
+    assert "captioner, for" in text
+    assert "captioner, for" not in card._inherited("human")
+    assert "captioner, for" in card._inherited({"human": 1.0, "synthetic": 1.0})
+
+
+def test_a_card_of_another_shape_is_refused(root):
+    base = ModelCard.load(stage(root, "04") / "pipeline/README.md")
+    base.text = base.text.replace("## Recipe", "## Cooking")
+    with pytest.raises(ParameterError, match="no section Recipe.*04_train again"):
+        card.make_card(base, "toy", "cc_toy", paths.ROOT, {}, None, {})
+
+
+def test_every_work_is_credited_and_a_stranger_s_title_does_nothing(root):
+    text = (model_of(root) / "ATTRIBUTION.md").read_text()
+    works = read_works(root)
+    assert text == attribution.attribution_text(works)
+    for work in works.itertuples():
+        assert attribution._plain(work.title) in text and work.license_url in text
+    assert MARKUP in set(works["title"])
+    assert "<script>" not in mistune.html(text) and "javascript:" not in re.findall(
+        r'href="([^"]*)"', mistune.html(text)
+    )
+    assert MARKUP not in (model_of(root) / "README.md").read_text()
+
+
+def test_a_long_attribution_is_packed(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "MAX_TEXT_BYTES", 1000)
+    assert release.write_attribution(tmp_path, read_works(root)) == "ATTRIBUTION.md.gz"
+    packed = tmp_path / "ATTRIBUTION.md.gz"
+    first = packed.read_bytes()
+    assert first[4:8] == bytes(4)  # no clock
+    release.write_attribution(tmp_path, read_works(root))
+    assert packed.read_bytes() == first
+    whole = (model_of(root) / "ATTRIBUTION.md").read_bytes()
+    assert release.gzip.decompress(first) == whole
+
+
+@pytest.mark.parametrize(
+    ("sources", "title"),
+    [
+        (["logos"], "CC0 1.0"),
+        (["twemoji", "logos"], "CC BY 4.0"),
+        (["twemoji", "openmoji"], "CC BY-SA 4.0"),
+    ],
+)
+def test_the_licence_is_the_one_that_the_works_leave_room_for(here, sources, title):
+    works = read_works(here)
+    keys = works["key"][works["source"].isin(sources)]
+    found, license_ = release.works_of("toy", "cc_toy", keys)
+    assert license_.title == title and set(found["key"]) == set(keys)
+
+
+def refused(kind, words, root, **options):
+    out = root / "results" / "model"
+    with pytest.raises(kind, match=words) as error:
+        release.release("toy", options.get("variant", "cc_toy"), out)
+    assert "\n" not in str(error.value) and str(error.value).count("; ") >= 1
+    assert not out.exists() and not list(root.glob("results/*"))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_has_not_run_is_named(copy, name):
+    (copy / "data/toy" / name / "manifest.json").unlink()
+    slug, _, variant = name.partition("/")
+    job = f"{slug}@toy{'-' * bool(variant)}{variant}"
+    refused(ManifestError, f"Run `dvc repro {job}`", copy)
+
+
+def test_an_unknown_variant_is_refused(copy):
+    refused(ManifestError, "04_train/cc_none has no manifest", copy, variant="cc_none")
+
+
+@pytest.mark.parametrize(
+    ("title", "deed"),
+    [
+        ("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/"),
+        ("CC BY-ND 4.0", "https://creativecommons.org/licenses/by-nd/4.0/"),
+        ("MIT", "https://spdx.org/licenses/MIT"),
+        ("No known copyright restrictions", ""),
+    ],
+)
+def test_a_work_outside_c_is_refused_whatever_its_split(copy, title, deed):
+    file = stage(copy, "01") / "catalog.parquet"
+    row = trained_keys(copy)[-1:]
+    change_rows(file, row, ["license_title", "license_deed"], [title, deed])
+    assert set(POLICIES["c"]) == {"cc0", "pdm", "by", "by-sa"}
+    refused(LicenseError, f"works under {title}; .*another variant", copy)
+    # Beside the variant, the same work is nobody's business.
+    keys = trained_keys(copy)
+    assert len(release.works_of("toy", "cc_toy", keys[:-1])[0]) == len(keys) - 1
+
+
+def test_a_work_whose_licence_cannot_be_read_is_refused(copy):
+    file = stage(copy, "01") / "catalog.parquet"
+    change_rows(file, trained_keys(copy)[:1], "license_title", "free for all")
+    refused(LicenseError, "cannot accept licence.*free for all", copy)
+
+
+def test_a_work_without_its_credit_is_refused(copy):
+    file = stage(copy, "01") / "ledger.parquet"
+    work = read_works(copy).query("source == 'twemoji'")["key"][:1]
+    change_rows(file, work, "author", " ")
+    frame = pd.read_parquet(file)
+    other = read_works(copy).query("source == 'logos'")["key"].iloc[0]
+    frame[frame["key"] != other].to_parquet(file)
+    refused(LicenseError, "2 works of cc_toy have no full row", copy)
+
+
+def test_a_work_that_the_catalogue_lost_is_refused(copy):
+    file = stage(copy, "01") / "catalog.parquet"
+    frame = pd.read_parquet(file)
+    frame[frame["key"] != trained_keys(copy).iloc[0]].to_parquet(file)
+    refused(ManifestError, "that 01_licenses lacks.*dvc repro", copy)
+
+
+def test_a_work_that_was_taken_down_is_refused(copy, monkeypatch):
+    listed = {trained_keys(copy).iloc[0]}
+    monkeypatch.setattr(takedown, "read_list", lambda: listed)
+    refused(ParameterError, "1 works that docs/takedown.txt lists", copy)
+
+
+def test_a_changed_training_is_refused(copy):
+    (stage(copy, "04") / "pipeline/vae/config.json").write_text("{}")
+    refused(ManifestError, "changed: pipeline/vae/config.json", copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"copies": None}, "measured no copies"),
+        ({"guidance": None}, "measured no guidance"),
+        ({"num_train_pictures": 7}, "a model of 7 works, 04_train has one of"),
+    ],
+)
+def test_an_evaluation_of_something_else_is_refused(copy, change, words):
+    file = stage(copy, "05") / "metrics.json"
+    metrics = json.loads(file.read_text()) | change
+    kept = {name: value for name, value in metrics.items() if value is not None}
+    file.write_text(json.dumps(kept))
+    sealed(stage(copy, "05"))
+    refused(ManifestError, f"{words}.*dvc repro 05_evaluate@toy-cc_toy", copy)
+
+
+@pytest.mark.parametrize(
+    ("slug", "change", "words"),
+    [
+        ("03", {"vae": ["some/vae", "1"]}, "VAE is 'some/vae'.*pretrained/vae"),
+        ("03", {"text_encoder": ["clip", "1"]}, "text encoder is 'clip'.*MiniLM"),
+        ("02", {"synthetic": {"captioner": {"captioner": "blip2"}}}, "is 'blip2'"),
+    ],
+)
+def test_a_part_that_the_card_does_not_know_is_refused(copy, slug, change, words):
+    folder = stage(copy, slug)
+    sealed(folder, read_manifest(folder)["facts"] | change)
+    refused(ParameterError, words, copy)
+
+
+def test_weights_beyond_half_precision_are_refused(copy):
+    file = stage(copy, "04") / "pipeline/unet/diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    next(iter(state.values())).view(-1)[0] = 7e4
+    file.unlink()
+    save_file(state, file)
+    sealed(stage(copy, "04"))
+    refused(ParameterError, "unet/.* not finite in half precision", copy)
+
+
+def test_a_model_beyond_the_limit_is_refused(copy, monkeypatch):
+    monkeypatch.setattr(strips, "gate_prompts", lambda: GATE[:6])
+    monkeypatch.setattr(strips, "NUM_SEEDS", 1)
+    monkeypatch.setattr(release, "MAX_BYTES", 100_000)
+    refused(ParameterError, r"has \d+\.\d MB; expected at most 0.1 MB", copy)
+
+
+def test_a_folder_of_something_else_is_left_alone(here, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    for out in (tmp_path, tmp_path / "letter.txt", stage(here, "02")):
+        before = contents(out) if out.is_dir() else out.read_bytes()
+        with pytest.raises(ParameterError, match="something else.*another --out"):
+            release.release("toy", "cc_toy", out)
+        assert before == (contents(out) if out.is_dir() else out.read_bytes())
+
+
+def test_the_pictures_are_fixed_prompts_and_seeds_and_stay_small(tmp_path, monkeypatch):
+    asked, rng = [], np.random.default_rng(0)
+
+    def noise(pipeline, *given):
+        asked.append(given)
+        return rng.integers(0, 256, (64, 64, 3), np.uint8)  # what packs worst
+
+    monkeypatch.setattr(strips, "draw", noise)
+    caption = strips.write_pictures(tmp_path, None, 3.0, 20)
+    plain = GATE["prompt"][:24].tolist()
+    strip = [(prompt, seed, 3.0, 20) for seed, prompt in enumerate(plain[:6])]
+    sheet = [(prompt, seed, 3.0, 20) for prompt in plain for seed in range(4)]
+    assert asked == strip + sheet
+    assert (tmp_path / "samples.png").stat().st_size < 100_000
+    assert (tmp_path / "sheet.png").stat().st_size < 400_000
+    told = json.loads((tmp_path / "samples.json").read_text())
+    assert told["caption"] == caption and told["seeds"] == [[i] for i in range(6)]
+    assert "red apple" in caption and "seeds 0 to 5 in turn" in caption
+    told = json.loads((tmp_path / "sheet.json").read_text())
+    assert told["prompts"] == plain and told["seeds"] == [[0, 1, 2, 3]] * 24
+
+
+def test_a_tile_of_the_strip_is_the_picture_of_its_seed(root):
+    strip = Image.open(model_of(root) / "samples.png").convert("RGB")
+    pipeline, _ = sample.load(model_of(root))
+    for place in range(6):
+        left, top = place * (64 + strips.GAP), strips.LINE
+        tile = np.asarray(strip)[top : top + 64 : 2, left : left + 64 : 2].astype(float)
+        errors = [
+            np.abs(tile - sample.draw(pipeline, prompt, seed, 3.0, 2)).mean()
+            for seed, prompt in enumerate(GATE["prompt"][:6])
+        ]
+        assert np.argmin(errors) == place
+        assert errors[place] < min(np.delete(errors, place)) / 2
+
+
+def test_a_sheet_keeps_tiles_apart_and_in_their_place():
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    tiles = [np.full((10, 12, 3), colour, np.uint8) for colour in colours]
+    found = strips.contact_sheet(tiles, ["a", "b", "c"], columns=2).convert("RGB")
+    width, height = 2 * 12 + strips.GAP, 2 * (10 + strips.LINE) + strips.GAP
+    assert found.size == (width, height)
+    down, right = 10 + strips.LINE + strips.GAP, 12 + strips.GAP
+    for (x, y), colour in zip([(0, 0), (right, 0), (0, down)], colours, strict=True):
+        assert found.getpixel((x + 6, y + strips.LINE + 5)) == colour
+    assert found.getpixel((12 + strips.GAP // 2, 20)) == (255, 255, 255)
+    bare = strips.contact_sheet(tiles, ["", "b", "c"], columns=2).convert("RGB")
+    rows, places = np.nonzero((np.asarray(found) != np.asarray(bare)).any(2))
+    assert 0 < len(rows) and rows.max() < strips.LINE and places.max() < 12 + strips.GAP
+
+
+def test_the_command_releases_and_fails_in_one_line(
+    here, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(strips, "NUM_SEEDS", 1)
+    out = str(tmp_path / "model")
+    words = ["release", "--scale", "toy", "--variant", "cc_toy", "--out", out]
+    monkeypatch.setattr(sys, "argv", words)
+    release.main()
+    told = capsys.readouterr().out
+    num = len(trained_keys(here))
+    assert re.search(rf"model: \d+\.\d MB, {num} works, CC BY-SA 4.0\n", told)
+    monkeypatch.setattr(sys, "argv", [*words[:2], "none", *words[3:]])
+    with pytest.raises(SystemExit, match="04_train@none-cc_toy") as error:
+        release.main()
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value.__context__, CommonCanvasError)

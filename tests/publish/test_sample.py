@@ -1,0 +1,251 @@
+"""The same words and seed draw the same bytes, and the file says where it is from."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from worlds import MARKUP, write_trained_world
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.images import stored_pixels
+from commoncanvas.core.manifest import read_manifest
+from commoncanvas.evaluate import credits
+from commoncanvas.evaluate.prompts import gate_prompts
+from commoncanvas.licenses import attribution
+from commoncanvas.publish import release, sample, strips
+
+NAMES = {"Title", "Copyright", "Source", "Seed", "Comment"}
+THRESHOLD = 0.99
+GATE = gate_prompts()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    write_trained_world(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", root)
+        patch.setattr(strips, "gate_prompts", lambda: GATE[:1])
+        patch.setattr(strips, "NUM_STRIP", 1)
+        patch.setattr(strips, "NUM_SEEDS", 1)
+        torch.set_num_threads(1)
+        release.release("toy", "cc_toy", root / "model")
+    return root
+
+
+@pytest.fixture
+def draw(root, tmp_path, monkeypatch):
+    """Draw into an empty folder; return the files' bytes by name."""
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.chdir(tmp_path)
+
+    def run(prompt="red apple", out="a.png", **options):
+        drawn = sample.sample(prompt, out, folder=root / "model", **options)
+        return {path.name: path.read_bytes() for path, _ in drawn}
+
+    return run
+
+
+def test_the_same_words_and_seed_draw_the_same_bytes(draw):
+    first = draw()
+    assert first == draw() and list(first) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "blue heart"},
+        {"seed": 1},
+        {"guidance_scale": 8.0},
+        {"num_inference_steps": 5},
+    ],
+)
+def test_words_seed_and_settings_all_matter(draw, change):
+    draw()
+    first = np.asarray(Image.open("a.png"))
+    draw(**change)
+    assert not np.array_equal(first, np.asarray(Image.open("a.png")))
+
+
+def test_settings_left_out_are_those_that_the_model_was_measured_at(draw):
+    assert draw() == draw(guidance_scale=3.0, num_inference_steps=2)
+
+
+def test_several_pictures_are_each_the_picture_of_its_seed(draw):
+    several = draw(seed=3, num=3)
+    assert list(several) == ["a-3.png", "a-4.png", "a-5.png"]
+    for seed in (3, 4, 5):
+        assert draw(seed=seed)["a.png"] == several[f"a-{seed}.png"]
+
+
+def test_the_file_says_what_it_is(root, draw):
+    prompt = "café <b>\n猫 \\ 100 %"
+    draw(prompt, seed=7, guidance_scale=1.5)
+    pixels, texts = credits.read_png("a.png")
+    assert pixels.shape == (32, 32, 3) and texts.keys() == NAMES
+    num = read_manifest(root / "model")["facts"]["works"]
+    assert texts["Title"] == prompt and texts["Seed"] == "7"
+    assert texts["Source"] == "toy cc_toy"
+    assert texts["Comment"] == "guidance_scale 1.5, 2 DDIM steps"
+    licences = "CC BY 4.0, CC BY-SA 4.0, CC0 1.0"
+    assert f"learnt from {num} works under {licences};" in texts["Copyright"]
+
+
+def test_credits_name_the_closest_works_that_the_model_learnt_from(root, draw):
+    draw(scale="toy")
+    pixels, texts = credits.read_png("a.png")
+    works, threshold = credits.open_works("toy", "cc_toy")
+    found = credits.credits_of(pixels, works, threshold)
+    assert texts.keys() == NAMES
+    assert texts["Copyright"].endswith("\n\n" + attribution.attribution_text(found))
+    ((_, told),) = sample.sample(
+        "red apple", "b.png", folder=root / "model", scale="toy"
+    )
+    assert told["key"].tolist() == found["key"].tolist()
+    draw()
+    assert np.array_equal(pixels, credits.read_png("a.png")[0])  # nothing else changes
+
+
+def test_a_copy_is_called_one_and_a_stranger_s_name_does_nothing(
+    root, draw, monkeypatch, capsys
+):
+    licensed = root / "data/toy/01_licenses"
+    frame = pd.read_parquet(licensed / "catalog.parquet")
+    (key,) = frame["key"][frame["title"] == MARKUP]
+    stored = pd.read_parquet(licensed / "pictures.parquet").set_index("key")["png"]
+    monkeypatch.setattr(sample, "draw", lambda *_: stored_pixels(stored[key], 32))
+    words = ["sample", "a", "--scale", "toy", "--model", str(root / "model")]
+    monkeypatch.setattr(sys, "argv", words)
+    sample.main()
+    told = capsys.readouterr().out
+    assert told.startswith("sample.png\n") and "\x1b" not in told
+    assert f"(a copy): {MARKUP!r} by {MARKUP!r}" in told and told.count("\n") == 6
+    thanks = credits.read_png("sample.png")[1]["Copyright"]
+    assert "<script>" not in thanks and "&lt;script&gt;" in thanks
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": " "}, "the prompt is empty; expected words"),
+        ({"out": "a.jpg"}, "--out is a.jpg; expected .*ends in .png"),
+        ({"out": "none/a.png"}, "--out is none/a.png; expected .*folder that exists"),
+        ({"num": 0}, "--num is 0; expected 1 or more"),
+        ({"seed": -1}, "--seed is -1; expected 0 or more"),
+        ({"seed": 2**63}, "--seed is 9223372036854775808; expected .*below"),
+        ({"seed": 2**63 - 1, "num": 2}, "--seed is 9223372036854775807; expected"),
+        ({"guidance_scale": 0.5}, "--guidance is 0.5; expected 1 .* or more"),
+        ({"guidance_scale": float("nan")}, "--guidance is nan; expected"),
+        ({"guidance_scale": float("inf")}, "--guidance is inf; expected"),
+        ({"num_inference_steps": 0}, "--steps is 0; expected 1 to 999"),
+        ({"num_inference_steps": 1000}, "--steps is 1000; expected 1 to 999"),
+        ({"scale": "mini"}, "--scale is 'mini', but .* works of 'toy'; .*leave it out"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(draw, tmp_path, options, words):
+    with pytest.raises(ParameterError, match=words) as error:
+        draw(**options)
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_seed_and_number_of_steps_draw(draw):
+    draw(seed=2**63 - 1, num_inference_steps=3)
+    pipeline, _ = sample.load(paths.ROOT / "model")
+    pipeline.scheduler.set_timesteps(999)  # one more would step out of the schedule
+    assert pipeline.scheduler.timesteps.max() == 999
+    pipeline.scheduler.set_timesteps(1000)
+    assert pipeline.scheduler.timesteps.max() == 1000
+
+
+def test_of_a_long_prompt_is_said_how_much_is_read(draw, capsys):
+    draw("red apple " * 5)
+    assert capsys.readouterr().err == ""
+    draw("red apple " * 6)
+    assert "has 14 tokens, of which 12 are read" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_named(draw, tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(ParameterError, match="a.png cannot be written .*another --out"):
+        draw()
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_text("{}")])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "unet/config.json", "tokenizer/tokenizer.json"]
+)
+def test_a_model_that_is_not_whole_is_refused(root, tmp_path, name, change):
+    shutil.copytree(root / "model", tmp_path / "model")
+    (tmp_path / "model" / ".gitattributes").touch()  # as a hub adds it
+    sample.load(tmp_path / "model")
+    change(tmp_path / "model" / name)
+    words = "no whole released model .*commoncanvas.publish.release"
+    with pytest.raises(ParameterError, match=words) as error:
+        sample.load(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_a_stage_s_folder_is_no_model(root):
+    with pytest.raises(ParameterError, match="no whole released model.*04_train"):
+        sample.load(root / "data/toy/04_train/cc_toy")
+
+
+def test_credits_need_the_training_that_the_model_is_of(root, draw):
+    trained = root / "data/toy/04_train/cc_toy"
+    works = pd.read_parquet(trained / "works.parquet")
+    works[:-1].to_parquet(trained / "works.parquet")
+    with pytest.raises(ManifestError, match="another training than the model's"):
+        draw(scale="toy")
+    works.to_parquet(trained / "works.parquet")
+    manifest = trained / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    with pytest.raises(ManifestError, match="dvc repro 04_train@toy-cc_toy"):
+        draw(scale="toy")
+    manifest.write_text(text)
+
+
+def test_the_command_draws_prints_and_fails_in_one_line(
+    root, draw, monkeypatch, capsys
+):
+    words = ["sample", "red apple", "--model", str(root / "model"), "--seed", "4"]
+    monkeypatch.setattr(sys, "argv", [*words, "--num", "2", "--out", "a.png"])
+    sample.main()
+    assert capsys.readouterr().out == "a-4.png\na-5.png\n"
+    settings = ["--guidance", "3", "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, *settings, "--out", "b.png"])
+    sample.main()
+    assert Path("b.png").read_bytes() == draw(seed=4)["a.png"]
+    monkeypatch.setattr(sys, "argv", ["sample", "a", "--model", "none"])
+    with pytest.raises(SystemExit, match="none is no whole released model") as error:
+        sample.main()
+    assert "\n" not in str(error.value)
+
+
+def test_the_card_loads_the_folder_that_it_lies_in(root):
+    text = (root / "model/README.md").read_text(encoding="utf-8")
+    assert '"model", text_encoder=' in text and "--model model\n" in text
+    assert "results/model" not in text
+    command = "commoncanvas.evaluate.credits picture.png --scale toy --variant cc_toy`"
+    assert command in " ".join(text.split())
+
+
+def test_help_says_how(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sample", "--help"])
+    with pytest.raises(SystemExit):
+        sample.main()
+    told = " ".join(capsys.readouterr().out.split())
+    for said in (
+        '"red apple" --seed 0 --out apple.png',
+        "apple-0.png",
+        "results/model",
+    ):
+        assert said in told
+    assert re.search(r"--guidance SCALE .*1 is off", told)

@@ -1,0 +1,335 @@
+"""A plan agrees with what was measured, adds up, and says where each number is from."""
+
+import copy
+import functools
+import json
+import shutil
+
+import pytest
+
+from commoncanvas.catalog import iconify
+from commoncanvas.catalog.iconify import read_members, read_pins
+from commoncanvas.claims.rules import load_paper
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.parameters import read_sections
+from commoncanvas.speed import plan, workload
+from commoncanvas.speed.rates import Figure, Rates
+
+RATES = json.loads((paths.RESULTS / "rates.json").read_text(encoding="utf-8"))["rates"]
+# Measured on one core of an AMD EPYC beside a busy second one, 2026-11-25: pictures a
+# second on stage 04's bar (`mini`: all 6,400 in 23.6 s, median of seven variants;
+# `full`: the first 706,016 in 59 min 14 s), and the folder of stage 03 at `full`, of
+# 27,174 licensed and 34,653 pictures in all.
+TRAINED, FULL_BYTES = {"mini": 270.9, "full": 198.6}, 622_339_000
+FULL_PICTURES = Figure(27_174, ("stage 01",)), Figure(34_653, ("stage 01",))
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    """Build each network once for all tests, and read no package unless one asks."""
+    monkeypatch.setattr(plan, "count_unet", once(workload.count_unet))
+    monkeypatch.setattr(plan, "shapes_of", once(workload.shapes_of))
+    monkeypatch.setattr(plan, "count_pictures", lambda *_: FULL_PICTURES)
+
+
+@functools.cache
+def once(function):
+    """Keep what a function returns, whatever it is given."""
+    kept = {}
+
+    def call(*arguments):
+        key = json.dumps(arguments)
+        if key not in kept:
+            kept[key] = function(*arguments)
+        return kept[key]
+
+    return call
+
+
+@functools.cache
+def as_committed(scale, machine):
+    return plan.plan(scale, ["cc_synthetic"], machine)
+
+
+def rows(*arguments, **words):
+    return {row["stage"]: row for row in plan.plan(*arguments, **words)["rows"]}
+
+
+def change(monkeypatch, section, **changes):
+    """Let a plan read a profile of which some values differ."""
+
+    def read(slug, scale):
+        sections = copy.deepcopy(read_sections(slug, scale))
+        sections[section] |= changes
+        return sections
+
+    monkeypatch.setattr(plan, "read_sections", read)
+
+
+def training_seconds(*arguments, num=1, **words):
+    hours = rows(*arguments, **words)["04_train"]["hours"]
+    return hours * 3600 - num * RATES["notebook"]["value"]
+
+
+@pytest.mark.parametrize("scale", TRAINED)
+def test_training_takes_what_was_measured_or_half_as_much_again(scale):
+    seen = rows(scale, ["cc_synthetic"])["04_train"]["pictures"]
+    planned = seen / training_seconds(scale, ["cc_synthetic"])
+    assert 1 / 1.5 < planned / TRAINED[scale] < 1.5
+
+
+def test_the_bytes_of_stage_03_are_those_that_full_wrote():
+    assert rows("full")["03_latents"]["bytes"] == pytest.approx(FULL_BYTES, rel=0.02)
+
+
+def test_the_paper_s_two_stages_cost_what_the_authors_paid():
+    """$31,230 on eight A100s, UNet alone. Source: mosaicml-diffusion, README."""
+    hours = sum(
+        training_seconds(scale, ["cc_synthetic"], machine="a100") / 3600
+        for scale in ("paper", "paper-512")
+    )
+    assert hours * RATES["price_a100"]["value"] == pytest.approx(31_230, rel=0.01)
+
+
+@pytest.mark.parametrize(("scale", "rate"), [("paper", 1100), ("paper-512", 290)])
+def test_eight_a100s_train_as_fast_as_the_authors_say(scale, rate):
+    seconds = training_seconds(scale, ["cc_synthetic"], machine="a100")
+    seen = rows(scale, ["cc_synthetic"])["04_train"]["pictures"]
+    assert 8 * seen / seconds == pytest.approx(rate, rel=0.01)
+
+
+def test_published_hours_of_captions_and_latents_come_out_again(monkeypatch):
+    claim = load_paper()["claims"]["caption_cost"]
+    assert claim["unit"].endswith("99.2 million pictures")
+
+    def hours(scale, stage, num):
+        pictures = Figure(num, ("all of them",))
+        monkeypatch.setattr(plan, "count_pictures", lambda *_: (pictures, pictures))
+        return rows(scale, ["cc_synthetic"], machine="a100")[stage]["hours"]
+
+    found = hours("paper", "02_captions", 99.2e6)
+    assert found == pytest.approx(claim["value"], rel=0.01)
+    both = [hours(scale, "03_latents", 1.1264e9) for scale in ("paper", "paper-512")]
+    assert sum(both) == pytest.approx(3784, rel=0.01)
+
+
+@pytest.mark.parametrize(("machine", "scale"), [("cpu", "mini"), ("a100", "paper")])
+def test_twice_the_steps_are_twice_the_hours(monkeypatch, machine, scale):
+    once = training_seconds(scale, ["cc_synthetic"], machine=machine)
+    steps = read_sections("04_train", scale)["train"]["num_train_steps"]
+    change(monkeypatch, "train", num_train_steps=2 * steps)
+    twice = training_seconds(scale, ["cc_synthetic"], machine=machine)
+    assert twice == pytest.approx(2 * once)
+
+
+def test_variants_add_up_and_seeds_multiply():
+    numbers = ("pictures", "bytes", "hours")
+    one, other = (rows("mini", [name]) for name in ("cc_human", "cc_large"))
+    both, thrice = (rows("mini", ["cc_human", "cc_large"], num_seeds=n) for n in (1, 3))
+    for stage in both:
+        for n in numbers:
+            if stage in ("04_train", "05_evaluate"):
+                assert both[stage][n] == pytest.approx(one[stage][n] + other[stage][n])
+                assert thrice[stage][n] == pytest.approx(3 * both[stage][n])
+            else:
+                assert both[stage][n] == thrice[stage][n] == one[stage][n]
+
+
+def test_a_larger_unet_takes_longer_and_no_variant_is_the_experiment():
+    small, large = (rows("mini", [name]) for name in ("cc_synthetic", "cc_large"))
+    for stage in ("04_train", "05_evaluate"):
+        assert large[stage]["hours"] > small[stage]["hours"]
+    experiment = read_sections("04_train", "mini")["experiment"]
+    assert plan.plan("mini") == plan.plan("mini", experiment)
+
+
+def test_the_total_is_the_sum_of_the_stages():
+    found = plan.plan("mini", price=0.5)
+    for name, total in found["total"].items():
+        assert total == pytest.approx(sum(row[name] or 0 for row in found["rows"]))
+    assert found["total"]["money"] == pytest.approx(found["total"]["hours"] / 2)
+
+
+@pytest.mark.parametrize("machine", ["cpu", "h100"])
+def test_money_is_left_out_where_no_price_is_known(machine):
+    found = plan.plan("mini", machine=machine)
+    assert found["total"]["money"] is None
+    assert "give --price" in list(plan.as_lines(found))[-1]
+    assert rows("mini", machine="a100")["04_train"]["money"] > 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "machine"), [("mini", "cpu"), ("mini", "a100"), ("paper", "h100")]
+)
+def test_every_number_has_a_source_and_every_source_a_number(scale, machine):
+    found = plan.plan(scale, machine=machine, price=1.0)
+    for row in found["rows"]:
+        assert row["sources"] and row["hours"] > 0
+    cited = {number for row in found["rows"] for number in row["sources"]}
+    assert cited == set(range(1, len(found["sources"]) + 1))
+    assert all(line and "\n" not in line for line in found["sources"])
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize(
+    ("scale", "machine"), [("full", "cpu"), ("paper", "a100"), ("paper", "cpu")]
+)
+def test_no_number_hangs_on_a_rate_that_it_does_not_name(
+    tmp_path, monkeypatch, name, scale, machine
+):
+    """A rate is changed: what changes with it must be a row that names it."""
+    before = as_committed(scale, machine)
+    results = tmp_path / "results"
+    shutil.copytree(paths.RESULTS, results)
+    changed = copy.deepcopy(RATES)
+    changed[name]["value"] *= 2
+    (results / "rates.json").write_text(json.dumps({"rates": changed}))
+    monkeypatch.setattr(paths, "RESULTS", results)
+    after = plan.plan(scale, ["cc_synthetic"], machine)
+    named = [n for n, s in enumerate(before["sources"], 1) if s.startswith(f"{name}: ")]
+    for old, new in zip(before["rows"], after["rows"], strict=True):
+        differs = new | {"sources": old["sources"]} != old
+        assert differs == bool(set(named) & set(old["sources"])), old["stage"]
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_every_rate_says_what_when_and_where(name):
+    rate = RATES[name]
+    assert set(rate) == {"value", "unit", "machine", "date", "from"}
+    assert rate["value"] > 0 and all(rate.values())
+    measured = rate["date"].startswith("2026-")
+    cited = [key for key in load_paper()["sources"] if f"{key}, " in rate["from"]]
+    assert measured != bool(cited), "measured here, or published by a known source"
+
+
+def test_a_gpu_s_own_measurement_goes_before_the_data_sheet(tmp_path, monkeypatch):
+    sheet = Rates("h100").training()
+    shutil.copytree(paths.RESULTS, tmp_path / "results")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    measured = json.loads((paths.RESULTS / "bench_train_mini.json").read_text())
+    measured["hardware"]["device"] = "NVIDIA H100 80GB HBM3"
+    (paths.RESULTS / "bench_train_sd2.json").write_text(json.dumps(measured))
+    assert Rates("h100").training().value == Rates("cpu").training().value
+    assert "data sheet" in sheet.sources[1]
+    assert "bench_train_sd2.json" in Rates("h100").training().sources[0]
+    assert "data sheet" in Rates("a100").training().sources[1]
+
+
+def test_figures_keep_the_sources_of_all_they_were_made_of():
+    a, b = Figure(6.0, ("a",)), Figure(2.0, ("b", "a"))
+    for found, value in ((a + b, 8), (a * b, 12), (a / b, 3), (sum([a, b]), 8)):
+        assert found.value == value and set(found.sources) == {"a", "b"}
+    assert 2 * a == a * 2 == a + a
+
+
+@pytest.mark.parametrize("name", ["cif", "zmdi", "emojione-v1"])
+def test_a_package_states_as_many_pictures_as_it_shows(name):
+    (info,) = read_members(read_pins()[name], "info.json")
+    assert info["total"] == sum(not row["is_hidden"] for row in iconify.read_set(name))
+
+
+def counted(cc_sources, most=0, web_sources=()):
+    words = {"cc_sources": cc_sources, "web_sources": list(web_sources)}
+    licenses = {"max_per_source": most, **words}
+    return workload.count_pictures("unheard-of", licenses, Rates("cpu"))
+
+
+def test_pictures_are_counted_from_packages_before_stage_01_has_run():
+    (cif,) = read_members(read_pins()["cif"], "info.json")
+    clipart = RATES["openclipart"]["value"]
+    licensed, stored = counted(["cif", "openclipart"], web_sources=["cif"])
+    assert licensed.value == cif["total"] + clipart
+    assert stored.value == licensed.value + cif["total"]
+    assert counted(["cif", "openclipart"], 7)[0].value == 14
+    assert "upper bound" in licensed.sources[0]
+
+
+def test_pictures_are_stage_01_s_where_it_has_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    folder = paths.stage_dir("unheard-of", "01_licenses")
+    folder.mkdir(parents=True)
+    splits = {"c": 5, "nc": 3, "nd": 2, "web": 4, "rejected": 100}
+    (folder / "metrics.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises(ParameterError, match="only stage 01 can count it"):
+        counted(["folder:photos/works.csv"])  # it has written no manifest yet
+    (folder / "manifest.json").write_text("{}")
+    licensed, stored = counted(["folder:photos/works.csv"])
+    assert (licensed.value, stored.value) == (8, 14)
+    assert "data/unheard-of/01_licenses/metrics.json" in stored.sources[0]
+
+
+def test_the_paper_s_world_has_the_paper_s_pictures():
+    licensed, stored = counted([])
+    assert licensed == stored and licensed.value == 67_015_331
+
+
+def test_samples_are_counted_over_scales_and_prompt_sets():
+    evaluate = {
+        "prompt_sets": {"a": {"kind": "names"}, "b": {"kind": "gate", "num": 900}},
+        "num_samples": 10,
+        "guidance_scales": [1.0, 3.0],
+        "common_guidance": 3.0,
+        "num_inference_steps": 4,
+    }
+    assert workload.count_samples(evaluate) == (20 + 40, 10 * 4 * 3 + 40 * 4 * 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--scale", "huge"], "no scale `huge`; expected one of `full`, `mini`"),
+        (["--machine", "abacus"], "no machine `abacus`; expected one of `a100`, `cpu`"),
+        (["--variants", "cc_human,cc_no"], "no variant `cc_no`; expected one of `cc_"),
+        (["--seeds", "0"], "got 0 seeds"),
+        (["--price", "-1"], "a price of -1.0; expected"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(words, told):
+    with pytest.raises(SystemExit, match=told) as failure:
+        plan.main(words)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_captioner_of_unknown_speed_is_refused(monkeypatch):
+    change(monkeypatch, "captions", captioners={"told": {"captioner": "parrot"}})
+    with pytest.raises(ParameterError, match="no rate 'caption_parrot'; expected one"):
+        plan.plan("mini")
+
+
+def test_imported_captions_take_no_time_and_two_captioners_take_twice(monkeypatch):
+    def seconds(*kinds):
+        captioners = {str(place): {"captioner": k} for place, k in enumerate(kinds)}
+        change(monkeypatch, "captions", captioners=captioners)
+        hours = rows("mini")["02_captions"]["hours"]
+        return hours * 3600 - RATES["notebook"]["value"]
+
+    once_open = seconds("open", "imported")
+    assert seconds("imported") == pytest.approx(0)
+    assert once_open == pytest.approx(27_174 / RATES["caption_open"]["value"])
+    assert seconds("open", "open") == pytest.approx(2 * once_open)
+
+
+def test_the_table_and_the_file_say_the_same(tmp_path, capsys):
+    file = tmp_path / "plan.json"
+    words = ["--scale", "mini", "--machine", "a100", "--seeds", "2"]
+    plan.main([*words, "--variants", "cc_human", "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert found == plan.plan("mini", ["cc_human"], "a100", 2)
+    told = capsys.readouterr().out.splitlines()
+    assert told == list(plan.as_lines(found))
+    stages = [line.split()[0] for line in told[2:10]]
+    slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("0[1-7]_*.ipynb"))]
+    assert stages == [*slugs, "total"]
+    end = told[1].index("hours") + len("hours")
+    hours = [float(line[:end].split()[-1].replace(",", "")) for line in told[2:10]]
+    assert hours[-1] == pytest.approx(sum(hours[:-1]), rel=0.01)
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        plan.main(["--help"])
+    told = capsys.readouterr().out
+    for word in ("--scale", "--variants", "--machine", "--seeds", "--price", "--json"):
+        assert word in told
+    assert "example:" in told

@@ -1,0 +1,214 @@
+"""Small things that several tests play with: works, latents, estimates, networks."""
+
+import json
+import string
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+from commoncanvas.catalog import catalog
+from commoncanvas.catalog.duplicates import mark_duplicates
+from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.images import encode_png, flatten
+from commoncanvas.evaluate import inception
+from commoncanvas.latents import mixing
+from commoncanvas.latents.store import write_latents
+from commoncanvas.models import captioner
+from commoncanvas.models.efficientnet import NUM_FEATURES
+from commoncanvas.pretrain import training
+
+NUM = 24
+CLIP_SIZE = 16  # edge at which `save_clip`'s model looks at pictures [pixels]
+CATALOG = pd.DataFrame(
+    {
+        "key": [f"toy/{i:02d}" for i in range(NUM)][::-1],
+        "title": ["cat", "dog", "cat", ""] * (NUM // 4),
+        "alt_text": "",
+        "source": ["a", "b"] * (NUM // 2),
+        "split": ["c", "c", "nc"] * (NUM // 3),
+        "license_slug": ["by", "cc0", "by-nc"] * (NUM // 3),
+        "is_holdout": [i % 4 == 1 for i in range(NUM)],
+        "order": np.random.default_rng(0).permutation(NUM) / NUM,
+    }
+)
+SAID = {key: f"a {key[-1]}" for key in CATALOG["key"][4:]}
+CAPTIONS = pd.DataFrame(
+    {"key": list(SAID), "source": "synthetic", "caption": list(SAID.values())}
+)
+
+# The smallest `UNet2DConditionModel` that reads text.
+UNET = {
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "mid_block_type": None,
+    "block_out_channels": [8],
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+}
+
+
+class FakeLatents:
+    """Random latents and captions of a few works, and a record of what was asked."""
+
+    def __init__(self, num=8, seed=0, level=1.0):
+        generator = make_generator(seed, "fake")
+        self.mean = torch.randn(num, 4, 4, 4, generator=generator) * level
+        self.states = torch.randn(num + 1, 3, 8, generator=generator)
+        self.dropped, self.asked = [], []
+        self.keys = [f"toy/{i}" for i in range(num)]
+        self.buckets = [torch.arange(num)]
+
+    def __len__(self):
+        return len(self.mean)
+
+    def shape_of(self, places):
+        return self.mean.shape[1:]
+
+    def posterior(self, places):
+        self.asked += places.tolist()
+        return self.mean[places], torch.full_like(self.mean[places], 0.1)
+
+    def prompt_embeds(self, places, is_dropped, draws=None):
+        self.dropped += is_dropped.tolist()
+        return self.states[torch.where(is_dropped, 0, places + 1)]
+
+
+def estimate(value, low, high, n=1000):
+    """Return an estimate as metrics files hold it."""
+    return {"value": value, "interval": [low, high], "n": n}
+
+
+def raw(array, dtype="float16"):
+    """Return each row's bytes, as shards of latents hold them."""
+    return [row.tobytes() for row in array.astype(dtype)]
+
+
+def make_vae():
+    """Build a small `AutoencoderKL` of random weights, of 32 pixels."""
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=[8] * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=32,
+    ).eval()
+
+
+def write_store(folder, catalog, captions, shape, text_shape, rng):
+    """Write random latents as stage 03 does; return index, texts and the arrays."""
+    index, texts = mixing.make_index(catalog, captions)
+    arrays = {
+        name: rng.normal(size=(len(index), *shape)) for name in ("mean", "logvar")
+    }
+    arrays["features"] = rng.normal(size=(len(index), NUM_FEATURES))
+    arrays["states"] = rng.normal(size=(len(texts), *text_shape))
+    table = pa.table(
+        {
+            "key": index["key"].tolist(),
+            "mean": raw(arrays["mean"]),
+            "logvar": raw(arrays["logvar"]),
+            "features": raw(arrays["features"], "float32"),
+        }
+    )
+    states = pa.table({"text": texts, "states": raw(arrays["states"])})
+    write_latents(folder, [table], [states], index, shape, text_shape)
+    return index, texts, arrays
+
+
+def save_captioner(folder):
+    """Save an open captioner of random weights as stage 00 saves the trained one."""
+    torch.manual_seed(0)
+    tokenizer = training.train_tokenizer(["red cat", "blue dog", "sun"], 300, 8)
+    model = captioner.SmallCaptioner(
+        len(tokenizer), width=16, num_layers=1, max_length=8, pretrained=False
+    )
+    # Random networks see all pictures alike; these let the picture choose the word.
+    model.embed_proj.weight.data.mul_(30)
+    model.tokens.weight.data.mul_(30)
+    captioner.save_half(model, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder):
+    """Write a CLIP tokenizer of letters as SD2's lies on the Hub; it pads with `!`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "!" + string.ascii_lowercase
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "!",
+        "model_max_length": 77,
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return vocabulary
+
+
+def random_inception(seed=0):
+    """Return FID's Inception-v3 of random weights that let every picture through."""
+    torch.manual_seed(seed)
+    network = inception.make_inception().eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            torch.nn.init.normal_(layer.bias, 0, 0.1)
+    return network
+
+
+def save_clip(folder, seed=0):
+    """Save a whole CLIP of random weights as one lies on the Hub."""
+    words = save_tokenizer(folder)
+    layers = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    ids = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    config = CLIPConfig(
+        text_config={**layers, **ids, "vocab_size": len(words), "pad_token_id": 0},
+        vision_config={**layers, "image_size": CLIP_SIZE, "patch_size": 4},
+        projection_dim=8,
+    )
+    torch.manual_seed(seed)
+    model = CLIPModel(config)
+    for weight in model.parameters():  # else all pictures look alike to it
+        weight.data += 0.1 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    edges = {"height": CLIP_SIZE, "width": CLIP_SIZE}
+    rule = {"size": {"shortest_edge": CLIP_SIZE}, "crop_size": edges}
+    CLIPImageProcessorPil(**rule).save_pretrained(folder)
+    return folder
+
+
+def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
+    """Write some real drawings of a few sets as stage 01 does; return the catalogue."""
+    rows = [row for name in sets for row in catalog.read_source(name)]
+    frame = catalog.choose(catalog.judge(rows, [], 17), num, False, 0.2)
+    frame = frame[frame["split"] != "rejected"]
+    pixels, _ = catalog.draw_rows(frame.to_dict("records"), 64, 1)
+    pixels = flatten(pixels)
+    frame = mark_duplicates(frame, pixels)
+    frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")
+    stored = {"key": frame["key"], "png": [encode_png(p) for p in pixels]}
+    pd.DataFrame(stored).to_parquet(folder / "pictures.parquet", index=False)
+    return frame

@@ -1,0 +1,271 @@
+"""Two processes and one see the same works and take the same steps."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch.distributed.tensor import DTensor
+from toys import UNET, write_store
+
+from commoncanvas.core import keys, paths
+from commoncanvas.core.errors import EngineError, ParameterError
+from commoncanvas.train import launch, loop
+
+NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
+RECIPE = {
+    "seed": 5,
+    "num_train_steps": 50,
+    "train_batch_size": 6,
+    "micro_batch_size": 2,
+    "learning_rate": 1e-3,
+    "lr_warmup_steps": 5,
+    "lr_schedule": "cosine",
+    "weight_decay": 0.01,
+    "caption_drop_prob": 0.1,
+    "ema_fraction": 0.1,
+    "ema_decay": 0.9,
+    "weighting_scheme": "none",
+    "logit_mean": 0.0,
+    "prediction_type": "epsilon",
+    "scheduler": ["", ""],
+    "scaling_factor": 1.0,
+    "checkpoint_steps": 1,
+    "mixed_precision": "no",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder of random latents, as stage 03 writes them."""
+    catalog = pd.DataFrame(
+        {
+            "key": [f"toy/{i:02d}" for i in range(NUM)],
+            "title": [f"word {i % 7}" for i in range(NUM)],
+            "alt_text": "",
+            "source": "toy",
+            "split": "c",
+            "license_slug": "by",
+            "is_holdout": [i % 5 == 0 for i in range(NUM)],
+            "order": np.arange(NUM) / NUM,
+        }
+    )
+    said = pd.DataFrame({"key": catalog["key"], "source": "synthetic", "caption": "x"})
+    folder = tmp_path_factory.mktemp("latents")
+    write_store(folder, catalog, said, SHAPE, TEXT_SHAPE, np.random.default_rng(0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_spec(store):
+    """Return a function that makes specs; their work folders go afterwards.
+
+    Processes of their own look for work where the repository keeps it.
+    """
+    begun = []
+
+    def make(name, folder=store, shard=False, **recipe):
+        spec = {
+            "key": f"test-launching-{os.getpid()}-{name}",
+            "folder": str(folder),
+            "works": {"licenses": ["c"], "caption_source": "human"},
+            "unet_config": UNET,
+            "text_width": TEXT_SHAPE[1],
+            "init_from": "",
+            "recipe": {**RECIPE, **recipe},
+            "shard": shard,
+            "description": f"test-launching-{os.getpid()}-{name}",
+            "previews": None,
+        }
+        begun.append(spec)
+        return spec
+
+    yield make
+    for spec in begun:
+        shutil.rmtree(keys.work_folder(spec["key"]), ignore_errors=True)
+        shutil.rmtree(paths.RUNS / spec["description"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def alone(make_spec):
+    return launch.launch(make_spec("alone"))
+
+
+@pytest.fixture(scope="module")
+def together(make_spec):
+    return launch.launch(make_spec("together"), num_processes=2)
+
+
+def close(unet, other, tolerance=1e-4):
+    states = unet.state_dict(), other.state_dict()
+    torch.testing.assert_close(*states, atol=tolerance, rtol=tolerance)
+
+
+def is_named_in_a_command(word):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in file.read_bytes():
+                return True
+    return False
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(alone, together):
+    (unet, log), (other, other_log) = alone, together
+    assert len(log) == len(other_log) == 50
+    for name in ("loss", "validation_loss"):
+        found = [abs(a[name] - b[name]) for a, b in zip(log, other_log, strict=True)]
+        assert max(found) < 1e-5, (name, max(found))
+    close(unet, other)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_as_one_and_the_reverse(make_spec, alone):
+    for first, second in ((2, 1), (1, 2)):
+        spec = make_spec(f"from-{first}-to-{second}")
+        run = multiprocessing.get_context("spawn").Process(
+            target=launch.launch, args=(spec, first)
+        )
+        run.start()
+        folder = keys.work_folder(spec["key"])
+        while run.is_alive() and len(list(folder.glob("step-*"))) < 2:
+            time.sleep(0.02)
+        os.kill(run.pid, signal.SIGKILL)
+        run.join()
+        while is_named_in_a_command(spec["key"]):  # what it started ends with it
+            time.sleep(0.1)
+        step = int(max(folder.glob("step-*")).name.removeprefix("step-"))
+        assert step < 50
+        unet, log = launch.launch(spec, second)
+        close(alone[0], unet)
+        assert (
+            max(abs(a["loss"] - b["loss"]) for a, b in zip(alone[1], log, strict=True))
+            < 1e-5
+        )
+
+
+@pytest.fixture(scope="module")
+def sharded(make_spec):
+    spec = make_spec("sharded", shard=True)
+    return spec, launch.launch(spec, num_processes=2)
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_weights_have_the_losses_of_one(alone, sharded):
+    (unet, log), (_, (other, other_log)) = alone, sharded
+    for name in ("loss", "validation_loss", "grad_norm", "ema_decay"):
+        found = [abs(a[name] - b[name]) for a, b in zip(log, other_log, strict=True)]
+        assert max(found) < 1e-4, (name, max(found))
+    close(unet, other)
+
+
+def without_its_last_step(spec):
+    shutil.rmtree(keys.work_folder(spec["key"]) / "step-00000050")
+    return spec
+
+
+@pytest.mark.slow
+def test_shards_are_taken_over_by_one_process_and_the_reverse(
+    make_spec, alone, sharded
+):
+    """The step left out lies within the moving average, so that too changes hands."""
+    unet, log = launch.fit(without_its_last_step(sharded[0]))
+    assert not any(isinstance(p, DTensor) for p in unet.parameters())
+    close(alone[0], unet)
+    assert log[-1]["loss"] == pytest.approx(alone[1][-1]["loss"], abs=1e-5)
+    spec = make_spec("to-shards", shard=True)
+    launch.fit(spec)
+    for num_processes in (2, 1):
+        close(alone[0], launch.launch(without_its_last_step(spec), num_processes)[0])
+
+
+@pytest.mark.slow
+def test_shards_compute_in_bfloat16_but_not_in_float16(make_spec):
+    def losses(name, **words):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        spec = make_spec(name, num_train_steps=3, **words)
+        return [entry["loss"] for entry in launch.launch(spec, 1)[1]]
+
+    full, half = losses("full"), losses("half", shard=True, mixed_precision="bf16")
+    assert half != full and half == pytest.approx(full, rel=0.02)
+    with pytest.raises(EngineError, match="shard is true with mixed_precision fp16"):
+        losses("scaled", shard=True, mixed_precision="fp16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_training_starts_from_the_weights_of_another(make_spec, alone, tmp_path):
+    alone[0].save_pretrained(tmp_path / "pipeline" / "unet")
+    folder = str(tmp_path / "pipeline")
+    still = make_spec("from", num_train_steps=1, learning_rate=0.0, ema_fraction=0.0)
+    unet, _ = launch.launch({**still, "init_from": folder})
+    close(alone[0], unet, tolerance=0)
+    with pytest.raises(ParameterError, match="'nowhere', which holds no UNet"):
+        launch.fit({**make_spec("from-2"), "init_from": "nowhere"})
+    wider = {**UNET, "block_out_channels": [16]}
+    with pytest.raises(ParameterError, match=r"differs in \d+ tensors, conv_in.bias"):
+        launch.fit({**make_spec("from-3"), "init_from": folder, "unet_config": wider})
+
+
+def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_spec):
+    spec = make_spec("elsewhere", num_train_steps=3)
+    with pytest.raises(EngineError, match="accelerate launch --config_file") as told:
+        launch.launch(spec, 0)
+    file = str(told.value).split("commoncanvas.train.launch ")[1].split("`")[0]
+    assert json.loads((paths.ROOT / file).read_text()) == spec
+    launch.main([str(paths.ROOT / file)])
+    unet, log = launch.launch(spec, 0)
+    assert [entry["step"] for entry in log] == [1, 2, 3] and not unet.training
+
+
+@pytest.mark.slow
+def test_why_several_processes_stopped_is_one_line(make_spec, store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    spec = make_spec("broken", tmp_path / "store", learning_rate=1e30)
+    with pytest.raises(
+        EngineError, match="2 training processes ended with 1: the loss"
+    ):
+        launch.launch(spec, 2)
+
+
+def test_a_process_without_works_is_refused(make_spec, monkeypatch):
+    two = type("Two", (loop.Accelerator,), {"num_processes": 2})
+    monkeypatch.setattr(loop, "Accelerator", two)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ParameterError, match="train_batch_size is 1 for 2 processes"):
+        launch.fit(make_spec("few", train_batch_size=1))
+
+
+def test_processes_that_do_not_know_of_each_other_are_stopped(make_spec, monkeypatch):
+    strangers = type("Strangers", (loop.Accelerator,), {"num_processes": 1})
+    monkeypatch.setattr(loop, "Accelerator", strangers)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(EngineError, match="3 processes were started, and accelerate"):
+        launch.fit(make_spec("strangers"))
+
+
+def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    spec = make_spec("alone")
+    folder = paths.RUNS / spec["description"] / spec["key"]
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"loss", "grad_norm", "latent_std", "learning_rate", "ema_decay"} <= set(
+        events.Tags()["scalars"]
+    )
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx([entry["loss"] for entry in alone[1]])
+
+
+def test_help_says_what_a_spec_is(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["--help"])
+    assert "stage 04 wrote" in capsys.readouterr().out

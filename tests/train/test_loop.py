@@ -1,0 +1,350 @@
+"""Training draws from (seed, step) alone, and an interrupted run ends the same."""
+
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from toys import UNET, FakeLatents
+
+from commoncanvas.core import keys, paths
+from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.models import unet
+from commoncanvas.train import loop, state
+from commoncanvas.train.denoising import draw_batch
+
+SETTINGS = {
+    "seed": 5,
+    "num_train_steps": 7,
+    "train_batch_size": 3,
+    "learning_rate": 1e-2,
+    "lr_warmup_steps": 2,
+    "lr_schedule": "cosine",
+    "weight_decay": 0.01,
+    "caption_drop_prob": 0.3,
+    "ema_fraction": 0.5,
+    "ema_decay": 0.9,
+    "weighting_scheme": "none",
+    "logit_mean": 0.0,
+    "prediction_type": "epsilon",
+    "scheduler": ["", ""],
+    "scaling_factor": 0.5,
+    "checkpoint_steps": 2,
+    "micro_batch_size": 3,
+    "mixed_precision": "no",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / ".checkpoints")
+    monkeypatch.setattr(paths, "FINISHED", tmp_path / ".finished", raising=False)
+
+
+def make_unet(seed=1):
+    return unet.make_unet(UNET, 4, 4, 8, seed)
+
+
+def run(key="run", data=None, **changes):
+    data = data or FakeLatents()
+    held = FakeLatents(4, seed=1)
+    unet, log = loop.train(key, make_unet(), data, held, {**SETTINGS, **changes})
+    return unet.state_dict(), log
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Return a function after which training step k fails, once."""
+    whole = loop.denoising_losses
+
+    def arm(k):
+        seen = []
+
+        def losses(unet, *arguments):
+            seen.append(1)
+            if len(seen) == k + 1:
+                raise KeyboardInterrupt
+            return whole(unet, *arguments)
+
+        monkeypatch.setattr(loop, "denoising_losses", losses)
+
+    return arm
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 6])
+def test_an_interrupted_run_ends_with_the_same_bits(stop_at, step):
+    weights, log = run("whole")
+    stop_at(step)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    resumed, same_log = run("broken")
+    assert same(weights, resumed) and log == same_log
+
+
+def test_a_run_that_is_stopped_twice_ends_with_the_same_bits(stop_at):
+    weights, log = run("whole")
+    for step in (3, 3):
+        stop_at(step)
+        with pytest.raises(KeyboardInterrupt):
+            run("broken")
+    resumed, same_log = run("broken")
+    assert same(weights, resumed) and log == same_log
+
+
+def test_a_resumed_run_does_not_start_again(stop_at):
+    stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    data = FakeLatents()
+    run("broken", data)
+    assert len(data.asked) == 3 * (7 - 4)
+
+
+def test_a_finished_run_is_returned_without_training():
+    weights, log = run()
+    data = FakeLatents()
+    again, same_log = run(data=data)
+    assert same(weights, again) and log == same_log and data.asked == []
+
+
+def test_a_finished_run_is_found_after_its_key_is_finished():
+    weights, log = run()
+    keys.finish("run")
+    again, same_log = run()
+    assert same(weights, again) and log == same_log
+
+
+def test_another_seed_gives_other_weights():
+    assert not same(run("a")[0], run("b", seed=6)[0])
+
+
+def test_the_global_stream_does_not_matter():
+    torch.manual_seed(1)
+    weights = run("a")[0]
+    torch.manual_seed(2)
+    assert same(weights, run("b")[0])
+
+
+def test_the_log_has_a_row_a_checkpoint_and_one_at_the_end():
+    log = run()[1]
+    assert [row["step"] for row in log] == [2, 4, 6, 7]
+    fields = {"step", "loss", "validation_loss", "learning_rate", "grad_norm"}
+    fields |= {"ema_decay", "latent_mean", "latent_std"}
+    assert all(set(row) == fields for row in log)
+    assert all(math.isfinite(value) for row in log for value in row.values())
+
+
+def test_how_often_it_is_saved_does_not_change_the_weights():
+    assert same(run("a")[0], run("b", checkpoint_steps=100)[0])
+
+
+def test_training_lowers_the_loss():
+    log = run(num_train_steps=60, checkpoint_steps=20)[1]
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+@pytest.mark.parametrize(("num_works", "batch_size"), [(8, 4), (7, 3), (3, 8), (1, 2)])
+def test_every_work_comes_once_an_epoch(num_works, batch_size):
+    steps = range(3 * num_works)
+    batches = [loop.batch_places(num_works, batch_size, 0, step) for step in steps]
+    order = torch.cat(batches)
+    assert all(len(batch) == batch_size for batch in batches)
+    epochs = order[: len(order) // num_works * num_works].view(-1, num_works)
+    everyone = torch.arange(num_works).expand_as(epochs)
+    assert torch.equal(epochs.sort(1).values, everyone)
+
+
+def test_epochs_and_seeds_have_their_own_order():
+    first, second = (loop.batch_places(50, 50, 0, step) for step in (0, 1))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, loop.batch_places(50, 50, 1, 0))
+
+
+def test_a_batch_does_not_depend_on_the_batches_before_it():
+    alone = loop.batch_places(10, 4, 0, 7)
+    torch.rand(5)
+    for step in range(7):
+        loop.batch_places(10, 4, 0, step)
+    assert torch.equal(alone, loop.batch_places(10, 4, 0, 7))
+
+
+def test_the_order_is_the_same_for_every_batch_size():
+    fours = torch.cat([loop.batch_places(10, 4, 0, step) for step in range(5)])
+    fives = torch.cat([loop.batch_places(10, 5, 0, step) for step in range(4)])
+    assert torch.equal(fours, fives)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_every_prediction_type_trains(kind):
+    log = run(prediction_type=kind, num_train_steps=2)[1]
+    assert math.isfinite(log[-1]["loss"])
+
+
+@pytest.mark.parametrize(("fraction", "first"), [(1.0, 0), (0.5, 3), (0.1, 6)])
+def test_the_average_runs_over_the_last_steps_only(monkeypatch, fraction, first):
+    seen = []
+
+    class Counted(state.EMAModel):
+        def step(self, parameters):
+            seen.append(1)
+            super().step(parameters)
+
+    monkeypatch.setattr(state, "EMAModel", Counted)
+    run(ema_fraction=fraction)
+    assert len(seen) == 7 - first
+
+
+def test_a_share_of_steps_is_not_rounded_up_by_floating_point(monkeypatch):
+    seen = []
+    monkeypatch.setattr(state.EMAModel, "step", lambda *_: seen.append(1))
+    run(ema_fraction=0.28, num_train_steps=25, checkpoint_steps=25)
+    assert 0.28 * 25 > 7 and len(seen) == 7
+
+
+def test_without_average_the_last_weights_are_returned():
+    last = run("a", ema_fraction=0.0)[0]
+    newest = run("b", ema_fraction=0.5, ema_decay=0.0)[0]
+    assert all(torch.allclose(last[name], newest[name], atol=1e-6) for name in last)
+    averaged = run("c", ema_fraction=0.5, ema_decay=0.99)[0]
+    assert not torch.allclose(last["conv_in.weight"], averaged["conv_in.weight"])
+
+
+@pytest.mark.parametrize(("prob", "expected"), [(0.0, {False}), (1.0, {True})])
+def test_captions_are_dropped_never_or_always(prob, expected):
+    data = FakeLatents()
+    run(data=data, caption_drop_prob=prob)
+    assert set(data.dropped) == expected
+
+
+def test_captions_are_dropped_about_as_often_as_asked():
+    data = FakeLatents()
+    run(data=data, caption_drop_prob=0.5, train_batch_size=40)
+    assert 0.38 < sum(data.dropped) / len(data.dropped) < 0.62
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step():
+    data = FakeLatents()
+    bad = loop.batch_places(8, 3, 5, 2)[0]
+    data.mean[bad] = math.nan
+    first = next(s for s in range(9) if bad in loop.batch_places(8, 3, 5, s))
+    with pytest.raises(
+        ParameterError, match=f"nan at step {first} for toy/{bad};"
+    ) as caught:
+        run(data=data)
+    assert "learning_rate" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_loss_that_is_no_number_is_never_saved():
+    data = FakeLatents()
+    data.mean[:] = math.nan
+    with pytest.raises(ParameterError):
+        run(data=data)
+    assert not list(paths.CHECKPOINTS.rglob("*.pt"))
+
+
+def test_the_choice_of_captions_is_drawn_anew_at_each_step():
+    class Recorder(FakeLatents):
+        choices = []
+
+        def prompt_embeds(self, places, is_dropped, draws=None):
+            self.choices.append(tuple(draws.tolist()))
+            return super().prompt_embeds(places, is_dropped)
+
+    run("drawn", data=Recorder())
+    assert len(set(Recorder.choices)) == SETTINGS["num_train_steps"]
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 5])
+def test_a_batch_in_parts_takes_the_step_of_a_batch_at_once(micro_batch_size):
+    whole, log = run("whole", train_batch_size=5, micro_batch_size=5)
+    parts, same_log = run(
+        "parts", train_batch_size=5, micro_batch_size=micro_batch_size
+    )
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
+    for row, other in zip(log, same_log, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-6)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("num", "size"), [(1, 3), (2, 3), (3, 1), (4, 10)])
+def test_the_parts_of_all_processes_are_the_batch_in_order(num, size):
+    places = torch.arange(7)
+    draws = draw_batch(FakeLatents(), places, 0.1, make_generator(0, "x"))
+    parts = [part for rank in range(num) for part in loop.split(draws, rank, num, size)]
+    assert torch.equal(torch.cat([part.places for part in parts]), places)
+    assert torch.equal(torch.cat([part.noise for part in parts]), draws.noise)
+    assert all(0 < len(part) <= size for part in parts)
+
+
+def test_each_snapshot_is_shown_to_the_watch():
+    seen = []
+    data, held = FakeLatents(), FakeLatents(4, seed=1)
+    watch = lambda entry, *_: seen.append(entry["step"])  # noqa: E731
+    loop.train("watched", make_unet(), data, held, SETTINGS, watch=watch)
+    assert seen == [2, 4, 6, 7]
+
+
+def test_a_damaged_snapshot_is_named_and_the_one_before_is_used(stop_at, capsys):
+    weights, log = run("whole")
+    stop_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    newest = sorted(keys.work_folder("broken").glob("step-*"))[-1]
+    with open(newest / "unet.safetensors", "r+b") as file:
+        file.truncate(100)
+    resumed, same_log = run("broken")
+    assert same(weights, resumed) and log == same_log
+    assert newest.name in capsys.readouterr().err
+
+
+def work(key, checkpoints_folder):
+    """Train in a process of its own, with its work folder where the test's is."""
+    paths.CHECKPOINTS = checkpoints_folder
+    paths.FINISHED = checkpoints_folder.with_name(".finished")
+    torch.set_num_threads(1)
+    run(key, num_train_steps=40)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_steps_end_with_the_same_bits():
+    torch.set_num_threads(1)
+    weights, log = run("whole", num_train_steps=40)
+    context = multiprocessing.get_context("forkserver")
+    names = ["training", "captioner", "latents"]  # these tests and their toys
+    context.set_forkserver_preload([f"commoncanvas.{name}" for name in names])
+    chance, kills, reached = random.Random(3), 0, set()
+    folder = keys.work_folder("killed")
+    while kills < 20:
+        before = {path.name for path in folder.glob("step-*")}
+        process = context.Process(target=work, args=("killed", paths.CHECKPOINTS))
+        process.start()
+        while process.is_alive() and {p.name for p in folder.glob("step-*")} == before:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.1))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        steps = sorted(path.name for path in folder.glob("step-*"))
+        reached.add(steps[-1])
+        if steps[-1] == "step-00000040":  # it got to the end: start over
+            shutil.rmtree(folder)
+            folder.mkdir()
+    assert len(reached) > 5
+    resumed, same_log = run("killed", num_train_steps=40)
+    assert same(weights, resumed) and log == same_log
+
+
+def test_the_same_seed_builds_the_same_unet():
+    assert same(make_unet(1).state_dict(), make_unet(1).state_dict())
+    assert not same(make_unet(1).state_dict(), make_unet(2).state_dict())

@@ -1,0 +1,137 @@
+"""The pilot and paper profiles hold the recipe of the paper and of its code.
+
+Sources as in docs/paper.yaml: commoncanvas-cvpr, and mosaicml-diffusion's SD-2-base-256
+and SD-2-base-512 yamls at 256 px.
+"""
+
+import re
+
+import pytest
+import torch
+import yaml
+
+from commoncanvas.core import paths
+from commoncanvas.models.pipelines import make_noise_scheduler
+from commoncanvas.models.unets import make_unet
+
+SCALES = ["pilot", "paper"]
+LATENT_CHANNELS, SIDE, TEXT_WIDTH = 4, 32, 1024  # 256 px; OpenCLIP ViT-H
+# S is SD2's UNet; L is SDXL's with cross_attention_dim 1024 and no micro-conditioning.
+# Counted by building the two configurations.
+NUM_PARAMETERS = {"small": 865_910_724, "large": 2_391_824_644}
+RECIPE = {
+    "train_batch_size": 2048,  # SD-2-base-256: global_train_batch_size
+    "learning_rate": 1.0e-4,  # SD-2-base-256: optimizer
+    "weight_decay": 0.01,  # SD-2-base-256: optimizer
+    "lr_warmup_steps": 10_000,  # SD-2-base-256: scheduler t_warmup
+    "lr_schedule": "constant_with_warmup",  # SD-2-base-256: alpha_f 1, constant after
+    "caption_drop_prob": 0.1,  # SD-2-base-256: dataset
+    "ema_fraction": 0.035,  # commoncanvas-cvpr, §5.1: the final 3.5 %
+    "ema_decay": 0.9999,  # SD-2-base-512: ema smoothing
+    "prediction_type": "epsilon",  # stable_diffusion_2's default
+    "weighting_scheme": "none",  # StableDiffusion.forward: timesteps are uniform
+    "unet": "small",  # commoncanvas-cvpr, §6.2: S is the baseline
+}
+
+
+def section(scale, name):
+    text = (paths.PROFILES / f"{scale}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)[name]
+
+
+def on_meta(scale, name):
+    """Build a UNet of a profile as stage 04 does, without its weights."""
+    config = section(scale, "unets")[name]
+    with torch.device("meta"):
+        return make_unet(config, LATENT_CHANNELS, SIDE, TEXT_WIDTH, 0)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", NUM_PARAMETERS)
+def test_a_unet_of_the_paper_has_exactly_its_parameters(scale, name):
+    unet = on_meta(scale, name)
+    assert sum(p.numel() for p in unet.parameters()) == NUM_PARAMETERS[name]
+    assert unet.config.cross_attention_dim == TEXT_WIDTH
+    assert unet.config.in_channels == unet.config.out_channels == LATENT_CHANNELS
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", NUM_PARAMETERS)
+def test_attention_heads_are_64_wide(scale, name):
+    # The count does not tell heads from their width; SD2 and SDXL have 64 everywhere.
+    unet = on_meta(scale, name)
+    blocks = [m for m in unet.modules() if type(m).__name__ == "Attention"]
+    assert {block.to_q.out_features // block.heads for block in blocks} == {64}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_unet_is_told_the_size_of_its_picture(scale):
+    large = section(scale, "unets")["large"]
+    assert "addition_embed_type" not in large
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("key", RECIPE)
+def test_a_setting_is_the_paper_s(scale, key):
+    assert section(scale, "train")[key] == RECIPE[key]
+
+
+def test_the_paper_s_run_has_its_steps_at_256_px():
+    # SD-2-base-256: max_duration; the pilot does fewer, on a part of the works.
+    assert section("paper", "train")["num_train_steps"] == 550_000
+    assert section("paper", "latents")["resolution_px"] == 256
+
+
+def test_the_paper_s_second_stage_goes_on_at_512_px():
+    # SD-2-base-512: max_duration, and ema from step 800,000; else as the first stage.
+    changed = {
+        "latents": {"resolution_px": 512},
+        "train": {
+            "init_from": "data/paper/04_train/{variant}/pipeline",
+            "num_train_steps": 850_000,
+            "micro_batch_size": 4,
+            "ema_fraction": 0.0588,
+        },
+        "speed": {"train_batch_size": 512},
+    }
+    for name in ("common", "licenses", "captions", "latents", "train", "unets"):
+        first, second = (section(scale, name) for scale in ("paper", "paper-512"))
+        assert second == {**first, **changed.get(name, {})}, name
+    steps = 0.0588 * 850_000
+    assert steps == pytest.approx(0.035 * (550_000 + 850_000), rel=0.03)
+    assert steps == pytest.approx(50_000, rel=0.001)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_pilot_and_the_paper_s_run_build_the_same_unets(scale):
+    assert section(scale, "unets") == section("paper", "unets")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_captions_are_as_long_as_clip_reads(scale):
+    assert section(scale, "latents")["max_tokens"] == 77  # stable_diffusion_2
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_noise_schedule_is_the_released_model_s(scale):
+    train = section(scale, "train")
+    assert train["scheduler"] == section(scale, "latents")["vae_folder"]
+    assert train["scheduler_revision"] == section(scale, "latents")["vae_revision"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_encoders_of_the_hub_are_pinned_by_a_commit(scale, part):
+    latents = section(scale, "latents")
+    name = latents["vae_folder" if part == "vae" else part]
+    assert name == "common-canvas/CommonCanvas-S-C"
+    assert re.fullmatch("[0-9a-f]{40}", latents[f"{part}_revision"])
+
+
+def test_noise_is_sd2_s():
+    # stable_diffusion_2 takes that of stabilityai/stable-diffusion-2-base.
+    config = make_noise_scheduler(RECIPE["prediction_type"]).config
+    assert config.num_train_timesteps == 1000
+    assert (config.beta_start, config.beta_end) == (0.00085, 0.012)
+    assert config.beta_schedule == "scaled_linear"
+    assert config.prediction_type == "epsilon"

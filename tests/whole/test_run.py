@@ -1,0 +1,303 @@
+"""The only door: exact parameters, clean copies, and one last line that says why."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from commoncanvas import parameters, run
+from commoncanvas.core import paths, settings
+from commoncanvas.core.errors import ParameterError
+
+FIXTURES = paths.ROOT / "tests" / "fixtures"
+PROFILE = """
+common: {seed: 17, num_threads: 1, offline: true}
+chapter: {num_steps: 3, learning_rate: 1e-3, names: [b, c]}
+"""
+DECLARED = {
+    name: {"name": name, "inferred_type_name": kind}
+    for name, kind in {"scale": "str", "variant": "str", "steps": "int"}.items()
+}
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """Make a repository of one stage, `01_chapter`, at the scale `mini`."""
+    for name in ("notebooks", "profiles"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "params.yaml").write_text("scale: mini\nvariants: {base: {}}\n")
+    (tmp_path / "profiles" / "mini.yaml").write_text(PROFILE)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
+    monkeypatch.setattr(paths, "EXECUTED", tmp_path / "reports" / "executed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    install(tmp_path, "01_chapter")
+    return tmp_path
+
+
+def install(house, fixture):
+    shutil.copy(FIXTURES / f"{fixture}.ipynb", house / "notebooks" / "01_chapter.ipynb")
+
+
+def executed(house, name="01_chapter"):
+    return house / "reports" / "executed" / "mini" / f"{name}.ipynb"
+
+
+def last_line(capfd):
+    return capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def edit(house, old, new):
+    file = house / "profiles" / "mini.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [None, 2])
+def test_a_stage_has_the_threads_of_its_own_section_or_the_common_ones(house, own):
+    if own:
+        edit(house, "chapter: {", f"chapter: {{num_threads: {own}, ")
+    assert run.main(["01_chapter"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == str(own or 1)
+
+
+@pytest.mark.slow
+def test_two_runs_write_the_same_clean_bytes(house, capfd):
+    assert run.main(["01_chapter", "--scale", "mini"]) == 0
+    first = executed(house).read_bytes()
+    assert run.main(["01_chapter"]) == 0
+    assert executed(house).read_bytes() == first
+    assert "['b', 'c']" in capfd.readouterr().out
+    assert not executed(house, "01_chapter.failed").exists()
+
+
+@pytest.mark.slow
+def test_the_copy_holds_results_but_no_chatter(house):
+    run.main(["01_chapter"])
+    notebook = nbformat.read(executed(house), as_version=4)
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert ids == [f"cell-{n}" for n in range(1, len(ids) + 1)]
+    assert set(notebook.metadata) == {"kernelspec", "title", "language_info"}
+    outputs = [o for c in notebook.cells for o in c.get("outputs", [])]
+    assert {o.get("name", "result") for o in outputs} == {"stdout", "result"}
+    assert outputs[1].text == "['b', 'c']\n0.001\n"
+
+
+@pytest.mark.slow
+def test_our_own_error_is_one_line_without_a_traceback(house, capfd):
+    install(house, "01_raises_our_error")
+    assert run.main(["01_chapter"]) == 1
+    assert capfd.readouterr().err.strip() == (
+        "01_chapter@mini failed in cell 8: ShapeError: found 1, expected 2. Add one."
+    )
+    assert not executed(house).exists()
+    assert executed(house, "01_chapter.failed").exists()
+
+
+@pytest.mark.slow
+def test_another_error_shows_its_traceback_and_ends_in_the_same_line(house, capfd):
+    install(house, "01_raises_foreign_error")
+    assert run.main(["01_chapter"]) == 1
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert lines[-1] == "01_chapter@mini failed in cell 8: ValueError: two lines"
+    assert any("Traceback" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies_is_told_in_one_line(house, capfd):
+    install(house, "01_kernel_dies")
+    assert run.main(["01_chapter"]) == 1
+    assert "01_chapter@mini failed: its kernel died" in last_line(capfd)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("seed", "sead", r"unknown parameters `sead` and lacks `seed`.*`names`"),
+        ("num_steps: 3, ", "", r"unknown parameters none and lacks `num_steps`"),
+        ("num_steps: 3", "num_steps: 3.5", r"`num_steps` is 3.5, a float; .* int"),
+        ("num_steps: 3", "num_steps: true", r"`num_steps` is True, a bool; .* int"),
+        ("[b, c]", "[b, 1]", r"`names` is .*declares list\[str\]"),
+        ("[b, c]", "b", r"`names` is 'b', a str"),
+    ],
+)
+def test_a_wrong_parameter_stops_in_one_line(house, capfd, old, new, told):
+    edit(house, old, new)
+    assert run.main(["01_chapter"]) == 1
+    error = capfd.readouterr().err.strip()
+    assert re.match(r"01_chapter@mini: ", error)
+    assert re.search(told, error) and "\n" not in error
+    assert not executed(house).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["09_absent"], "`01_chapter`"),
+        (["01_chapter", "--scale", "huge"], "`mini`"),
+        (["01_chapter", "--variant", "base"], "--variant none"),
+    ],
+)
+def test_a_wrong_choice_names_the_right_ones(house, capfd, arguments, told):
+    assert run.main(arguments) == 1
+    assert told in last_line(capfd)
+
+
+def test_a_stage_with_variants_needs_one(house, capfd):
+    (house / "notebooks" / "01_chapter.ipynb").rename("notebooks/04_train.ipynb")
+    assert run.main(["04_train"]) == 1
+    assert "--variant one of `base`" in last_line(capfd)
+
+
+def test_a_variant_changes_exactly_its_keys():
+    sections = {"train": {"steps": 1}, "variants": {"long": {"steps": 9}, "base": {}}}
+    collect = parameters.collect
+    base = collect("04_train", "mini", "base", sections, DECLARED)
+    assert base == {"scale": "mini", "variant": "base", "steps": 1}
+    long = collect("04_train", "mini", "long", sections, DECLARED)
+    assert long == {**base, "variant": "long", "steps": 9}
+
+
+def test_a_variant_may_not_invent_a_parameter():
+    sections = {"train": {"steps": 1}, "variants": {"odd": {"stepz": 9}}}
+    with pytest.raises(ParameterError, match="`stepz`; it may change `steps`"):
+        parameters.collect("04_train", "mini", "odd", sections, DECLARED)
+
+
+def test_a_seed_of_a_variant_is_its_training_s_alone():
+    declared = {"seed": {"name": "seed", "inferred_type_name": "int"}, **DECLARED}
+    sections = {
+        "common": {"seed": 1},
+        "train": {"steps": 1},
+        "evaluate": {"steps": 1},
+        "variants": {"again": {"seed": 2}},
+    }
+    seeds = [
+        parameters.collect(slug, "mini", "again", sections, declared)["seed"]
+        for slug in ("04_train", "05_evaluate")
+    ]
+    assert seeds == [2, 1]
+
+
+def test_a_variant_may_not_change_what_the_runner_fixes():
+    sections = {
+        "common": {"seed": 1, "num_threads": 1},
+        "train": {"steps": 1},
+        "variants": {"fast": {"num_threads": 8}},
+    }
+    with pytest.raises(ParameterError, match="`num_threads`; it may change `seed`"):
+        parameters.collect("04_train", "mini", "fast", sections, DECLARED)
+
+
+def test_under_dvc_evaluation_knows_no_variants():
+    values = parameters.collect(
+        "05_evaluate", "mini", "any", {"evaluate": {"steps": 1}}, DECLARED
+    )
+    assert values["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: {b: 1\n", "params.yaml, line 2"),
+        ("a: 1\na: 2\n", "params.yaml, line 2: found duplicate key"),
+        ("- a\n", "params.yaml holds a list; expected names with values"),
+    ],
+)
+def test_settings_that_are_no_settings_are_one_line(tmp_path, text, told):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParameterError) as error:
+        settings.load_yaml(tmp_path / "params.yaml")
+    assert told in str(error.value) and "correct it" in str(error.value)
+
+
+def test_evaluation_ignores_what_only_training_knows():
+    sections = {
+        "train": {"unet": "small"},
+        "evaluate": {"steps": 1},
+        "variants": {"odd": {"unet": "large"}},
+    }
+    values = parameters.collect("05_evaluate", "mini", "odd", sections, DECLARED)
+    assert values["steps"] == 1
+
+
+def test_the_chosen_unet_is_passed_whole():
+    declared = {
+        **DECLARED,
+        "unet": {"name": "unet", "inferred_type_name": "str"},
+        "unet_config": {"name": "unet_config", "inferred_type_name": "dict"},
+    }
+    sections = {
+        "train": {"steps": 1, "unet": "small"},
+        "unets": {"small": {"layers": 1}, "large": {"layers": 2}},
+        "variants": {"cc_large": {"unet": "large"}},
+    }
+    values = parameters.collect("04_train", "mini", "cc_large", sections, declared)
+    assert values["unet_config"] == {"layers": 2}
+
+
+def test_an_unknown_unet_is_refused_with_the_known_ones():
+    sections = {"chapter": {"unet": "huge"}, "unets": {"small": {}}}
+    with pytest.raises(ParameterError, match="'huge'.*`small`"):
+        parameters.collect("01_chapter", "mini", None, sections, DECLARED)
+
+
+def test_a_whole_number_serves_where_a_float_is_declared():
+    declared = {"rate": {"name": "rate", "inferred_type_name": "float"}}
+    values = parameters.collect(
+        "00_chapter", None, None, {"chapter": {"rate": 1}}, declared
+    )
+    assert type(values["rate"]) is float
+
+
+def test_pieces_of_output_are_joined_whatever_their_timing():
+    def notebook(*pieces):
+        outputs = [nbformat.v4.new_output("stream", text=piece) for piece in pieces]
+        cell = nbformat.v4.new_code_cell("x", outputs=outputs)
+        return nbformat.v4.new_notebook(cells=[cell])
+
+    assert run.clean(notebook("a", "b")) == run.clean(notebook("ab"))
+
+
+def test_help_names_the_options():
+    command = [sys.executable, "-m", "commoncanvas.run", "--help"]
+    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
+    assert told.returncode == 0
+    assert "--scale" in told.stdout and "--variant" in told.stdout
+
+
+@pytest.mark.slow
+def test_under_dvc_only_what_the_stage_tracks_is_read(house):
+    edit(house, "common", "unused: {x: 1}\ncommon")
+    command = f"{sys.executable} -m commoncanvas.run 01_chapter --scale ${{item.scale}}"
+    (house / "dvc.yaml").write_text(
+        "stages:\n  01_chapter:\n    matrix: {scale: [mini]}\n"
+        f"    cmd: {command}\n    params:\n"
+        "      - profiles/${item.scale}.yaml: [common]\n"
+    )
+    # The package takes its root from its own place, so it is copied into the house.
+    source = Path(run.__file__).parent
+    shutil.copytree(source, house / "commoncanvas")
+    environment = {**os.environ, "PYTHONPATH": str(house), "DVC_NO_ANALYTICS": "1"}
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "-q"], check=True, env=environment)
+    told = subprocess.run(
+        [*dvc, "repro"], env=environment, capture_output=True, text=True
+    )
+    assert told.returncode != 0
+    assert "01_chapter@mini: got unknown parameters none and lacks" in told.stderr
+    file = house / "dvc.yaml"
+    file.write_text(file.read_text().replace("[common]", "[common, chapter]"))
+    subprocess.run([*dvc, "repro", "-q"], check=True, env=environment)
+    assert executed(house).exists()
