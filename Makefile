@@ -20,10 +20,10 @@ env: .venv/ready  ## create .venv with the pinned packages
 	touch $@
 
 sources: env  ## fetch the pinned picture sets and weights, verified
-	$(BIN)/python -m commoncanvas.fetch
+	$(BIN)/python -m commoncanvas fetch
 
 openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
-	$(BIN)/python -m commoncanvas.catalog.openclipart
+	$(BIN)/python -m commoncanvas fetch openclipart
 
 repro: sources  ## run every stage that changed, then build the pages
 	$(BIN)/dvc repro
@@ -35,7 +35,7 @@ repro-cold: sources  ## the same, with nothing taken from earlier runs
 	@echo "read reports/html/index.html"
 
 pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one core)
-	$(BIN)/python -m commoncanvas.run 00_pretrain
+	$(BIN)/python -m commoncanvas run 00_pretrain
 	$(BIN)/dvc commit --force 00_pretrain
 
 tiny: sources  ## run every stage at the smallest scale, without DVC
@@ -47,7 +47,7 @@ tiny: sources  ## run every stage at the smallest scale, without DVC
 		for variant in $$variants; do \
 			echo "$$stage tiny $$variant"; \
 			case $$variant in none) option=;; *) option="--variant $$variant";; esac; \
-			$(BIN)/python -m commoncanvas.run $$stage --scale tiny $$option; \
+			$(BIN)/python -m commoncanvas run $$stage --scale tiny $$option; \
 		done; \
 	done
 
@@ -70,15 +70,15 @@ bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: need
 VARIANT ?= cc_emoji
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
-	$(BIN)/python -m commoncanvas.publish.release --scale $(SCALE) --variant $(VARIANT)
+	$(BIN)/python -m commoncanvas release --scale $(SCALE) --variant $(VARIANT)
 
 reference: SCALE = full
 reference: env  ## keep a finished run's results in results/ (SCALE=full)
-	$(BIN)/python -m commoncanvas.publish.reference --scale $(SCALE)
-	$(BIN)/python -m commoncanvas.publish.marks --scale $(SCALE)
+	$(BIN)/python -m commoncanvas keep --scale $(SCALE)
+	$(BIN)/python -m commoncanvas marks --scale $(SCALE)
 
 documents: env  ## write docs/CLAIMS.md and the README's figures from their files
-	$(BIN)/python -m commoncanvas.publish.documents
+	$(BIN)/python -m commoncanvas documents
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .

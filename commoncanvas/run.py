@@ -1,11 +1,10 @@
-"""The only door: run one stage's notebook with exactly the parameters DVC tracks.
+"""Run one stage's notebook with exactly the parameters DVC tracks.
 
 Every stage of `dvc.yaml` calls this, and so may a reader. Unknown or missing parameters
 stop it before a kernel starts. The executed copy is cleaned of clocks and chatter, so
 that two runs of the same thing are the same bytes.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -23,28 +22,25 @@ VARIANT_STAGES = ("04_train", "05_evaluate")
 FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
 
 
-def main(argv=None):
-    """Run one stage and return the exit code; a failure ends in one line."""
-    options = _parser().parse_args(argv)
-    name = options.stage
+class StageFailed(CommonCanvasError):
+    """A stage was refused, a cell raised or the kernel died; its name comes first."""
+
+
+def run_stage(stage, scale=None, variant=None):
+    """Run one stage by the names that a reader types; see `execute`.
+
+    Raises:
+        StageFailed: whatever stopped it, in one line that begins with its name.
+    """
+    name = stage
     try:
-        slug, scale, variant = _chosen(options)
+        slug, scale, variant = _chosen(stage, scale, variant)
         name = stage_name(slug, scale, variant)
         execute(slug, scale, variant)
-    except CommonCanvasError as error:
-        print(f"{name}: {_one_line(error)}", file=sys.stderr)
-        return 1
     except StageFailed as failure:
-        print(f"{name} {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{name} was interrupted; run it again to go on.", file=sys.stderr)
-        return 130
-    return 0
-
-
-class StageFailed(Exception):
-    """A cell raised or the kernel died; the message is the rest of the last line."""
+        raise StageFailed(f"{name} {failure}") from None
+    except CommonCanvasError as error:
+        raise StageFailed(f"{name}: {error}") from None
 
 
 def execute(slug, scale=None, variant=None):
@@ -150,10 +146,9 @@ def _joined(outputs):
     return joined
 
 
-def _chosen(options):
+def _chosen(slug, scale, variant):
     """Return slug, scale and variant, or say which there are."""
     slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
-    slug, scale, variant = options.stage, options.scale, options.variant
     if slug not in slugs:
         raise ParameterError(
             f"there is no such stage; choose one of {names_of(slugs)}."
@@ -176,22 +171,6 @@ def _chosen(options):
     return slug, scale, variant
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.run",
-        description="Run one stage: execute its notebook with the profile's values. "
-        "Plain `dvc repro` runs all stages that changed.",
-        epilog="example: %(prog)s 04_train --scale mini --variant cc_synthetic",
-    )
-    parser.add_argument("stage", help="name of a notebook, e.g. 03_latents")
-    scale = f"a profile; default: `scale` of params.yaml; {FROZEN_STAGE} has none"
-    parser.add_argument("--scale", help=scale)
-    stages = " and ".join(VARIANT_STAGES)
-    variant = f"an entry of `variants` in params.yaml, for {stages}"
-    parser.add_argument("--variant", help=variant)
-    return parser
-
-
 def _failed_cell(path):
     """Return the place, counted from 1, of the failed cell in the source."""
     added = {"injected-parameters", "papermill-error-cell-tag"}
@@ -208,7 +187,3 @@ def _is_ours(name):
 
 def _one_line(text):
     return " ".join(str(text).split())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

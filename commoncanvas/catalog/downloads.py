@@ -2,11 +2,10 @@
 
 What became of every row stands in FOLDER/downloads.sqlite, written after the picture:
 unlike a line of text, a record is whole or not there even after kill -9, and millions
-are looked up in flat memory. `python -m commoncanvas.catalog.downloads --help` says
+are looked up in flat memory. `python -m commoncanvas download --help` says
 the rest.
 """
 
-import argparse
 import asyncio
 import collections
 import contextlib
@@ -271,38 +270,3 @@ def read_rows(catalog, limit=None):
     """Return `key` and `downloadurl` of a Parquet file's first rows, as a stream."""
     batches = dataset(catalog).to_batches(columns=["key", "downloadurl"])
     return itertools.islice((r for batch in batches for r in batch.to_pylist()), limit)
-
-
-def main(argv=None):
-    """Fetch a catalogue's pictures; return 1 if a second run may get more, else 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.catalog.downloads",
-        description="Fetch the pictures of a catalogue. Run it again to go on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "catalog", help="Parquet file, or folder of them, with key and downloadurl"
-    )
-    parser.add_argument("folder", help="where pictures and state go")
-    parser.add_argument("--from", dest="origin", default="flickr", choices=ORIGINS)
-    parser.add_argument("--limit", type=int, help="look at the first rows only")
-    parser.add_argument("--verify", action="store_true", help="hash old pictures first")
-    for name, (default, _, meaning) in SETTINGS.items():
-        flag, kind = "--" + name.replace("_", "-"), type(default)
-        parser.add_argument(flag, type=kind, default=default, help=meaning)
-    options = vars(parser.parse_args(argv))
-    catalog, folder, limit = (options.pop(n) for n in ("catalog", "folder", "limit"))
-    try:
-        if options.pop("verify"):
-            print(f"{len(verify(folder))} pictures had vanished or changed")
-        counts = fetch_pictures(read_rows(catalog, limit), folder, **options)
-    except (errors.CommonCanvasError, OSError, ValueError) as error:
-        sys.exit(f"downloads stopped: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit("downloads were interrupted; run the command again to go on.")
-    print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    return min(counts["failed"], 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

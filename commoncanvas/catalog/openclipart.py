@@ -1,11 +1,10 @@
 """The Open Clip Art Library: drawings by many hands, each with its licence in RDF.
 
-Stage 01 reads them here; `python -m commoncanvas.catalog.openclipart` fetches them from
+Stage 01 reads them here; `python -m commoncanvas fetch openclipart` fetches them from
 Debian's package. A licence is what a file's own RDF states, never what the library as
 a whole promises.
 """
 
-import argparse
 import codecs
 import hashlib
 import io
@@ -13,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
@@ -24,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from commoncanvas.catalog.stated import STATED
-from commoncanvas.core.errors import CommonCanvasError, PictureError, SourceError
+from commoncanvas.core.errors import PictureError, SourceError
 from commoncanvas.core.paths import SOURCES
 
 FOLDER = SOURCES / "openclipart"
@@ -171,7 +169,7 @@ def read(folder=FOLDER, date_seen=PACKED):
     if not found:
         raise SourceError(
             f"openclipart: no drawings in {folder.name}/; expected those of {PACKAGE}; "
-            "run `python -m commoncanvas.catalog.openclipart`."
+            "run `python -m commoncanvas fetch openclipart`."
         )
     rows = []
     for name, path in tqdm(found.items(), "reading", unit="file"):
@@ -280,22 +278,3 @@ def _local(node):
 def _texts(node):
     """Return the texts in an element and below, none empty, white space evened."""
     return [" ".join(text.split()) for text in node.itertext() if text.strip()]
-
-
-def main():
-    """Fetch and verify the library; print one line on failure."""
-    parser = argparse.ArgumentParser(
-        "commoncanvas.catalog.openclipart", description=__doc__
-    )
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--deb", help="the package's file; apt-get is not used")
-    given.add_argument("--folder", help="its usr/share/openclipart/svg, to be copied")
-    options = parser.parse_args()
-    try:
-        print(f"{fetch(options.deb, options.folder):,} drawings verified")
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,13 @@
 """Files written whole or not at all, hashed, and named as a reader would."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from commoncanvas.core import paths
+from commoncanvas.core.errors import ManifestError
 
 LEFTOVER = ".part-"  # the prefix of `write_atomically`'s temporary files
 
@@ -49,3 +52,28 @@ def write_atomically(path, write):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ManifestError: it is missing, or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ManifestError(
+            f"{shown(path)} cannot be read as JSON ({error}); expected what a stage or "
+            "a command wrote. Write it again."
+        ) from None
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write JSON whole or not at all, in the order of its keys, with a last newline.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot hold.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

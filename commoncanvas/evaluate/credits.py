@@ -1,13 +1,11 @@
 """Credits: the closest training works of a picture, with author, licence and link.
 
-`python -m commoncanvas.evaluate.credits picture.png` names them. Closeness is what
+`python -m commoncanvas credits picture.png` names them. Closeness is what
 `nearest`
 measures; it says whom a picture resembles, not whom the model learnt it from.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 import mistune
@@ -17,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from commoncanvas.analysis import figures
-from commoncanvas.core.errors import CommonCanvasError, ManifestError, ParameterError
+from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.images import decode_picture, largest_center_square, pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
@@ -161,38 +159,3 @@ def report(path, scale, variant, k, html=None):
 
 def _mark(work):
     return f"{work.similarity:.4f}" + (" (a copy)" if work.is_copy else "")
-
-
-def main():
-    """Name whom a picture resembles; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.evaluate.credits",
-        description="Name the training works closest to a picture, with author, "
-        "licence and link, say whether it copies one, and print an attribution.",
-        epilog="example: %(prog)s sample.png --scale mini --variant cc_human "
-        "--html credits.html",
-    )
-    parser.add_argument(
-        "picture", help="a picture file; its centre square is looked at"
-    )
-    parser.add_argument("--scale", default="mini", help="profile (%(default)s)")
-    parser.add_argument(
-        "--variant",
-        default="cc_synthetic",
-        help="row of the experiment whose training works are searched (%(default)s)",
-    )
-    parser.add_argument(
-        "-k", type=int, default=5, help="works to name (%(default)s)", metavar="WORKS"
-    )
-    parser.add_argument(
-        "--html", metavar="FILE", help="also write a page with pictures"
-    )
-    options = parser.parse_args()
-    try:
-        report(options.picture, options.scale, options.variant, options.k, options.html)
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,16 @@
 """Take-down: works that their authors, or the law, want out.
 
 `docs/takedown.txt` lists them by key or SHA-256. Stages 00 and 01 leave them out, so
-nothing later sees them; `python -m commoncanvas.licenses.takedown` says what learnt
+nothing later sees them; `python -m commoncanvas takedown` says what learnt
 from one.
 """
 
-import argparse
 import re
-import sys
 
 import pandas as pd
 
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError, ParameterError
+from commoncanvas.core.errors import ParameterError
 
 LIST = paths.DOCS / "takedown.txt"
 REASON = "taken down, listed in docs/takedown.txt"
@@ -120,24 +118,3 @@ def report(entries, add=False):
         print("Listed. `dvc repro` now runs every stage from 01 on without them.")
     else:
         print("Nothing is changed yet: give --add, or edit docs/takedown.txt.")
-
-
-def main():
-    """Answer what a take-down touches; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.licenses.takedown",
-        description="Say which works are named, which trainings learnt from them and "
-        "what has to be retrained; with --add, list them for removal.",
-        epilog="example: %(prog)s twemoji/red-apple --add",
-    )
-    parser.add_argument("entry", nargs="+", help="a work's key or SHA-256 sum")
-    parser.add_argument("--add", action="store_true", help="put them on the list")
-    options = parser.parse_args()
-    try:
-        report(options.entry, options.add)
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -51,7 +51,7 @@ text encoder, whose weights are larger than this whole folder and not copied her
 the repository that this model comes from, one line draws the same:
 
 ```sh
-python -m commoncanvas.publish.sample "red apple" --out picture.png --model {folder}
+python -m commoncanvas sample "red apple" --out picture.png --model {folder}
 ```"""
 LICENCE = """\
 **[{title}]({url})**: the licence that those of the works leave room for.
@@ -75,7 +75,7 @@ LIMITS = """\
 - Where a work shows a trademark, the drawing is under an open licence and the mark is
   protected all the same.
 - It can repeat a work; how often is measured below. In the repository, where that
-  scale has run, `python -m commoncanvas.evaluate.credits picture.png --scale {scale}
+  scale has run, `python -m commoncanvas credits picture.png --scale {scale}
   --variant
   {variant}` names the works closest to a picture.
 - It is small and was trained briefly, to test the claims of a paper. Nothing filters

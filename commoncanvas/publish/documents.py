@@ -1,25 +1,21 @@
 """Documents written from files: docs/CLAIMS.md, and what README.md says was measured.
 
-`python -m commoncanvas.publish.documents` writes both; with `--check` it names what is
+`commoncanvas documents` writes both; with `--check` it names what is
 stale
 and fails. Claims come from docs/paper.yaml, figures from `results/`; none is typed.
 """
 
-import argparse
 import json
-import sys
 
 from commoncanvas.analysis.tables import digits, table
 from commoncanvas.claims.rules import in_words, load_paper, value_of
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError, ParameterError
+from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import shown, write_atomically
 
-BEGIN = (
-    "<!-- measured: python -m commoncanvas.publish.documents writes what follows -->\n"
-)
+BEGIN = "<!-- measured: commoncanvas documents writes what follows -->\n"
 END = "<!-- /measured -->\n"
-COMMAND = "python -m commoncanvas.publish.documents"
+COMMAND = "commoncanvas documents"
 
 
 def claims_document():
@@ -221,30 +217,20 @@ def _told(estimate):
     return f"{digits(estimate['value'])} [{low}, {high}]"
 
 
-def main(arguments=None):
-    """Write the documents, or check them; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="fail where one is stale")
-    check = parser.parse_args(arguments).check
-    try:
-        wanted = documents()
-    except CommonCanvasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    stale = [
-        path
-        for path, text in wanted.items()
+def write_documents(check=False):
+    """Write the documents that are stale, and say so; or only check them.
+
+    Raises:
+        CheckFailed: with `check`, a document is not what its files say.
+    """
+    stale = {
+        path: text
+        for path, text in documents().items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
-    for path in stale:
-        if check:
-            print(f"error: {shown(path)} is stale; run `{COMMAND}`.", file=sys.stderr)
-        else:
-            data = wanted[path].encode()
-            write_atomically(path, lambda part, data=data: part.write_bytes(data))
-            print(f"wrote {shown(path)}")
-    return int(check and bool(stale))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    }
+    if check and stale:
+        names = ", ".join(shown(path) for path in stale)
+        raise CheckFailed(f"{names} is stale; run `{COMMAND}`.")
+    for path, text in stale.items():
+        write_atomically(path, lambda part, text=text: part.write_bytes(text.encode()))
+        print(f"wrote {shown(path)}")

@@ -1,12 +1,10 @@
 """The pages and the front page, made from executed notebooks and their files."""
 
-import argparse
 import base64
 import hashlib
 import io
 import json
 import re
-import sys
 
 import jinja2
 from markupsafe import Markup
@@ -300,24 +298,3 @@ def _write(path, text):
         )
     write_atomically(path, lambda part: part.write_bytes(data))
     return path
-
-
-def main(arguments=None):
-    """Write the pages or the index of one scale; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["pages", "index"])
-    parser.add_argument("--scale", required=True, help="name of a file in profiles/")
-    chosen = parser.parse_args(arguments)
-    try:
-        if chosen.what == "pages":
-            print(f"wrote {len(write_pages(chosen.scale))} pages")
-        else:
-            print(f"wrote {shown(write_index(chosen.scale))}")
-    except CommonCanvasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

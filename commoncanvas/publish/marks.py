@@ -1,18 +1,15 @@
 """Marks: does a model draw those that it learnt from, more than those it did not?
 
-`python -m commoncanvas.publish.marks --scale full` splits what stage 05 measured of
+`python -m commoncanvas marks --scale full` splits what stage 05 measured of
 prompts for
 marks. A model of fewer works has met some of the marks and never the others, so it is
 its own control: what it draws of marks that it never met is guessing.
 """
 
-import argparse
 import json
-import sys
 
 from commoncanvas.analysis.estimates import mean_interval
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import shown
 from commoncanvas.evaluate.prompts import read_prompts
 from commoncanvas.evaluate.results import evaluated_variants, read_rows
@@ -51,17 +48,9 @@ def _mean(values):
     return mean_interval(values).as_dict() if len(values) > 1 else None
 
 
-def main(argv=None):
-    """Measure all variants of a run, and keep them; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        "python -m commoncanvas.publish.marks", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--scale", required=True, help="name of a file in profiles/")
-    scale = parser.parse_args(argv).scale
-    try:
-        found = {v: measure(scale, v) for v in evaluated_variants(scale)}
-    except CommonCanvasError as error:
-        sys.exit(str(error))
+def report(scale):
+    """Measure all variants of a run; keep and print what was found."""
+    found = {v: measure(scale, v) for v in evaluated_variants(scale)}
     file = paths.RESULTS / scale / "marks.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -75,7 +64,3 @@ def main(argv=None):
 def _text(estimate):
     low, high = estimate["interval"]
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}], n = {estimate['n']}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,12 @@
 """Recognition: is a sample matched to the right name among a hundred?
 
-`python -m commoncanvas.publish.recognition --scale full --variant cc_emoji` asks a
+`python -m commoncanvas recognise --scale full --variant cc_emoji` asks a
 trained
 model for held-out names, and two judges for what came out: the scorer, which reads the
 names, and the nearest real picture of these names from sets it never trained on.
 """
 
-import argparse
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,8 +14,7 @@ from diffusers import StableDiffusionPipeline
 
 from commoncanvas.analysis.estimates import wilson
 from commoncanvas.core import paths
-from commoncanvas.core.determinism import settle
-from commoncanvas.core.errors import CommonCanvasError, ParameterError
+from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
@@ -168,28 +165,13 @@ def _share(hits):
     return wilson(int(hits.sum()), len(hits)).as_dict() if len(hits) else None
 
 
-def main(argv=None):
-    """Measure and keep; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        "python -m commoncanvas.publish.recognition",
-        description=__doc__.splitlines()[0],
-    )
-    parser.add_argument("--scale", required=True, help="name of a file in profiles/")
-    parser.add_argument("--variant", required=True, help="row of the experiment")
-    options = parser.parse_args(argv)
-    settle()
-    try:
-        found = measure(options.scale, options.variant)
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-    file = paths.RESULTS / options.scale / options.variant / "recognition.json"
+def report(scale, variant):
+    """Measure whether a variant's samples are recognised; keep and print the shares."""
+    found = measure(scale, variant)
+    file = paths.RESULTS / scale / variant / "recognition.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for judge, share in found["all"].items():
         low, high = share["interval"]
         print(f"{judge}: {share['value']:.1%} [{low:.1%}, {high:.1%}] of {share['n']}")
     print(f"wrote {shown(file)}; chance is {1 / found['choices']:.1%}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,20 @@
 """Reference results: what a finished run leaves in `results/`, small enough for git.
 
-`python -m commoncanvas.publish.reference --scale full` keeps each variant's figures,
+`python -m commoncanvas keep --scale full` keeps each variant's figures,
 its log
 and the gate as it drew it, the scorecard, the hardware with its hours, and the hashes
 of inputs and code. Nothing is computed anew.
 """
 
-import argparse
 import json
 import shutil
 import statistics
-import sys
 
 import pandas as pd
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError, ManifestError
+from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import shown
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import read_manifest
@@ -118,20 +116,3 @@ def _read(file):
 def _write(file, value):
     text = json.dumps(value, indent=1, ensure_ascii=False)
     file.write_text(text + "\n", encoding="utf-8")
-
-
-def main(argv=None):
-    """Keep a run's results; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        "python -m commoncanvas.publish.reference", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--scale", required=True, help="name of a file in profiles/")
-    options = parser.parse_args(argv)
-    try:
-        print(f"wrote {shown(keep(options.scale))}")
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,15 @@
 """Release: a trained variant as a small folder that plain diffusers loads.
 
-`python -m commoncanvas.publish.release --scale full` writes `results/model`: the
+`python -m commoncanvas release --scale full` writes `results/model`: the
 weights in
 half precision, a card, the attribution of every training work, and pictures that nobody
 selected. The same inputs give the same bytes.
 """
 
-import argparse
 import gzip
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,9 +18,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save
 
-from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import (
-    CommonCanvasError,
     LicenseError,
     ManifestError,
     ParameterError,
@@ -258,34 +254,3 @@ def _settings(scale, caption_source, metrics):
         "max_tokens": latents["text"][0],
         "size": latents["resolution_px"],
     }
-
-
-def main():
-    """Release a trained variant; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.publish.release",
-        description="Turn a trained variant into a small model that plain diffusers "
-        "loads, with card, attribution and pictures; stages 01 to 05 have run.",
-        epilog="example: %(prog)s --scale full --variant cc_emoji. Then: python -m "
-        'commoncanvas.sample "red apple"',
-    )
-    parser.add_argument("--scale", default="full", help="profile (%(default)s)")
-    parser.add_argument(
-        "--variant", default="cc_emoji", help="row of the experiment (%(default)s)"
-    )
-    parser.add_argument(
-        "--out", default=MODEL, metavar="FOLDER", help=f"where to ({shown(MODEL)})"
-    )
-    options = parser.parse_args()
-    settle()
-    try:
-        manifest = release(options.scale, options.variant, options.out)
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-    size = size_of(Path(options.out)) / 1e6
-    told = f"{manifest['facts']['works']:,} works, {manifest['facts']['license']}"
-    print(f"{options.out}: {size:.1f} MB, {told}")
-
-
-if __name__ == "__main__":
-    main()

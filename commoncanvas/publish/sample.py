@@ -1,12 +1,11 @@
 """Sample: draw from a released model, in seconds on a CPU.
 
-`python -m commoncanvas.publish.sample "red apple"` writes a PNG that says what it is.
+`python -m commoncanvas sample "red apple"` writes a PNG that says what it is.
 The
 picture hangs on model, prompt, seed, guidance and steps alone, and it is the one that
 the lines on the model's card draw with plain diffusers.
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from commoncanvas.core import paths
-from commoncanvas.core.determinism import settle
-from commoncanvas.core.errors import CommonCanvasError, ManifestError, ParameterError
+from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import sha256_of, shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest
@@ -74,7 +72,7 @@ def load(folder):
         found = " ".join(str(error).split()).partition("; ")[0][:160]
         raise ParameterError(
             f"{shown(folder)} is no whole released model ({found}); expected what "
-            "`python -m commoncanvas.publish.release` writes; make one, or name "
+            "`python -m commoncanvas release` writes; make one, or name "
             "another."
         ) from None
 
@@ -209,74 +207,3 @@ def _check_settings(guidance, steps, num_train_timesteps):
 def _refuse(is_wrong, found, expected):
     if is_wrong:
         raise ParameterError(f"{found}; expected {expected}; give another.")
-
-
-def main():
-    """Draw a prompt; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.publish.sample",
-        description="Draw a prompt with a released model, on the CPU, in seconds. The "
-        "PNG's metadata holds prompt, model, seed, settings and attribution.",
-        epilog='example: %(prog)s "red apple" --seed 0 --out apple.png. The same '
-        "model, prompt, seed and settings give the same bytes. Short names work best "
-        "(red apple, blue heart): such were the captions that the model learnt from.",
-    )
-    parser.add_argument("prompt", help="what to draw, e.g. 'red apple'")
-    parser.add_argument(
-        "--out", default="sample.png", metavar="FILE", help="PNG to write (%(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the starting noise (%(default)s)"
-    )
-    parser.add_argument(
-        "--num",
-        type=int,
-        default=1,
-        help="pictures, of this seed and the next ones; with several, each file's "
-        "name ends in its seed: apple-0.png, apple-1.png (%(default)s)",
-    )
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        metavar="SCALE",
-        help="how closely to follow the prompt; 1 is off (what the model was "
-        "measured at)",
-    )
-    parser.add_argument(
-        "--steps", type=int, help="DDIM steps (what the model was measured at)"
-    )
-    parser.add_argument(
-        "--model",
-        default=MODEL,
-        metavar="FOLDER",
-        help=f"a released model ({shown(MODEL)})",
-    )
-    parser.add_argument(
-        "--scale",
-        help="profile that the model was trained at, if its stages 01 to 05 have run "
-        "here: the picture's closest training works are named, in the PNG too",
-    )
-    options = parser.parse_args()
-    settle()
-    try:
-        drawn = sample(
-            options.prompt,
-            options.out,
-            options.seed,
-            options.num,
-            options.guidance,
-            options.steps,
-            options.model,
-            options.scale,
-        )
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-    for path, credits in drawn:
-        print(path)
-        for work in credits.itertuples() if credits is not None else ():
-            mark = " (a copy)" if work.is_copy else ""
-            print(f"  {work.similarity:.4f}{mark}: {work.title!r} by {work.author!r}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,18 @@
 """What a scale will cost, told before it is run: pictures, bytes, hours and money.
 
-    python -m commoncanvas.speed.plan --scale paper --machine a100
+    python -m commoncanvas plan --scale paper --machine a100
 
 Every number is a `Figure`, measured, published or counted, and the table ends with the
 sources of all of them. What has none is left out, and a line says so.
 """
 
-import argparse
-import json
 import math
-import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
 from commoncanvas.analysis.tables import digits
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError, ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
@@ -203,37 +198,3 @@ def as_lines(found):
         yield f"{number:2} {source}"
     if found["total"]["money"] is None:
         yield f"   money: no price of an hour is known here ({unit}); give --price"
-
-
-def main(argv=None):
-    """Say what a scale will cost before it is run: pictures, bytes, hours, money."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.speed.plan",
-        description=main.__doc__,
-        epilog="example: %(prog)s --scale paper --variants cc_synthetic --machine a100",
-    )
-    parser.add_argument("--scale", default="mini", help="a profile (default: mini)")
-    parser.add_argument(
-        "--variants", default="", help="some of params.yaml, a,b (default: experiment)"
-    )
-    told = f"{', '.join(MACHINES)}; cpu is one core (default: cpu)"
-    parser.add_argument("--machine", default="cpu", help=told)
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
-    parser.add_argument("--price", type=float, help="dollars an hour of the machine")
-    parser.add_argument("--json", type=Path, help="file to write the same to")
-    options = parser.parse_args(argv)
-    variants = [name for name in options.variants.split(",") if name]
-    try:
-        found = plan(
-            options.scale, variants, options.machine, options.seeds, options.price
-        )
-    except CommonCanvasError as error:
-        sys.exit(str(error))
-    print(*as_lines(found), sep="\n")
-    if options.json:
-        text = json.dumps(found, indent=1) + "\n"
-        write_atomically(options.json, lambda part: part.write_text(text))
-
-
-if __name__ == "__main__":
-    main()

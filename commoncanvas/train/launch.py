@@ -1,13 +1,12 @@
 """Where a training runs: in this process, or in several that agree with one.
 
-    python -m commoncanvas.train.launch SPEC.json
+    python -m commoncanvas launch SPEC.json
 
 is what each of several processes runs, under torchrun on one machine or under
 `accelerate launch --config_file profiles/accelerate/…` on many. A spec is the JSON that
 stage 04 writes beside its snapshots.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -56,7 +55,7 @@ def launch(spec, num_processes=1):
         raise EngineError(
             "num_processes is 0, and the training is not finished; run on every "
             "machine `accelerate launch --config_file profiles/accelerate/nodes.yaml "
-            f"-m commoncanvas.train.launch {shown(file)}`, then this stage again."
+            f"-m commoncanvas launch {shown(file)}`, then this stage again."
         )
     if num_processes > 1 or (num_processes and spec["shard"]):
         _run_processes(file, num_processes)
@@ -138,7 +137,7 @@ def _run_processes(file, num_processes):
     # `accelerate launch --cpu` would silently start one process.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(num_processes)]
-    command += ["-m", "commoncanvas.train.launch", str(file)]
+    command += ["-m", "commoncanvas", "launch", str(file)]
     why = ""
     with subprocess.Popen(
         command,
@@ -160,21 +159,16 @@ def _run_processes(file, num_processes):
         )
 
 
-def main(argv=None):
-    """Train as one of several processes; a failure ends in one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commoncanvas.train.launch", description=main.__doc__
-    )
-    parser.add_argument("spec", help="JSON file that stage 04 wrote")
-    options = parser.parse_args(argv)
+def join(file):
+    """Train as one of several processes, by the spec that stage 04 wrote.
+
+    Raises:
+        EngineError: why the training stopped, after the words that `launch` looks for.
+    """
     die_with_parent()
-    with open(options.spec, encoding="utf-8") as file:
-        spec = json.load(file)
+    with open(file, encoding="utf-8") as spec:
+        spec = json.load(spec)
     try:
         fit(spec)
     except CommonCanvasError as error:
-        sys.exit(f"{STOPPED}{error}")
-
-
-if __name__ == "__main__":
-    main()
+        raise EngineError(f"{STOPPED}{error}") from None

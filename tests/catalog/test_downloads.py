@@ -25,10 +25,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from doors import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from commoncanvas.__main__ import door
 from commoncanvas.catalog import answers, downloads
 from commoncanvas.catalog.answers import opts_out, retry_after_s
 from commoncanvas.catalog.downloads import (
@@ -599,13 +602,8 @@ def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
     urls = [server.url(f"good/{number}.jpg") for number in range(60)]
     pq.write_table(pa.table({"key": urls, "downloadurl": urls}), tmp_path / "c.parquet")
     folder = tmp_path / "pictures"
-    command = [
-        sys.executable,
-        "-m",
-        "commoncanvas.catalog.downloads",
-        tmp_path / "c.parquet",
-    ]
-    command += [folder, "--concurrency", "4"]
+    command = [sys.executable, "-m", "commoncanvas", "download"]
+    command += [tmp_path / "c.parquet", folder, "--concurrency", "4"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=paths.ROOT, **quiet) as run:
         limit = time.monotonic() + 60
@@ -691,9 +689,9 @@ def test_a_folder_without_a_state_says_so(tmp_path, content):
     if content:
         folder.mkdir()
         (folder / downloads.STATE).write_bytes(content)
-    for call in (failures, verify):
+    for read in (failures, verify):
         with pytest.raises(ManifestError, match="expected") as caught:
-            call(folder)
+            read(folder)
         assert "\n" not in str(caught.value)
 
 
@@ -728,29 +726,29 @@ def test_every_row_is_accounted_for_whatever_the_answers(
         assert len(pictures_in(Path(folder))) == counts["ok"]
 
 
-def told_by(capsys, *words):
-    code = downloads.main([str(word) for word in words])
-    return code, capsys.readouterr()
+def told_by(*words):
+    done = CliRunner().invoke(door, ["download", *(str(word) for word in words)])
+    return done.exit_code, done
 
 
-def test_the_command_counts_and_says_whether_to_run_again(server, tmp_path, capsys):
+def test_the_command_counts_and_says_whether_to_run_again(server, tmp_path):
     urls = [server.url(name) for name in ("good/a", "code/404/a", "code/500/a")]
     catalog = tmp_path / "catalog.parquet"
     pq.write_table(pa.table({"key": urls, "downloadurl": urls, "x": urls}), catalog)
     words = (catalog, tmp_path / "out", "--retries", "0", "--max-bytes", "5000")
-    code, told = told_by(capsys, *words)
+    code, told = told_by(*words)
     assert code == 1
     line = "3 rows, 1 ok, 1 gone, 0 refused, 1 failed, 0 duplicate, 3 asked"
-    assert told.out.splitlines()[-1].startswith(line)
-    assert "ok=1" in told.err
+    assert told.stdout.splitlines()[-1].startswith(line)
+    assert "ok=1" in told.stderr
     pictures_in(tmp_path / "out")[0].unlink()
-    code, told = told_by(capsys, *words, "--verify", "--limit", "2")
+    code, told = told_by(*words, "--verify", "--limit", "2")
     assert code == 0
-    assert told.out.startswith("1 pictures had vanished or changed\n2 rows, 1 ok")
+    assert told.stdout.startswith("1 pictures had vanished or changed\n2 rows, 1 ok")
 
 
 @pytest.mark.parametrize("fault", ["no file", "no columns", "no table", "no range"])
-def test_the_command_ends_in_one_line(tmp_path, capsys, fault):
+def test_the_command_ends_in_one_line(tmp_path, fault):
     catalog = tmp_path / "catalog.parquet"
     if fault == "no table":
         catalog.write_bytes(b"nothing of the kind")
@@ -758,21 +756,15 @@ def test_the_command_ends_in_one_line(tmp_path, capsys, fault):
         names = ["key", "other"] if fault == "no columns" else ["key", "downloadurl"]
         pq.write_table(pa.table({name: ["1"] for name in names}), catalog)
     more = ["--concurrency", "0"] if fault == "no range" else []
-    with pytest.raises(SystemExit) as caught:
-        downloads.main([str(catalog), str(tmp_path / "out"), *more])
-    told = str(caught.value)
-    assert told.startswith("downloads stopped: ") and "\n" not in told
+    told = call("download", catalog, tmp_path / "out", *more, fails=True)
+    assert told.startswith("downloads stopped: ")
     assert {"no range": "concurrency", "no columns": "downloadurl"}.get(
         fault, "catalog.parquet"
     ) in told
-    assert capsys.readouterr().out == ""
 
 
-def test_help_names_every_option(capsys):
-    with pytest.raises(SystemExit) as caught:
-        downloads.main(["--help"])
-    told = capsys.readouterr().out
-    assert caught.value.code == 0
+def test_help_names_every_option():
+    told = call("download", "--help")
     for word in "concurrency per-host timeout max-bytes retries contact limit".split():
         assert f"--{word} " in told
-    assert "--from {flickr,multimedia-commons}" in told
+    assert "--from [flickr|multimedia-commons]" in told

@@ -3,15 +3,17 @@
 import hashlib
 import io
 import os
-import subprocess
 import sys
 import tarfile
 import time
 
 import pytest
+from click.testing import CliRunner
+from doors import call
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from commoncanvas.__main__ import door
 from commoncanvas.catalog import openclipart
 from commoncanvas.catalog.stated import STATED
 from commoncanvas.core.errors import LicenseError, SourceError
@@ -238,7 +240,7 @@ def test_arbitrary_bytes_give_one_row(tmp_path_factory, data):
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
-    with pytest.raises(SourceError, match="python -m commoncanvas.catalog.openclipart"):
+    with pytest.raises(SourceError, match="python -m commoncanvas fetch openclipart"):
         openclipart.read(tmp_path)
 
 
@@ -339,9 +341,14 @@ def test_a_download_that_fails_says_why_in_one_line(tmp_path, monkeypatch, lines
 
 
 def test_the_command_says_what_it_takes_and_what_failed(tmp_path):
-    command = [sys.executable, "-m", "commoncanvas.catalog.openclipart"]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--deb" in done.stdout and "--folder" in done.stdout
+    told = call("fetch", "--help")
+    assert "--deb" in told and "--folder" in told
+    library = tmp_path / "no library"
+    library.mkdir()
+    told = call("fetch", "openclipart", "--folder", library, fails=True)
+    assert told.startswith("openclipart: sha256 of the drawings is ")
+    both = ["fetch", "openclipart", "--folder", library, "--deb", library]
+    assert CliRunner().invoke(door, [str(word) for word in both]).exit_code == 2
 
 
 @LIBRARY

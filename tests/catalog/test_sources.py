@@ -8,8 +8,8 @@ import sys
 import tarfile
 
 import pytest
+from doors import call
 
-from commoncanvas import fetch
 from commoncanvas.catalog import iconify
 from commoncanvas.core import paths
 from commoncanvas.core.errors import SourceError
@@ -204,7 +204,4 @@ def test_a_package_that_is_not_installed_says_so(weights):
 def test_the_door_prints_one_line_and_fails(pin, monkeypatch):
     pin.path.write_bytes(b"broken")
     monkeypatch.setattr(iconify, "read_pins", lambda: {"toy": pin})
-    monkeypatch.setattr(sys, "argv", ["sources"])
-    with pytest.raises(SystemExit) as caught:
-        fetch.main()
-    assert "source toy" in str(caught.value) and "\n" not in str(caught.value)
+    assert "source toy" in call("fetch", fails=True)

@@ -2,12 +2,12 @@
 
 import json
 import re
-import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from doors import call
 from PIL import Image
 from toys import write_real_world
 
@@ -154,12 +154,11 @@ def test_an_evaluation_without_a_threshold_is_named(here):
     metrics.write_text(text)
 
 
-def test_faults_end_in_one_line(tmp_path, here, monkeypatch):
+def test_faults_end_in_one_line(tmp_path, here):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PictureError, match="not a readable picture"):
         credits.read_picture(tmp_path / "text.png")
     with pytest.raises(ParameterError, match="-k is 0"):
         credits.report("a.png", "toy", "all", 0)
-    monkeypatch.setattr(sys, "argv", ["credits", str(tmp_path / "none.png")])
-    with pytest.raises(SystemExit, match="none.png cannot be read .*correct the path"):
-        credits.main()
+    told = call("credits", tmp_path / "none.png", fails=True)
+    assert re.search("none.png cannot be read .*correct the path", told)

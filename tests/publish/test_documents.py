@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import yaml
+from doors import call
 
 from commoncanvas.analysis.tables import digits
 from commoncanvas.claims.rules import load_paper
@@ -42,7 +43,7 @@ def change(file, old, new):
 
 
 def test_the_committed_documents_are_fresh():
-    assert documents.main(["--check"]) == 0
+    assert call("documents", "--check") == ""
 
 
 def result(name):
@@ -65,16 +66,15 @@ RATE = result("bench_train_mini.json")["rows"][0]["images_per_second"]["value"]
         ("results/bench_licenses.json", "7099.32", "8099.32", "README.md"),
     ],
 )
-def test_what_is_stale_is_named_and_written_again(copy, capsys, file, old, new, stale):
+def test_what_is_stale_is_named_and_written_again(copy, file, old, new, stale):
     change(copy / file, old, new)
     before = (copy / stale).read_text(encoding="utf-8")
-    assert documents.main(["--check"]) == 1
-    told = capsys.readouterr().err
-    assert f"{stale} is stale" in told and told.count("\n") == 1
+    assert f"{stale} is stale" in call("documents", "--check", fails=True)
     assert (copy / stale).read_text(
         encoding="utf-8"
     ) == before  # a check writes nothing
-    assert documents.main([]) == 0 and documents.main(["--check"]) == 0
+    assert call("documents") == f"wrote {stale}\n"
+    assert call("documents", "--check") == ""
     assert (copy / stale).read_text(encoding="utf-8") != before
 
 
@@ -106,14 +106,12 @@ def test_a_committed_scorecard_is_a_table_in_the_order_of_the_paper(copy):
     assert "| comparable | – | supported |" in text
 
 
-def test_a_scorecard_of_unknown_claims_is_refused(copy, capsys):
+def test_a_scorecard_of_unknown_claims_is_refused(copy):
     (copy / "results/mini").mkdir()
     rows = [ROW, ROW | {"claim_id": "world_peace"}]
     (copy / "results/mini/claims.json").write_text(json.dumps(rows))
-    assert documents.main(["--check"]) == 1
-    told = capsys.readouterr().err
+    told = call("documents", "--check", fails=True)
     assert "results/mini/claims.json has the claims world_peace" in told
-    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize("mark", [documents.BEGIN, documents.END])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from doors import call
 from toys import write_store
 
 from commoncanvas.core import paths
@@ -68,11 +69,11 @@ def test_a_model_is_its_own_control(world):
     assert low < 10 < high
 
 
-def test_all_variants_of_a_scale_are_kept(world, capsys):
-    marks.main(["--scale", "toy"])
+def test_all_variants_of_a_scale_are_kept(world):
+    told = call("marks", "--scale", "toy")
     kept = json.loads((paths.RESULTS / "toy/marks.json").read_text())
     assert kept == {"few": marks.measure("toy", "few")}
-    assert "few, marks_told: met 10.00 [" in capsys.readouterr().out
+    assert "few, marks_told: met 10.00 [" in told
 
 
 def test_a_side_of_one_mark_has_no_interval(world):
@@ -84,9 +85,8 @@ def test_a_side_of_one_mark_has_no_interval(world):
 
 def test_a_stage_that_has_not_run_is_one_line(world):
     (paths.stage_dir("toy", "03_latents") / "manifest.json").unlink()
-    with pytest.raises(SystemExit, match="03_latents"):
-        marks.main(["--scale", "toy"])
-    with pytest.raises(SystemExit, match="no variant of nowhere was evaluated"):
-        marks.main(["--scale", "nowhere"])
+    assert "03_latents" in call("marks", "--scale", "toy", fails=True)
+    told = call("marks", "--scale", "nowhere", fails=True)
+    assert "no variant of nowhere was evaluated" in told
     with pytest.raises(CommonCanvasError):
         marks.measure("toy", "few")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from doors import call
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
@@ -129,6 +130,6 @@ def test_a_run_without_its_scorecard_keeps_nothing(world):
     assert not (paths.RESULTS / "toy").exists()
 
 
-def test_a_scale_without_a_variant_is_named_in_one_line(world, capsys):
-    with pytest.raises(SystemExit, match="no variant of nowhere was evaluated"):
-        reference.main(["--scale", "nowhere"])
+def test_a_scale_without_a_variant_is_named_in_one_line(world):
+    told = call("keep", "--scale", "nowhere", fails=True)
+    assert "no variant of nowhere was evaluated" in told

@@ -2,13 +2,13 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from doors import call
 from PIL import Image
 from worlds import MARKUP, write_trained_world
 
@@ -114,17 +114,14 @@ def test_credits_name_the_closest_works_that_the_model_learnt_from(root, draw):
 
 
 def test_a_copy_is_called_one_and_a_stranger_s_name_does_nothing(
-    root, draw, monkeypatch, capsys
+    root, draw, monkeypatch
 ):
     licensed = root / "data/toy/01_licenses"
     frame = pd.read_parquet(licensed / "catalog.parquet")
     (key,) = frame["key"][frame["title"] == MARKUP]
     stored = pd.read_parquet(licensed / "pictures.parquet").set_index("key")["png"]
     monkeypatch.setattr(sample, "draw", lambda *_: stored_pixels(stored[key], 32))
-    words = ["sample", "a", "--scale", "toy", "--model", str(root / "model")]
-    monkeypatch.setattr(sys, "argv", words)
-    sample.main()
-    told = capsys.readouterr().out
+    told = call("sample", "a", "--scale", "toy", "--model", root / "model")
     assert told.startswith("sample.png\n") and "\x1b" not in told
     assert f"(a copy): {MARKUP!r} by {MARKUP!r}" in told and told.count("\n") == 6
     thanks = credits.read_png("sample.png")[1]["Copyright"]
@@ -186,7 +183,7 @@ def test_a_model_that_is_not_whole_is_refused(root, tmp_path, name, change):
     (tmp_path / "model" / ".gitattributes").touch()  # as a hub adds it
     sample.load(tmp_path / "model")
     change(tmp_path / "model" / name)
-    words = "no whole released model .*commoncanvas.publish.release"
+    words = "no whole released model .*commoncanvas release"
     with pytest.raises(ParameterError, match=words) as error:
         sample.load(tmp_path / "model")
     assert "\n" not in str(error.value)
@@ -212,36 +209,25 @@ def test_credits_need_the_training_that_the_model_is_of(root, draw):
     manifest.write_text(text)
 
 
-def test_the_command_draws_prints_and_fails_in_one_line(
-    root, draw, monkeypatch, capsys
-):
-    words = ["sample", "red apple", "--model", str(root / "model"), "--seed", "4"]
-    monkeypatch.setattr(sys, "argv", [*words, "--num", "2", "--out", "a.png"])
-    sample.main()
-    assert capsys.readouterr().out == "a-4.png\na-5.png\n"
-    settings = ["--guidance", "3", "--steps", "2"]
-    monkeypatch.setattr(sys, "argv", [*words, *settings, "--out", "b.png"])
-    sample.main()
+def test_the_command_draws_prints_and_fails_in_one_line(root, draw):
+    words = ["sample", "red apple", "--model", root / "model", "--seed", 4]
+    assert call(*words, "--num", 2, "--out", "a.png") == "a-4.png\na-5.png\n"
+    call(*words, "--guidance", 3, "--steps", 2, "--out", "b.png")
     assert Path("b.png").read_bytes() == draw(seed=4)["a.png"]
-    monkeypatch.setattr(sys, "argv", ["sample", "a", "--model", "none"])
-    with pytest.raises(SystemExit, match="none is no whole released model") as error:
-        sample.main()
-    assert "\n" not in str(error.value)
+    told = call("sample", "a", "--model", "none", fails=True)
+    assert "none is no whole released model" in told
 
 
 def test_the_card_loads_the_folder_that_it_lies_in(root):
     text = (root / "model/README.md").read_text(encoding="utf-8")
     assert '"model", text_encoder=' in text and "--model model\n" in text
     assert "results/model" not in text
-    command = "commoncanvas.evaluate.credits picture.png --scale toy --variant cc_toy`"
+    command = "commoncanvas credits picture.png --scale toy --variant cc_toy`"
     assert command in " ".join(text.split())
 
 
-def test_help_says_how(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["sample", "--help"])
-    with pytest.raises(SystemExit):
-        sample.main()
-    told = " ".join(capsys.readouterr().out.split())
+def test_help_says_how():
+    told = " ".join(call("sample", "--help").split())
     for said in (
         '"red apple" --seed 0 --out apple.png',
         "apple-0.png",

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from doors import call
 from torch.distributed.tensor import DTensor
 from toys import UNET, write_store
 
@@ -219,9 +220,9 @@ def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_sp
     spec = make_spec("elsewhere", num_train_steps=3)
     with pytest.raises(EngineError, match="accelerate launch --config_file") as told:
         launch.launch(spec, 0)
-    file = str(told.value).split("commoncanvas.train.launch ")[1].split("`")[0]
+    file = str(told.value).split("commoncanvas launch ")[1].split("`")[0]
     assert json.loads((paths.ROOT / file).read_text()) == spec
-    launch.main([str(paths.ROOT / file)])
+    call("launch", paths.ROOT / file)
     unet, log = launch.launch(spec, 0)
     assert [entry["step"] for entry in log] == [1, 2, 3] and not unet.training
 
@@ -265,7 +266,5 @@ def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
     assert losses == pytest.approx([entry["loss"] for entry in alone[1]])
 
 
-def test_help_says_what_a_spec_is(capsys):
-    with pytest.raises(SystemExit):
-        launch.main(["--help"])
-    assert "stage 04 wrote" in capsys.readouterr().out
+def test_help_says_what_a_spec_is():
+    assert "stage 04 wrote" in call("launch", "--help")

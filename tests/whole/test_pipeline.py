@@ -77,7 +77,7 @@ def closure(slug):
 
 
 def test_every_notebook_is_a_stage_and_every_stage_of_the_runner_a_notebook():
-    run = [s for s in load("dvc.yaml")["stages"] if "commoncanvas.run" in str(stage(s))]
+    run = [s for s in load("dvc.yaml")["stages"] if "commoncanvas run" in str(stage(s))]
     assert sorted(run) == STAGES
 
 
@@ -86,7 +86,7 @@ def test_a_stage_runs_its_own_notebook(slug):
     # DVC writes `${item}` as one option for each axis of the matrix.
     axes = ["scale", "variant"] if slug in VARIANT_STAGES else ["scale"]
     frozen = slug == FROZEN_STAGE
-    command = f"python -m commoncanvas.run {slug}" + ("" if frozen else " ${item}")
+    command = f"python -m commoncanvas run {slug}" + ("" if frozen else " ${item}")
     assert stage(slug)["cmd"] == command
     assert list(stage(slug).get("matrix", {})) == ([] if frozen else axes)
 

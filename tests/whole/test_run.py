@@ -9,8 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
+from doors import call
 
 from commoncanvas import parameters, run
+from commoncanvas.__main__ import door
 from commoncanvas.core import paths, settings
 from commoncanvas.core.errors import ParameterError
 
@@ -52,8 +55,10 @@ def executed(house, name="01_chapter"):
     return house / "reports" / "executed" / "mini" / f"{name}.ipynb"
 
 
-def last_line(capfd):
-    return capfd.readouterr().err.strip().splitlines()[-1]
+def lines_of_failure():
+    done = CliRunner().invoke(door, ["run", "01_chapter"])
+    assert done.exit_code == 1
+    return done.stderr.strip().splitlines()
 
 
 def edit(house, old, new):
@@ -67,15 +72,15 @@ def edit(house, old, new):
 def test_a_stage_has_the_threads_of_its_own_section_or_the_common_ones(house, own):
     if own:
         edit(house, "chapter: {", f"chapter: {{num_threads: {own}, ")
-    assert run.main(["01_chapter"]) == 0
+    run.run_stage("01_chapter")
     assert os.environ["OMP_NUM_THREADS"] == str(own or 1)
 
 
 @pytest.mark.slow
 def test_two_runs_write_the_same_clean_bytes(house, capfd):
-    assert run.main(["01_chapter", "--scale", "mini"]) == 0
+    run.run_stage("01_chapter", "mini")
     first = executed(house).read_bytes()
-    assert run.main(["01_chapter"]) == 0
+    run.run_stage("01_chapter")
     assert executed(house).read_bytes() == first
     assert "['b', 'c']" in capfd.readouterr().out
     assert not executed(house, "01_chapter.failed").exists()
@@ -83,7 +88,7 @@ def test_two_runs_write_the_same_clean_bytes(house, capfd):
 
 @pytest.mark.slow
 def test_the_copy_holds_results_but_no_chatter(house):
-    run.main(["01_chapter"])
+    run.run_stage("01_chapter")
     notebook = nbformat.read(executed(house), as_version=4)
     nbformat.validate(notebook)
     ids = [cell.id for cell in notebook.cells]
@@ -95,10 +100,9 @@ def test_the_copy_holds_results_but_no_chatter(house):
 
 
 @pytest.mark.slow
-def test_our_own_error_is_one_line_without_a_traceback(house, capfd):
+def test_our_own_error_is_one_line_without_a_traceback(house):
     install(house, "01_raises_our_error")
-    assert run.main(["01_chapter"]) == 1
-    assert capfd.readouterr().err.strip() == (
+    assert call("run", "01_chapter", fails=True) == (
         "01_chapter@mini failed in cell 8: ShapeError: found 1, expected 2. Add one."
     )
     assert not executed(house).exists()
@@ -106,19 +110,17 @@ def test_our_own_error_is_one_line_without_a_traceback(house, capfd):
 
 
 @pytest.mark.slow
-def test_another_error_shows_its_traceback_and_ends_in_the_same_line(house, capfd):
+def test_another_error_shows_its_traceback_and_ends_in_the_same_line(house):
     install(house, "01_raises_foreign_error")
-    assert run.main(["01_chapter"]) == 1
-    lines = capfd.readouterr().err.strip().splitlines()
+    lines = lines_of_failure()
     assert lines[-1] == "01_chapter@mini failed in cell 8: ValueError: two lines"
     assert any("Traceback" in line for line in lines)
 
 
 @pytest.mark.slow
-def test_a_kernel_that_dies_is_told_in_one_line(house, capfd):
+def test_a_kernel_that_dies_is_told_in_one_line(house):
     install(house, "01_kernel_dies")
-    assert run.main(["01_chapter"]) == 1
-    assert "01_chapter@mini failed: its kernel died" in last_line(capfd)
+    assert "01_chapter@mini failed: its kernel died" in lines_of_failure()[-1]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +134,10 @@ def test_a_kernel_that_dies_is_told_in_one_line(house, capfd):
         ("[b, c]", "b", r"`names` is 'b', a str"),
     ],
 )
-def test_a_wrong_parameter_stops_in_one_line(house, capfd, old, new, told):
+def test_a_wrong_parameter_stops_in_one_line(house, old, new, told):
     edit(house, old, new)
-    assert run.main(["01_chapter"]) == 1
-    error = capfd.readouterr().err.strip()
-    assert re.match(r"01_chapter@mini: ", error)
-    assert re.search(told, error) and "\n" not in error
+    error = call("run", "01_chapter", fails=True)
+    assert re.match(r"01_chapter@mini: ", error) and re.search(told, error)
     assert not executed(house).exists()
 
 
@@ -149,15 +149,13 @@ def test_a_wrong_parameter_stops_in_one_line(house, capfd, old, new, told):
         (["01_chapter", "--variant", "base"], "--variant none"),
     ],
 )
-def test_a_wrong_choice_names_the_right_ones(house, capfd, arguments, told):
-    assert run.main(arguments) == 1
-    assert told in last_line(capfd)
+def test_a_wrong_choice_names_the_right_ones(house, arguments, told):
+    assert told in call("run", *arguments, fails=True)
 
 
-def test_a_stage_with_variants_needs_one(house, capfd):
+def test_a_stage_with_variants_needs_one(house):
     (house / "notebooks" / "01_chapter.ipynb").rename("notebooks/04_train.ipynb")
-    assert run.main(["04_train"]) == 1
-    assert "--variant one of `base`" in last_line(capfd)
+    assert "--variant one of `base`" in call("run", "04_train", fails=True)
 
 
 def test_a_variant_changes_exactly_its_keys():
@@ -270,17 +268,10 @@ def test_pieces_of_output_are_joined_whatever_their_timing():
     assert run.clean(notebook("a", "b")) == run.clean(notebook("ab"))
 
 
-def test_help_names_the_options():
-    command = [sys.executable, "-m", "commoncanvas.run", "--help"]
-    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
-    assert told.returncode == 0
-    assert "--scale" in told.stdout and "--variant" in told.stdout
-
-
 @pytest.mark.slow
 def test_under_dvc_only_what_the_stage_tracks_is_read(house):
     edit(house, "common", "unused: {x: 1}\ncommon")
-    command = f"{sys.executable} -m commoncanvas.run 01_chapter --scale ${{item.scale}}"
+    command = f"{sys.executable} -m commoncanvas run 01_chapter --scale ${{item.scale}}"
     (house / "dvc.yaml").write_text(
         "stages:\n  01_chapter:\n    matrix: {scale: [mini]}\n"
         f"    cmd: {command}\n    params:\n"

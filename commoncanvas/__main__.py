@@ -1,0 +1,388 @@
+"""The door: every verb of the command line, `commoncanvas VERB`.
+
+A verb imports its room when it is called, so help is instant. Errors that the package
+raises on purpose, and Ctrl-C, end here: in one line, with an exit code.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commoncanvas import __version__
+from commoncanvas.core.errors import CommonCanvasError
+
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY = click.Path(path_type=Path)
+
+
+class Door(click.Group):
+    """Turns our errors and Ctrl-C into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CommonCanvasError as error:
+            stop(" ".join(str(error).split()))
+        except KeyboardInterrupt:
+            stop("interrupted; run the same command again to go on.", code=130)
+
+
+def stop(line: str, code: int = 1) -> None:
+    """End the process with a line on stderr."""
+    click.echo(line, err=True)
+    sys.exit(code)
+
+
+def scale(default: str | None = None, told: str = "") -> Any:
+    """Return the option `--scale`, required where it has no default."""
+    words = told or "A profile: name of a file in profiles/."
+    return click.option(
+        "--scale",
+        default=default,
+        required=default is None,
+        help=words,
+        show_default=default is not None,
+    )
+
+
+@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="commoncanvas")
+def door() -> None:
+    """CommonCanvas, replicated: licences, captions, latents, training, evaluation.
+
+    Plain `dvc repro` runs every stage that changed; these are the verbs behind it, and
+    what one does with its results.
+    """
+
+
+@door.command()
+@click.argument("stage")
+@click.option(
+    "--scale", help="A profile; default: `scale` of params.yaml. None for 00."
+)
+@click.option("--variant", help="An entry of `variants`, for 04_train and 05_evaluate.")
+def run(stage: str, scale: str | None, variant: str | None) -> None:
+    """Run one STAGE: execute its notebook with the profile's values.
+
+    Example: commoncanvas run 04_train --scale mini --variant cc_synthetic
+    """
+    from commoncanvas.run import run_stage
+
+    run_stage(stage, scale, variant)
+
+
+@door.command()
+@scale()
+def pages(scale: str) -> None:
+    """Write one offline page a notebook that has run."""
+    from commoncanvas.publish.index import write_pages
+
+    click.echo(f"wrote {len(write_pages(scale))} pages")
+
+
+@door.command()
+@scale()
+def index(scale: str) -> None:
+    """Write the front page."""
+    from commoncanvas.core.files import shown
+    from commoncanvas.publish.index import write_index
+
+    click.echo(f"wrote {shown(write_index(scale))}")
+
+
+@door.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail where one is stale.")
+def documents(check: bool) -> None:
+    """Write the generated documents from their files."""
+    from commoncanvas.publish.documents import write_documents
+
+    write_documents(check)
+
+
+@door.command()
+@scale("mini")
+@click.option(
+    "--variants", default="", help="Some of params.yaml, a,b; default: all run."
+)
+@click.option(
+    "--machine",
+    default="cpu",
+    show_default=True,
+    help="A machine of results/rates.json; cpu is one core.",
+)
+@click.option("--seeds", default=1, show_default=True, help="Runs of each variant.")
+@click.option("--price", type=float, help="Dollars an hour of the machine.")
+@click.option("--json", "file", type=ANY, help="File to write the same to.")
+def plan(
+    scale: str,
+    variants: str,
+    machine: str,
+    seeds: int,
+    price: float | None,
+    file: Path | None,
+) -> None:
+    """Say what a scale will cost before it runs: pictures, bytes, hours, money.
+
+    Example: commoncanvas plan --scale paper --variants cc_synthetic --machine a100
+    """
+    from commoncanvas.core.files import write_json
+    from commoncanvas.speed import plan as planning
+
+    names = [name for name in variants.split(",") if name]
+    found = planning.plan(scale, names, machine, seeds, price)
+    click.echo("\n".join(planning.as_lines(found)))
+    if file:
+        write_json(file, found)
+
+
+@door.command()
+@click.argument("what", default="icons", type=click.Choice(["icons", "openclipart"]))
+@click.option("--deb", type=EXISTING, help="Open Clip Art's package; no apt-get then.")
+@click.option("--folder", type=EXISTING, help="Its usr/share/openclipart/svg, instead.")
+def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
+    """Fetch and verify the pinned sources: `icons` (the default) or `openclipart`."""
+    if deb and folder:
+        raise click.UsageError("--deb and --folder exclude each other; give one.")
+    if what == "openclipart":
+        from commoncanvas.catalog import openclipart
+
+        click.echo(f"{openclipart.fetch(deb, folder):,} drawings verified")
+        return
+    from commoncanvas.catalog import iconify
+    from commoncanvas.models import weights
+
+    size_bytes = iconify.fetch_all()
+    for name in weights.WEIGHTS:
+        weights.weights_path(name)
+    sets, files = len(iconify.read_pins()), len(weights.WEIGHTS)
+    click.echo(
+        f"{sets} picture sets and {files} weight files verified, "
+        f"{size_bytes / 1e6:.0f} MB"
+    )
+
+
+class Download(click.Command):
+    """A command that takes its settings, with defaults, from the downloader."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from commoncanvas.catalog.downloads import SETTINGS
+
+        options = [
+            click.Option(
+                ["--" + name.replace("_", "-")],
+                type=type(default),
+                default=default,
+                show_default=True,
+                help=meaning,
+            )
+            for name, (default, _, meaning) in SETTINGS.items()
+        ]
+        return [*super().get_params(ctx), *options]
+
+
+@door.command(cls=Download)
+@click.argument("catalog", type=ANY)
+@click.argument("folder", type=ANY)
+@click.option(
+    "--from",
+    "origin",
+    default="flickr",
+    show_default=True,
+    type=click.Choice(["flickr", "multimedia-commons"]),
+    help="Where the pictures are.",
+)
+@click.option("--limit", type=int, help="Look at the first rows only.")
+@click.option("--verify", is_flag=True, help="Hash what lies there first.")
+def download(
+    catalog: Path,
+    folder: Path,
+    origin: str,
+    limit: int | None,
+    verify: bool,
+    **settings: Any,
+) -> None:
+    """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
+    from commoncanvas.catalog import downloads
+
+    try:
+        if verify:
+            lost = len(downloads.verify(folder))
+            click.echo(f"{lost} pictures had vanished or changed")
+        rows = downloads.read_rows(catalog, limit)
+        counts = downloads.fetch_pictures(rows, folder, origin=origin, **settings)
+    except (CommonCanvasError, OSError, ValueError) as error:
+        stop(f"downloads stopped: {' '.join(str(error).split())}")
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    sys.exit(min(counts["failed"], 1))
+
+
+@door.command()
+@click.argument("entry", nargs=-1, required=True)
+@click.option("--add", is_flag=True, help="Put them on the list, docs/takedown.txt.")
+def takedown(entry: tuple[str, ...], add: bool) -> None:
+    """Say which works an ENTRY (key or SHA-256) names, and which trainings saw them.
+
+    Example: commoncanvas takedown twemoji/red-apple --add
+    """
+    from commoncanvas.licenses.takedown import report
+
+    report(entry, add)
+
+
+@door.command()
+@click.argument("prompt")
+@click.option(
+    "--out", default="sample.png", show_default=True, type=ANY, help="PNG to write."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the starting noise.")
+@click.option(
+    "--num",
+    default=1,
+    show_default=True,
+    help="Pictures, of this seed and the next; each file's name then ends in "
+    "its seed: apple-0.png, apple-1.png.",
+)
+@click.option(
+    "--guidance",
+    type=float,
+    metavar="SCALE",
+    help="How closely to follow the prompt; 1 is off. Default: what the model "
+    "was measured at.",
+)
+@click.option("--steps", type=int, help="DDIM steps. Default: as measured.")
+@click.option(
+    "--model",
+    type=ANY,
+    metavar="FOLDER",
+    help="A released model. Default: results/model.",
+)
+@click.option(
+    "--scale",
+    help="Profile that the model was trained at; where its stages 01 "
+    "to 05 have run, the closest training works are named, in the PNG too.",
+)
+def sample(
+    prompt: str,
+    out: Path,
+    seed: int,
+    num: int,
+    guidance: float | None,
+    steps: int | None,
+    model: Path | None,
+    scale: str | None,
+) -> None:
+    """Draw a PROMPT with a released model, on the CPU, in seconds.
+
+    The PNG's metadata holds prompt, model, seed, settings and attribution; the same
+    words and seed give the same bytes. Short names work best (red apple, blue heart):
+    such were the captions that the model learnt from.
+
+    Example: commoncanvas sample "red apple" --seed 0 --out apple.png
+    """
+    from commoncanvas.core.determinism import settle
+    from commoncanvas.publish import sample as sampling
+
+    settle()
+    folder = model or sampling.MODEL
+    drawn = sampling.sample(prompt, out, seed, num, guidance, steps, folder, scale)
+    for path, credits in drawn:
+        click.echo(path)
+        for work in credits.itertuples() if credits is not None else ():
+            mark = " (a copy)" if work.is_copy else ""
+            click.echo(
+                f"  {work.similarity:.4f}{mark}: {work.title!r} by {work.author!r}"
+            )
+
+
+@door.command()
+@click.argument("picture", type=ANY)
+@scale("mini")
+@click.option(
+    "--variant",
+    default="cc_synthetic",
+    show_default=True,
+    help="Row of the experiment whose training works are searched.",
+)
+@click.option(
+    "-k", default=5, show_default=True, metavar="WORKS", help="Works to name."
+)
+@click.option("--html", type=ANY, help="Also write a page with pictures.")
+def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) -> None:
+    """Name the training works closest to a PICTURE, with author, licence and link.
+
+    Says whether it copies one, and prints an attribution. The picture's centre square
+    is looked at. Example: commoncanvas credits sample.png --variant cc_human
+    """
+    from commoncanvas.evaluate.credits import report
+
+    report(picture, scale, variant, k, html)
+
+
+@door.command()
+@scale("full")
+@click.option(
+    "--variant", default="cc_emoji", show_default=True, help="Row of the experiment."
+)
+@click.option("--out", type=ANY, help="Where to. Default: results/model.")
+def release(scale: str, variant: str, out: Path | None) -> None:
+    """Turn a trained variant into a small model that plain diffusers loads.
+
+    With card, attribution and pictures; stages 01 to 05 have run.
+    """
+    from commoncanvas.core.determinism import settle
+    from commoncanvas.publish import release as releasing
+
+    settle()
+    folder = out or releasing.MODEL
+    facts = releasing.release(scale, variant, folder)["facts"]
+    size = releasing.size_of(Path(folder)) / 1e6
+    click.echo(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
+
+
+@door.command()
+@scale()
+def keep(scale: str) -> None:
+    """Keep a finished run's results, small, in results/SCALE."""
+    from commoncanvas.core.files import shown
+    from commoncanvas.publish.reference import keep as keep_results
+
+    click.echo(f"wrote {shown(keep_results(scale))}")
+
+
+@door.command()
+@scale()
+@click.option("--variant", required=True, help="Row of the experiment.")
+def recognise(scale: str, variant: str) -> None:
+    """Measure whether a variant's pictures of held-out names are recognised."""
+    from commoncanvas.core.determinism import settle
+    from commoncanvas.publish.recognition import report
+
+    settle()
+    report(scale, variant)
+
+
+@door.command()
+@scale()
+def marks(scale: str) -> None:
+    """Measure all variants' samples of protected marks, and keep the figures."""
+    from commoncanvas.publish.marks import report
+
+    report(scale)
+
+
+@door.command()
+@click.argument("spec", type=EXISTING)
+def launch(spec: Path) -> None:
+    """Train as one of several processes by a SPEC.json that stage 04 wrote.
+
+    For torchrun and `accelerate launch`: `-m commoncanvas launch SPEC.json`.
+    """
+    from commoncanvas.train.launch import join
+
+    join(spec)
+
+
+if __name__ == "__main__":
+    door(prog_name="commoncanvas")
