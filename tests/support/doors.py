@@ -16,5 +16,5 @@ def call(*words, fails=False):
     assert (done.exit_code == 1) == fails, done.output
     if not fails:
         return done.stdout
-    assert done.stderr.endswith("\n") and "Traceback" not in done.stderr
+    assert done.stderr.endswith("\n") and "Traceback" not in done.stderr, done.stderr
     return done.stderr.splitlines()[-1]
