@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -27,7 +28,28 @@ class Estimate:
     high: float
     n: int
 
-    def as_dict(self):
+    def __format__(self, spec: str) -> str:
+        """Write "value [low, high]", each number by `spec`.
+
+        ".1%" gives "28.0 % [24.0, 32.0]": one unit, written once. A plus sign in `spec`
+        shows the sign of the value and of neither end.
+        """
+        ends = spec.replace("+", "")
+        if not spec.endswith("%"):
+            return f"{self.value:{spec}} [{self.low:{ends}}, {self.high:{ends}}]"
+        value, low, high = (100 * x for x in (self.value, self.low, self.high))
+        spec, ends = spec[:-1] + "f", ends[:-1] + "f"
+        return f"{value:{spec}} % [{low:{ends}}, {high:{ends}}]"
+
+    def __str__(self) -> str:
+        return f"{self:.4g}"
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> "Estimate":
+        """Make an Estimate of {"value", "interval", "n"}, as `as_dict` wrote it."""
+        return cls(told["value"], *told["interval"], told["n"])
+
+    def as_dict(self) -> dict[str, Any]:
         """Return {"value", "interval", "n"} with 6 significant digits, equal in JSON.
 
         Raises: ParameterError if a number is not finite, which JSON cannot hold.
@@ -218,4 +240,4 @@ def as_estimate(estimate):
         return estimate
     if estimate.get("interval") is None or estimate.get("n") is None:
         return None
-    return Estimate(estimate["value"], *estimate["interval"], estimate["n"])
+    return Estimate.from_dict(estimate)

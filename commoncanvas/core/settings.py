@@ -1,4 +1,9 @@
-"""Settings files: YAML as DVC reads it, and names written in one line."""
+"""Settings: YAML as DVC reads it, and functions called by the names of a profile."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML  # YAML 1.2 as DVC reads it, so that 1e-4 is a number
 from ruamel.yaml.error import YAMLError
@@ -6,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from commoncanvas.core.errors import ParameterError
 
 
-def load_yaml(path):
+def load_yaml(path: Path) -> dict[str, Any]:
     """Read one settings file; an empty one is no settings.
 
     Raises:
@@ -31,6 +36,36 @@ def load_yaml(path):
     return found or {}
 
 
-def names_of(names):
+def names_of(names: Iterable[str]) -> str:
     """Write names in one line, sorted, or the word none."""
     return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
+def call_named(
+    known: Mapping[str, Callable[..., Any]], parameter: str, name: Any, words: dict
+) -> Any:
+    """Call what a profile names, with the arguments that stand beside the name.
+
+    Args:
+        known: {name: function}.
+        parameter: of the profile, to say what to edit.
+        name: what the profile says.
+        words: the arguments; unknown and missing ones are refused before the call.
+
+    Raises:
+        ParameterError: there is no such name, or the arguments do not fit.
+    """
+    if name not in known:
+        raise ParameterError(
+            f"{parameter} has {name!r}; expected one of {', '.join(known)}; edit "
+            f"`{parameter}` in the profile."
+        )
+    signature = inspect.signature(known[name])
+    try:
+        signature.bind(**words)
+    except TypeError as error:
+        raise ParameterError(
+            f"{name!r} of `{parameter}`: {error}; it takes {signature}; edit "
+            f"`{parameter}` in the profile."
+        ) from None
+    return known[name](**words)

@@ -5,7 +5,6 @@ network's name, and each network tells its protocol, without which a figure cann
 compared. Source: fid; kid; clip-fid; clipscore.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from commoncanvas.analysis.distances import Moments
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of
 from commoncanvas.core.paths import PRETRAINED
+from commoncanvas.core.settings import call_named
 from commoncanvas.evaluate import inception
 from commoncanvas.evaluate.clip import Clip, clip_score
 from commoncanvas.models import efficientnet
@@ -162,7 +162,9 @@ def load_judges(features):
             f"features is {features!r}; expected one or more of {', '.join(JUDGES)}; "
             "edit `features` in the profile."
         )
-    return [_load(JUDGES, "features", name, words) for name, words in features.items()]
+    return [
+        call_named(JUDGES, "features", name, words) for name, words in features.items()
+    ]
 
 
 def load_scorer(settings):
@@ -175,22 +177,4 @@ def load_scorer(settings):
         ParameterError: as for `load_judges`.
     """
     words = {key: value for key, value in settings.items() if key != "scorer"}
-    return _load(SCORERS, "scorer", settings.get("scorer"), words)
-
-
-def _load(known, parameter, name, words):
-    """Call the loader of a name with its arguments, once both are known to fit."""
-    if name not in known:
-        raise ParameterError(
-            f"{parameter} has {name!r}; expected one of {', '.join(known)}; edit "
-            f"`{parameter}` in the profile."
-        )
-    signature = inspect.signature(known[name])
-    try:
-        signature.bind(**words)
-    except TypeError as error:
-        raise ParameterError(
-            f"{name!r} of `{parameter}`: {error}; it takes {signature}; edit the "
-            "profile."
-        ) from None
-    return known[name](**words)
+    return call_named(SCORERS, "scorer", settings.get("scorer"), words)
