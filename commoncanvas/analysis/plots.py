@@ -1,16 +1,18 @@
 """Plots in one look: colours with fixed meanings, SVG with text kept as text.
 
-Used through `figures.py` by all stages. The same input always gives the same
-bytes: no dates, no random ids. All text is escaped, because titles and authors
-come from strangers.
+The same input always gives the same bytes: no dates, no random ids. All text is
+escaped, because titles and authors come from strangers.
 """
 
 import hashlib
 import io
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
+from typing import Any
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from IPython.display import HTML
 from matplotlib import pyplot
@@ -18,11 +20,15 @@ from matplotlib.figure import Figure
 
 from commoncanvas.core.errors import ParameterError
 
-INK, MUTED, RULE, ACCENT = "#22262b", "#5c6570", "#d9dde2", "#0f6b63"
+HOUSE = Path(__file__).with_name("house.mplstyle")
+INK, MUTED, ACCENT = "#22262b", "#5c6570", "#0f6b63"  # as in `HOUSE`, where it has them
 # The paper is hatched ochre and ours is solid blue, so that the two stay apart
 # in print and for readers who do not see the colours.
 PAPER, OURS = "#b0793a", "#1f5fa8"
 PAPER_HATCH = "////"
+MARKERS = (
+    "osDXv^<P>hp"  # by the order of the variants, from the first again when used up
+)
 VARIANT_COLOURS = {
     "cc_synthetic": OURS,
     "cc_human": "#178a78",
@@ -36,53 +42,27 @@ VARIANT_COLOURS = {
     "cc_full_ema": "#7a5ba6",
     "cc_emoji": "#b7791f",
 }
-VARIANT_MARKERS = dict(zip(VARIANT_COLOURS, "osDXv^<P>hp", strict=True))
 OTHER_COLOURS = ["#178a78", "#a23b72", "#6d7f1e", "#7a5ba6", MUTED]
-
-LOOK = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "commoncanvas",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": RULE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.prop_cycle": matplotlib.cycler(color=[OURS, *OTHER_COLOURS]),
-    "grid.color": "#eceff2",
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "hatch.linewidth": 0.8,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
-matplotlib.rcParams.update(LOOK)
+# From the defaults, so that a reader's own matplotlibrc changes no byte.
+matplotlib.style.use(["default", HOUSE])
 SYSTEM_FONTS = "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
-def canvas(columns=1, width_px=720, height_px=320):
-    """Return a figure and its axes in the house look, sized in page pixels.
+def canvas(
+    columns: int = 1, width_px: int = 720, height_px: int = 320
+) -> tuple[Figure, Any]:
+    """Return a figure and its axes, side by side, sized in pixels of the page.
 
-    Args:
-        columns: number of axes side by side.
-        width_px: width on the page; 720 is the text figure, 1080 the wide one.
-        height_px: height on the page [pixels].
+    720 is the width of the text, 1080 that of a wide figure.
     """
     size = (width_px / 96, height_px / 96)
-    with matplotlib.rc_context(LOOK):
+    with matplotlib.style.context(HOUSE, after_reset=True):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, columns)
     return figure, axes
 
 
-def plate(figure, alt, caption=None):
+def plate(figure: Figure, alt: str | None, caption: str | None = None) -> HTML:
     """Return a matplotlib figure as one inline SVG, text kept as text.
 
     Raises:
@@ -90,7 +70,7 @@ def plate(figure, alt, caption=None):
     """
     label = need_alt(alt)
     buffer = io.StringIO()
-    with matplotlib.rc_context(LOOK):
+    with matplotlib.style.context(HOUSE, after_reset=True):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     svg = buffer.getvalue()
@@ -110,15 +90,22 @@ def plate(figure, alt, caption=None):
     return as_figure(svg, caption, "plot")
 
 
-def bars(labels, series, alt, caption=None, x_label="", intervals=None, log=False):
+def bars(
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    alt: str,
+    caption: str | None = None,
+    x_label: str = "",
+    intervals: Mapping[str, Sequence[Sequence[float] | None]] | None = None,
+    log: bool = False,
+) -> HTML:
     """Return horizontal bars, one group per label and one bar per series.
 
     Args:
-        labels: text of each group, first on top.
+        labels: of the groups, first on top.
         series: name -> values (None leaves a gap). "paper", "here" and the names
             of variants have fixed colours.
         alt: what the plot shows.
-        caption: the line below the plot.
         x_label: quantity and unit [unit].
         intervals: name -> (low, high) for each label, or None where unknown.
         log: logarithmic axis.
@@ -126,17 +113,19 @@ def bars(labels, series, alt, caption=None, x_label="", intervals=None, log=Fals
     num_bars = len(labels) * len(series)
     figure, axes = canvas(height_px=90 + 22 * num_bars + 14 * len(labels))
     thick = 0.78 / len(series)
+    styles = _styles(series)
+    intervals, gaps = intervals or {}, [None] * len(labels)
     for row, (name, values) in enumerate(series.items()):
-        style = _style(name, row)
-        fill = {"color": style["color"]}
-        if style.get("hatch"):
+        fill = {"color": styles[row]["color"]}
+        if "hatch" in styles[row]:
             fill = {"facecolor": "none", "edgecolor": PAPER, "hatch": PAPER_HATCH}
         for place, value in enumerate(values):
             if value is None:
                 continue
             y = place + (row - (len(series) - 1) / 2) * thick
             axes.barh(y, value, thick * 0.9, label=None if place else name, **fill)
-            tip, ends = value, (intervals or {}).get(name, [None] * len(labels))[place]
+            tip = value
+            ends = intervals.get(name, gaps)[place]
             if ends:
                 axes.plot(ends, [y, y], color=INK, linewidth=1.2)
                 tip = max(value, ends[1])
@@ -150,20 +139,25 @@ def bars(labels, series, alt, caption=None, x_label="", intervals=None, log=Fals
     return _finish(figure, axes, labels, x_label, alt, caption, legend=len(series) > 1)
 
 
-def curves(series, alt, caption=None, x_label="", y_label="", log_x=False):
-    """Return lines over a shared axis; a band or whiskers where intervals exist.
+def curves(
+    series: Mapping[str, Sequence[Sequence[float]]],
+    alt: str,
+    caption: str | None = None,
+    x_label: str = "",
+    y_label: str = "",
+    log_x: bool = False,
+) -> HTML:
+    """Return lines over a shared axis, with a band where intervals are given.
 
     Args:
-        series: name -> (x, y) or (x, y, low, high), each a sequence of numbers.
+        series: name -> (x, y) or (x, y, low, high).
         alt: what the plot shows.
-        caption: the line below the plot.
-        x_label: quantity and unit [unit].
-        y_label: quantity and unit [unit].
+        x_label, y_label: quantity and unit [unit].
         log_x: logarithmic x axis.
     """
     figure, axes = canvas(height_px=340)
-    for row, (name, data) in enumerate(series.items()):
-        style = {k: v for k, v in _style(name, row).items() if k != "hatch"}
+    for (name, data), style in zip(series.items(), _styles(series), strict=True):
+        style.pop("hatch", None)
         if len(data[0]) > 40:
             style.pop("marker")
         axes.plot(data[0], data[1], label=name, linewidth=1.8, markersize=5, **style)
@@ -177,14 +171,19 @@ def curves(series, alt, caption=None, x_label="", y_label="", log_x=False):
     return plate(figure, alt, caption)
 
 
-def point_intervals(rows, alt, caption=None, x_label="", reference=None):
+def point_intervals(
+    rows: Sequence[Sequence[Any]],
+    alt: str,
+    caption: str | None = None,
+    x_label: str = "",
+    reference: float | None = None,
+) -> HTML:
     """Return a dot and whisker for each row: the value and its interval.
 
     Args:
         rows: (label, value, (low, high)) or (label, value, (low, high), paper's
             value); interval and paper's value may be None. First row on top.
         alt: what the plot shows.
-        caption: the line below the plot.
         x_label: quantity and unit [unit].
         reference: a value marked by a dashed vertical line, for example chance.
     """
@@ -202,12 +201,14 @@ def point_intervals(rows, alt, caption=None, x_label="", reference=None):
     return _finish(figure, axes, [row[0] for row in rows], x_label, alt, caption)
 
 
-def as_figure(body, caption, kind):
+def as_figure(body: str, caption: str | None, kind: str) -> HTML:
+    """Wrap HTML as a figure of a kind (CSS classes) with its caption below."""
     below = f"<figcaption>{escape(str(caption))}</figcaption>" if caption else ""
     return HTML(f'<figure class="cc-figure {kind}">{body}{below}</figure>')
 
 
-def need_alt(alt):
+def need_alt(alt: str | None) -> str:
+    """Return the alt text, escaped; without one raise a ParameterError."""
     if not alt or not str(alt).strip():
         raise ParameterError(
             "a figure came without alt text; every figure needs one sentence for"
@@ -216,7 +217,8 @@ def need_alt(alt):
     return escape(str(alt))
 
 
-def as_text(value, digits):
+def as_text(value: Any, digits: int) -> str:
+    """Write a cell: floats to significant digits, whole numbers grouped by 1,000."""
     if value is None or value != value:
         return "–"
     if isinstance(value, float | np.floating):
@@ -227,7 +229,16 @@ def as_text(value, digits):
     return str(value)
 
 
-def _finish(figure, axes, labels, x_label, alt, caption, legend=False):
+def _finish(
+    figure: Figure,
+    axes: Any,
+    labels: Sequence[Any],
+    x_label: str,
+    alt: str,
+    caption: str | None,
+    legend: bool = False,
+) -> HTML:
+    """Label the rows of a plot whose first row is on top, and write it."""
     axes.set_yticks(range(len(labels)), [str(label) for label in labels])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -239,14 +250,30 @@ def _finish(figure, axes, labels, x_label, alt, caption, legend=False):
     return plate(figure, alt, caption)
 
 
-def _style(name, row):
-    key = str(name).lower()
-    if key.startswith("paper"):
-        return {"color": PAPER, "hatch": PAPER_HATCH, "marker": "D", "linestyle": "--"}
-    if key in ("here", "ours"):
-        return {"color": OURS, "marker": "o"}
-    other = OTHER_COLOURS[row % len(OTHER_COLOURS)]
-    return {
-        "color": VARIANT_COLOURS.get(name, other),
-        "marker": VARIANT_MARKERS.get(name, "osDX^"[row % 5]),
-    }
+def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return colour and marker of each series: those of its name, else the next free.
+
+    The search begins at the row's own place, so a plot of plain series counts through
+    `OTHER_COLOURS`, and no named variant beside them has the same colour.
+    """
+    styles: list[dict[str, Any]] = []
+    names = [str(name) for name in names]
+    taken = {VARIANT_COLOURS[name] for name in names if name in VARIANT_COLOURS}
+    variants = list(VARIANT_COLOURS)
+    for row, name in enumerate(names):
+        if name.lower().startswith("paper"):
+            style = {"color": PAPER, "hatch": PAPER_HATCH, "marker": "D"}
+            styles.append(style | {"linestyle": "--"})
+        elif name.lower() in ("here", "ours"):
+            styles.append({"color": OURS, "marker": "o"})
+        elif name in VARIANT_COLOURS:
+            marker = MARKERS[variants.index(name) % len(MARKERS)]
+            styles.append({"color": VARIANT_COLOURS[name], "marker": marker})
+        else:
+            first = row % len(OTHER_COLOURS)
+            in_turn = OTHER_COLOURS[first:] + OTHER_COLOURS[:first]
+            free = [colour for colour in in_turn if colour not in taken]
+            color = (free or in_turn)[0]
+            taken.add(color)
+            styles.append({"color": color, "marker": "osDX^"[row % 5]})
+    return styles

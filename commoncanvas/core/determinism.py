@@ -8,12 +8,16 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from commoncanvas.core import paths
 from commoncanvas.core.keys import key_of
 
+if TYPE_CHECKING:
+    import torch
 
-def make_generator(seed, purpose, step=0):
+
+def make_generator(seed: int, purpose: str, step: int = 0) -> "torch.Generator":
     """Return a CPU `torch.Generator` that depends on the three arguments alone."""
     import torch  # seconds; the runner, which imports this module, needs none of it
 
@@ -21,7 +25,7 @@ def make_generator(seed, purpose, step=0):
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies; elsewhere do nothing.
 
     A killed `dvc` would leave a stage's kernel running beside the next, and a killed
@@ -31,8 +35,8 @@ def die_with_parent():
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
 
 
-def set_environment(settings):
-    """Fix what the kernel inherits: threads, hashes, clocks, widths, network."""
+def set_environment(settings: Mapping[str, Any]) -> None:
+    """Fix the environment of the kernel: threads, hashes, clocks, widths, network."""
     if os.environ.get("DVC_STAGE"):
         die_with_parent()
     for library in ("OMP", "MKL", "OPENBLAS"):
@@ -41,7 +45,6 @@ def set_environment(settings):
         "OMP_WAIT_POLICY": "passive",
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "0",
-        "MATPLOTLIBRC": str(paths.ROOT / "matplotlibrc"),
         "TZ": "UTC",
         "COLUMNS": "88",  # the width of text tables, else the reader's terminal
         "LINES": "40",
@@ -58,14 +61,14 @@ def set_environment(settings):
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def settle():
+def settle() -> None:
     """Make pictures the same on any number of cores, and the libraries quiet."""
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     torch.set_num_threads(1)
-    diffusers_logging.set_verbosity_error()  # it had expected CLIP's text encoder
+    diffusers_logging.set_verbosity_error()  # our text encoder is not the CLIP it expects
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

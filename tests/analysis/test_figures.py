@@ -1,13 +1,17 @@
 """Figures are escaped, described in words, and the same bytes every time."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from commoncanvas.analysis import figures, plots
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError, ShapeError
 
 EVIL = "<script>alert(1)</script>"
@@ -139,3 +143,39 @@ def test_a_strip_is_written_with_its_caption(tmp_path):
     with figures.Image.open(tmp_path / "strip.webp") as strip:
         assert strip.width > strip.height
     assert json.loads((tmp_path / "strip.json").read_text("utf-8"))["caption"]
+
+
+def colours_of(*names):
+    return [style["color"] for style in plots._styles(names)]
+
+
+def test_a_plain_series_takes_no_colour_of_a_variant_beside_it():
+    colours = colours_of("cc_human", "new", "web_human", "newer", "cc_nc")
+    assert len(set(colours)) == 5
+    assert colours_of("cc_human", "new", "web_human", "newer", "cc_nc") == colours
+
+
+def test_more_series_than_colours_are_drawn_all_the_same():
+    assert len(colours_of(*"abcdefghijk")) == 11
+
+
+def test_a_new_variant_needs_a_colour_and_no_marker(monkeypatch):
+    for i in range(len(plots.MARKERS)):
+        monkeypatch.setitem(plots.VARIANT_COLOURS, f"cc_new{i}", f"#1234{i:02d}")
+    html = plots.curves({"cc_new9": ([1, 2], [3, 4])}, alt="a line").data
+    assert "#123409" in html
+
+
+def test_a_readers_own_settings_change_no_byte(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("lines.markeredgewidth: 7\nfont.size: 20\n")
+    code = (
+        "from commoncanvas.analysis import plots; import sys;"
+        "sys.stdout.write(plots.curves({'cc_nc': ([1, 2], [3, 4])}, alt='a').data)"
+    )
+    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=paths.ROOT, env=environment, capture_output=True, check=True,
+    )  # fmt: skip
+    here = plots.curves({"cc_nc": ([1, 2], [3, 4])}, alt="a").data
+    assert done.stdout.decode() == here
