@@ -1,8 +1,8 @@
 """Pages to vote on offline, and the votes that come back as lines of JSON.
 
-`review` and `preference` share this: one file that holds all it needs, pictures too,
-and a reader that names file and line of what is wrong. Votes belong to a sample, the
-rows of one page, and never mix with those on another.
+A page is one file that holds all it needs, pictures too; the reader names file and line
+of what is wrong. Votes belong to a sample, the rows of one page, and never mix with
+those on another.
 """
 
 import base64
@@ -10,10 +10,13 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 
 from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
 from commoncanvas.core import paths
@@ -23,17 +26,23 @@ from commoncanvas.core.files import write_atomically
 _FIELDS = ["sample", "rater", "key", "vote"]
 
 
-def digest(value):
+def digest(value: Any) -> str:
     """Return 12 hexadecimal digits that name a JSON-able value."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
-def data_uri(png):
+def data_uri(png: bytes) -> str:
     """Return the bytes of a PNG as an address that needs no network."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def write_page(path, template, title, sample, rows):
+def write_page(
+    path: Path | str,
+    template: str,
+    title: str,
+    sample: str,
+    rows: Sequence[dict[str, Any]],
+) -> None:
     """Write a page of `reports/template`; the same rows give the same bytes.
 
     Args:
@@ -41,7 +50,7 @@ def write_page(path, template, title, sample, rows):
         template: a file that extends `ballot.html`.
         title: the heading, plain text.
         sample: the name under which the page keeps and exports votes.
-        rows: list of JSON-able dicts with a `key` each, what is voted on.
+        rows: JSON-able, with a `key` each, what is voted on.
     """
     loader = jinja2.FileSystemLoader(paths.TEMPLATE)
     page = jinja2.Environment(loader=loader, autoescape=True).get_template(template)
@@ -50,7 +59,13 @@ def write_page(path, template, title, sample, rows):
     write_atomically(path, lambda part: part.write_bytes(text.encode()))
 
 
-def read_votes(folder, sample, keys, check, **optional):
+def read_votes(
+    folder: Path | str,
+    sample: str,
+    keys: Sequence[str],
+    check: Callable[[str, dict[str, str]], None],
+    **optional: str,
+) -> tuple[list[dict[str, str]], int]:
     """Read the votes on one sample from all `*.jsonl` below a folder.
 
     Files come in order of name, numbers as numbers, so that a second download
@@ -58,20 +73,21 @@ def read_votes(folder, sample, keys, check, **optional):
 
     Args:
         folder: where exported votes lie; it need not exist.
-        sample: name of the sample that was voted on.
-        keys: list of the sample's keys.
+        sample: the sample that was voted on.
+        keys: of the sample.
         check: called with (where, vote) for every vote on the sample; it raises
             `wrong` for one that cannot be.
-        **optional: further texts of a line, with the text that stands for lack.
+        **optional: further texts of a line, each with its default.
 
     Returns:
-        (votes, num_others): the votes as dicts of text, by rater and then as `keys`,
-        and the number of votes on other samples, left out.
+        The votes, by rater and then as `keys`, and the number of votes on other
+        samples, left out.
 
     Raises:
         ParameterError: a line is malformed or a key unknown; it names file and line.
     """
-    votes, num_others = {}, 0
+    votes: dict[tuple[str, int], dict[str, str]] = {}
+    num_others = 0
     places = {key: place for place, key in enumerate(keys)}
     for where, line in _lines(Path(folder)):
         vote = _parsed(where, line, optional)
@@ -85,7 +101,7 @@ def read_votes(folder, sample, keys, check, **optional):
     return [votes[i] for i in sorted(votes)], num_others
 
 
-def wrong(where, found, expected):
+def wrong(where: str, found: str, expected: str) -> ParameterError:
     """Return the ParameterError of one line of a file of votes."""
     found = " ".join(found.split())
     found = found if len(found) <= 80 else found[:79] + "…"
@@ -94,21 +110,21 @@ def wrong(where, found, expected):
     )
 
 
-def share(scores, votes):
+def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
     """Estimate the mean score of what was voted on, a share.
 
-    With one rater, each key is a trial of Wilson's interval; a half, where a vote is
-    shared out, makes it a little too wide. With several, a key counts by the mean of
-    its raters, and the interval is the normal one over keys, cut to 0 and 1; where
-    all means are alike it is Wilson's again, because a spread of nothing would claim
-    certainty.
+    With one rater, each key is one Bernoulli trial of Wilson's interval (ties count ½,
+    which makes it slightly conservative). With several, a key has the mean of its
+    raters, and the interval is the normal one over keys, cut to 0 and 1; where all
+    means are equal it is Wilson's again, because zero variance would give a
+    zero-width interval.
 
     Args:
-        scores: Series of 0 to 1 (or truth values), one a vote.
-        votes: DataFrame with the columns rater and key, one vote per rater and key.
+        scores: 0 to 1 (or truth values), one a vote.
+        votes: has the columns rater and key, one vote per rater and key.
 
     Returns:
-        Estimate whose n counts the keys that were voted on; None without votes.
+        Its n counts the keys that were voted on; None without votes.
     """
     if votes.empty:
         return None
@@ -119,7 +135,7 @@ def share(scores, votes):
     return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n)
 
 
-def krippendorff_alpha(counts):
+def krippendorff_alpha(counts: Any) -> float:
     """Measure how far raters agree, beyond chance, on unordered categories.
 
     Unlike Fleiss' kappa it allows each item its own number of raters.
@@ -129,7 +145,7 @@ def krippendorff_alpha(counts):
         counts: (items, categories), the raters who chose each; 2 or more an item.
 
     Returns:
-        float, 1 for full agreement, 0 for chance; NaN where all votes are alike.
+        1 for full agreement, 0 for chance; NaN where all votes are alike.
     """
     counts = np.asarray(counts, dtype=np.float64)
     raters, totals = counts.sum(1), counts.sum(0)
@@ -141,7 +157,8 @@ def krippendorff_alpha(counts):
     return float(1 - (num - 1) * observed / differing)
 
 
-def _lines(folder):
+def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (where, line) of every line that is not blank."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl")]
     for name in sorted(names, key=_natural):
         # Only \n ends a line of JSON; captions may hold what `splitlines` cuts at.
@@ -150,12 +167,13 @@ def _lines(folder):
                 yield f"{name}, line {number}", line
 
 
-def _natural(name):
+def _natural(name: str) -> tuple[list[Any], str]:
+    """Sort numbers within names as numbers."""
     parts = re.split(r"([0-9]+)", name.removesuffix(".jsonl"))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _parsed(where, line, optional):
+def _parsed(where: str, line: bytes, optional: dict[str, str]) -> dict[str, str]:
     try:
         vote = optional | json.loads(line)
     except (TypeError, ValueError):

@@ -1,17 +1,19 @@
 """The named checks that close each notebook: all are run, then one failure lists all.
 
 The `check` cell of every notebook is a few calls and a `close()`; its table is what the
-report shows. Serves the promise that rows in are rows out plus rows rejected.
+report shows.
 """
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 from IPython.display import display
 
 from commoncanvas.core.errors import CheckFailed
 
-_RELATIONS = {
+_RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -26,14 +28,14 @@ class ChecksTable(pd.DataFrame):
     """A table of checks that is shown whole: no index, no shortened cells."""
 
     @property
-    def _constructor(self):
+    def _constructor(self) -> Any:
         return ChecksTable
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
             return self.to_html(index=False, border=0, classes="checks")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", None):
             return self.to_string(index=False)
 
@@ -45,17 +47,16 @@ class Checks:
     `check("ledger is complete", ledger.notna().all().all())`, `check.close()`.
     """
 
-    def __init__(self):
-        self._rows = []
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
 
-    def __call__(self, name, ok, found="", bound=""):
+    def __call__(self, name: str, ok: Any, found: Any = "", bound: Any = "") -> None:
         """Record one check that was decided by the caller.
 
         Args:
             name: what must hold, in words; each name once.
             ok: one truth value, Python's or NumPy's.
-            found: what was found, shown in the table.
-            bound: what was demanded, shown in the table.
+            found, bound: what was found and what was expected, shown in the table.
 
         Raises:
             CheckFailed: the name is already taken, or `ok` is not one truth value.
@@ -71,14 +72,14 @@ class Checks:
                 "expected. Compare, and reduce with `.all()`."
             )
         self._rows.append(
-            {"check": name, "found": _told(found), "bound": _told(bound), "ok": value}
+            {"check": name, "found": _text(found), "bound": _text(bound), "ok": value}
         )
 
-    def that(self, name, found, relation, bound):
+    def that(self, name: str, found: Any, relation: str, bound: Any) -> None:
         """Record one comparison, e.g. `that("rows", 10, "==", 7 + 3)`.
 
         Args:
-            name: what must hold, in words; each name once.
+            name: as above.
             found: the measured value; NaN never passes an order relation.
             relation: one of == != < <= > >= in.
             bound: the value it is compared with.
@@ -92,13 +93,13 @@ class Checks:
                 f"{', '.join(_RELATIONS)}. Use one of them."
             )
         ok = _RELATIONS[relation](found, bound)
-        self(name, ok, found, f"{relation} {_told(bound)}")
+        self(name, ok, found, f"{relation} {_text(bound)}")
 
-    def close(self):
+    def close(self) -> ChecksTable:
         """Return the table of all checks; show it, then fail, if one is broken.
 
         Returns:
-            ChecksTable with columns check, found, bound, ok (✓ or ✗).
+            Columns check, found, bound, ok (✓ or ✗).
 
         Raises:
             CheckFailed: a check is broken, or none was made; lists all in one line.
@@ -111,19 +112,19 @@ class Checks:
         table["ok"] = ["✓" if row["ok"] else "✗" for row in self._rows]
         if broken := [row for row in self._rows if not row["ok"]]:
             display(table)
-            told = "; ".join(
+            failures = "; ".join(
                 f"{row['check']} (found {row['found'] or 'no'}, "
                 f"expected {row['bound'] or 'yes'})"
                 for row in broken
             )
             raise CheckFailed(
-                f"{len(broken)} of {len(self._rows)} checks failed: {told}. "
+                f"{len(broken)} of {len(self._rows)} checks failed: {failures}. "
                 "Look at the cells above that show these values."
             )
         return table
 
 
-def _told(value):
+def _text(value: Any) -> str:
     """Write a value the same way every time: four significant digits, one line."""
     value = value.item() if getattr(value, "size", 0) == 1 else value
     if isinstance(value, float):

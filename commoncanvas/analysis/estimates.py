@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,6 @@ from scipy.stats import t as student
 from commoncanvas.core.errors import ParameterError, ShapeError
 
 Z95 = 1.959963984540054
-
-
-def _demand(ok, error, message):
-    """Raise `error` with `message` unless `ok`."""
-    if not ok:
-        raise error(message)
 
 
 @dataclass(frozen=True)
@@ -45,9 +40,10 @@ class Estimate:
         return f"{self:.4g}"
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> "Estimate":
+    def from_dict(cls, written: dict[str, Any]) -> "Estimate":
         """Make an Estimate of {"value", "interval", "n"}, as `as_dict` wrote it."""
-        return cls(told["value"], *told["interval"], told["n"])
+        low, high = written["interval"]
+        return cls(written["value"], low, high, written["n"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return {"value", "interval", "n"} with 6 significant digits, equal in JSON.
@@ -55,34 +51,47 @@ class Estimate:
         Raises: ParameterError if a number is not finite, which JSON cannot hold.
         """
         numbers = [float(f"{x:.6g}") for x in (self.value, self.low, self.high)]
-        message = f"An estimate holds {numbers}; finite ones expected; look for NaN."
-        _demand(np.all(np.isfinite(numbers)), ParameterError, message)
+        if not np.isfinite(numbers).all():
+            raise ParameterError(
+                f"An estimate holds {numbers}; finite ones expected; look for NaN."
+            )
         value, low, high = numbers
         return {"value": value, "interval": [low, high], "n": int(self.n)}
 
 
-def _features(*arrays):
+def as_features(*arrays: Any) -> list[np.ndarray]:
     """Return the arrays as float64 (rows, features), all finite and equally wide."""
-    arrays = [np.asarray(array, dtype=np.float64) for array in arrays]
-    shapes = [array.shape for array in arrays]
-    fits = all(len(shape) == 2 and shape[0] >= 2 for shape in shapes)
-    message = f"Features are {shapes}; 2 rows or more, equal widths expected; add rows."
-    _demand(fits and len({s[1] for s in shapes}) == 1, ShapeError, message)
-    message = "Features hold NaN; finite numbers expected; find the broken picture."
-    _demand(all(np.isfinite(a).all() for a in arrays), ParameterError, message)
-    return arrays
+    tables = [np.asarray(array, dtype=np.float64) for array in arrays]
+    shapes = [table.shape for table in tables]
+    are_tables = all(len(shape) == 2 and shape[0] >= 2 for shape in shapes)
+    if not are_tables or len({shape[1] for shape in shapes}) != 1:
+        raise ShapeError(
+            f"Features are {shapes}; 2 rows or more, equal widths expected; add rows."
+        )
+    if not all(np.isfinite(table).all() for table in tables):
+        raise ParameterError(
+            "Features hold NaN; finite numbers expected; find the broken picture."
+        )
+    return tables
 
 
-def _same_rows(*arrays):
+def same_rows(*arrays: Any) -> list[int]:
     """Return the counts of rows; raise ShapeError where they differ."""
     rows = [len(array) for array in arrays]
-    message = f"Paired rows are {rows}; equal counts expected; match prompts and seeds."
-    _demand(len(set(rows)) == 1, ShapeError, message)
+    if len(set(rows)) != 1:
+        raise ShapeError(
+            f"Paired rows are {rows}; equal counts expected; match prompts and seeds."
+        )
     return rows
 
 
-def jackknife(statistic, *arrays, num_blocks=20, paired=False):
-    """Estimate statistic(*arrays), a float, by the delete-a-group jackknife.
+def jackknife(
+    statistic: Callable[..., float],
+    *arrays: Any,
+    num_blocks: int = 20,
+    paired: bool = False,
+) -> Estimate:
+    """Estimate statistic(*arrays) by the delete-a-group jackknife.
 
     Blocks are strided, so a sorted table does not end up in one block, and equal in
     size, so the statistic's bias shifts every block alike. The value itself is not
@@ -93,52 +102,60 @@ def jackknife(statistic, *arrays, num_blocks=20, paired=False):
         paired: True deletes the same rows of all arrays at once; False deletes from
             one array at a time and adds the variances (independent arrays).
 
-    Returns: Estimate; n counts the rows of the first array.
+    Returns: n counts the rows of the first array.
     Raises: ShapeError if an array has fewer than 2 rows or paired ones differ;
         ParameterError if num_blocks is below 2.
     """
-    arrays = [np.asarray(array) for array in arrays]
-    rows = _same_rows(*arrays) if paired else [len(array) for array in arrays]
+    tables = [np.asarray(array) for array in arrays]
+    rows = same_rows(*tables) if paired else [len(table) for table in tables]
     message = f"{num_blocks} blocks over {rows} rows; 2 of each expected; measure more."
-    _demand(num_blocks >= 2, ParameterError, message)
-    _demand(min(rows) >= 2, ShapeError, message)
-    value, variance = float(statistic(*arrays)), 0.0
-    each = range(len(arrays))
-    for group in [each] if paired else [[k] for k in each]:
-        num = min(num_blocks, n := rows[group[0]])
+    if num_blocks < 2:
+        raise ParameterError(message)
+    if min(rows) < 2:
+        raise ShapeError(message)
+    value, variance = float(statistic(*tables)), 0.0
+    places = list(range(len(tables)))
+    for group in [places] if paired else [[k] for k in places]:
+        n = rows[group[0]]
+        num = min(num_blocks, n)
         size, replicates = n // num, []
+        # (size, num).T: block k is the rows k, k + num, k + 2 num, ...
         for block in np.arange(num * size).reshape(size, num).T:
-            kept = list(arrays)
+            kept = list(tables)
             for k in group:
-                kept[k] = np.delete(arrays[k], block, axis=0)
+                kept[k] = np.delete(tables[k], block, axis=0)
             replicates.append(float(statistic(*kept)))
         # Rows beyond num x size stay in every replicate; for a mean this factor makes
         # the variance exact whatever the remainder.
-        variance += (n - size) ** 2 / (n * size) * np.var(replicates, ddof=1)
+        variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))
     half = Z95 * math.sqrt(variance)
     return Estimate(value, value - half, value + half, rows[0])
 
 
-def mean_interval(values):
+def mean_interval(values: Any) -> Estimate:
     """Estimate the mean of independent values (n,) with its normal interval.
 
     Raises: ShapeError for fewer than 2 values, or not one row of them.
     """
     values = np.asarray(values, dtype=np.float64)
-    message = f"Values are {values.shape}; (n,) with n > 1 expected; measure more."
-    _demand(values.ndim == 1 and len(values) >= 2, ShapeError, message)
+    if values.ndim != 1 or len(values) < 2:
+        raise ShapeError(
+            f"Values are {values.shape}; (n,) with n > 1 expected; measure more."
+        )
     mean, half = values.mean(), Z95 * values.std(ddof=1) / math.sqrt(len(values))
     return Estimate(float(mean), float(mean - half), float(mean + half), len(values))
 
 
-def wilson(successes, n):
+def wilson(successes: float, n: int) -> Estimate:
     """Estimate a share with Wilson's score interval, good at 0, at 1 and at small n.
 
     `successes` may be a fraction where ties are shared out. Source: wilson.
     Raises: ParameterError if n is below 1 or successes are outside 0 to n.
     """
-    message = f"{successes} successes in {n} trials; 0 to n expected; count again."
-    _demand(n >= 1 and 0 <= successes <= n, ParameterError, message)
+    if n < 1 or not 0 <= successes <= n:
+        raise ParameterError(
+            f"{successes} successes in {n} trials; 0 to n expected; count again."
+        )
     share, z2 = successes / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) * Z95 / (1 + z2 / n)
@@ -147,24 +164,24 @@ def wilson(successes, n):
     return Estimate(share, low, high, int(n))
 
 
-def paired_difference(x, y):
+def paired_difference(x: Any, y: Any) -> Estimate:
     """Estimate the mean of x - y, both (n,), over the same prompts and seeds.
 
     Raises: ShapeError if the two differ in length or hold fewer than 2 values.
     """
-    _same_rows(x, y)
+    same_rows(x, y)
     return mean_interval(np.asarray(x, np.float64) - np.asarray(y, np.float64))
 
 
 MARK = "_seed"  # between a variant's name and the seed of a repeat
 
 
-def is_repeat(variant):
+def is_repeat(variant: str) -> bool:
     """Tell whether a variant is another's training from another seed."""
     return MARK in variant
 
 
-def repeat_ends(known, names):
+def repeat_ends(known: Collection[str], names: Iterable[str]) -> list[str]:
     """Return the ends of names under which all of `names` were trained again.
 
     Args:
@@ -179,7 +196,7 @@ def repeat_ends(known, names):
     return [end for end in ends if all(name + end in known for name in names)]
 
 
-def pooled(estimates):
+def pooled(estimates: Sequence[Estimate]) -> Estimate:
     """Combine what several trainings gave for one quantity.
 
     The value is their mean. Each end of the interval is as far from it as the mean of
@@ -206,12 +223,12 @@ def pooled(estimates):
     return Estimate(mean, low, high, min(e.n for e in estimates))
 
 
-def difference(a, b):
+def difference(a: Estimate, b: Estimate) -> Estimate:
     """Combine two intervals into that of a - b, as if independent.
 
     Source: newcombe, method 10. Variants share prompts, seeds and reference, so the
-    true interval is narrower: this one is conservative. Exact pairs belong to
-    `metrics.frechet_difference` and `metrics.paired_difference`.
+    true interval is narrower: this one is conservative. For values of the same pairs
+    use `paired_difference` and `distances.frechet_difference`.
     """
     value = a.value - b.value
     low = value - math.hypot(a.value - a.low, b.high - b.value)
@@ -219,23 +236,24 @@ def difference(a, b):
     return Estimate(value, low, high, min(a.n, b.n))
 
 
-def relative_change(a, b):
+def relative_change(a: Estimate, b: Estimate) -> Estimate:
     """Combine two intervals into that of (a - b) / b, as if independent.
 
     First order in the standard errors, conservative like `difference`.
     Raises: ParameterError if b is not above 0.
     """
     if not b.value > 0:
-        message = f"A reference value is {b.value}; more than 0 expected; use absolute."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"A reference value is {b.value}; more than 0 expected; use absolute ones."
+        )
     error_a, error_b = ((e.high - e.low) / (2 * Z95) for e in (a, b))
     half = Z95 * math.hypot(error_a / b.value, a.value * error_b / b.value**2)
     value = a.value / b.value - 1
     return Estimate(value, value - half, value + half, min(a.n, b.n))
 
 
-def as_estimate(estimate):
-    """Return an Estimate from an Estimate or its dict; None stays None."""
+def as_estimate(estimate: Estimate | dict[str, Any] | None) -> Estimate | None:
+    """Return an Estimate from one or its dict; None where there is no interval."""
     if estimate is None or isinstance(estimate, Estimate):
         return estimate
     if estimate.get("interval") is None or estimate.get("n") is None:

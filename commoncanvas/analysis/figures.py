@@ -8,23 +8,26 @@ titles and authors come from strangers.
 
 import base64
 import io
-import json
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
 from commoncanvas.analysis.plots import ACCENT, as_figure, as_text, need_alt, plate
 from commoncanvas.core.errors import ShapeError
+from commoncanvas.core.files import write_json
 
 # Written into each tile, so that a sheet also reads well in JupyterLab.
 SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 
 
-def show(thing, alt=None, caption=None):
+def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
     """Display a matplotlib figure, or anything made by this module, right now.
 
     Args:
@@ -39,8 +42,14 @@ def show(thing, alt=None, caption=None):
 
 
 def sheet(
-    pictures, labels=None, columns=12, alt=None, caption=None, tile_px=96, heads=None
-):
+    pictures: Any,
+    labels: Sequence[Any] | None = None,
+    columns: int = 12,
+    alt: str | None = None,
+    caption: str | None = None,
+    tile_px: int = 96,
+    heads: Sequence[Any] | None = None,
+) -> HTML:
     """Return a contact sheet: equal gaps, real text below each tile.
 
     The number of columns falls on narrow screens unless `heads` give the columns
@@ -52,7 +61,6 @@ def sheet(
             in the accent colour.
         columns: tiles side by side.
         alt: what the sheet shows.
-        caption: the line below the sheet.
         tile_px: displayed width of a tile [pixels].
         heads: one title per column, for example variants.
 
@@ -98,11 +106,11 @@ def sheet(
     return as_figure(body, caption, "pictures wide" if wide else "pictures")
 
 
-def table(frame, caption=None, digits=3):
+def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> HTML:
     """Return a data frame as an HTML table; numbers align right, all text escaped.
 
     Args:
-        frame: a pandas DataFrame; its index is shown when it is named.
+        frame: its index is shown when it is named.
         caption: the line above the table.
         digits: significant digits of floating point numbers.
     """
@@ -114,15 +122,13 @@ def table(frame, caption=None, digits=3):
         f'<th scope="col"{a}>{escape(str(name))}</th>'
         for name, a in zip(frame.columns, align, strict=True)
     )
-    rows = "".join(
-        "<tr>"
-        + "".join(
+    rows = ""
+    for row in frame.itertuples(index=False, name=None):
+        cells = [
             f"<td{a}>{escape(as_text(value, digits))}</td>"
             for value, a in zip(row, align, strict=True)
-        )
-        + "</tr>"
-        for row in frame.itertuples(index=False, name=None)
-    )
+        ]
+        rows += f"<tr>{''.join(cells)}</tr>"
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return HTML(
         f'<div class="cc-table"><table>{title}<thead><tr>{heads}</tr></thead>'
@@ -130,7 +136,13 @@ def table(frame, caption=None, digits=3):
     )
 
 
-def write_strip(pictures, folder, caption, columns=6, tile_px=160):
+def write_strip(
+    pictures: Any,
+    folder: Path | str,
+    caption: str,
+    columns: int = 6,
+    tile_px: int = 160,
+) -> None:
     """Write `strip.webp` and `strip.json`, the row of pictures on the index.
 
     Args:
@@ -150,15 +162,16 @@ def write_strip(pictures, folder, caption, columns=6, tile_px=160):
     size = (columns * (tile_px + gap) - gap, rows * (tile_px + gap) - gap)
     strip = Image.new("RGB", size, "white")
     for i, pixels in enumerate(pictures):
-        tile = Image.fromarray(pixels).resize((tile_px, tile_px), Image.LANCZOS)
+        tile = Image.fromarray(pixels).resize(
+            (tile_px, tile_px), Image.Resampling.LANCZOS
+        )
         row, column = divmod(i, columns)
         strip.paste(tile, (column * (tile_px + gap), row * (tile_px + gap)))
     strip.save(Path(folder) / "strip.webp", quality=90, method=4)
-    text = json.dumps({"caption": caption}, ensure_ascii=False, indent=1) + "\n"
-    (Path(folder) / "strip.json").write_text(text, encoding="utf-8")
+    write_json(Path(folder) / "strip.json", {"caption": caption})
 
 
-def _need_pictures(pictures):
+def _need_pictures(pictures: Any) -> np.ndarray:
     pictures = np.asarray(pictures)
     if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
         raise ShapeError(
@@ -168,7 +181,7 @@ def _need_pictures(pictures):
     return pictures
 
 
-def _data_uri(pixels):
+def _data_uri(pixels: np.ndarray) -> str:
     # Small pictograms stay lossless; photographs would be several times larger.
     exact, small = io.BytesIO(), io.BytesIO()
     image = Image.fromarray(pixels)

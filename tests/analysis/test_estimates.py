@@ -153,7 +153,7 @@ def test_kernel_distance_equals_torchmetrics_on_the_same_features():
     judge = judge.set_dtype(torch.float64)
     judge.update(torch.from_numpy(b), real=True)
     judge.update(torch.from_numpy(a), real=False)
-    mean, _ = distances.kernel_distance_subsets(a, b, 40, 3, seed=0)
+    mean = distances.kernel_distance(a, b)  # each subset is the whole
     assert mean == pytest.approx(float(judge.compute()[0]), rel=1e-6)
 
 
@@ -165,19 +165,6 @@ def test_kernel_distance_is_unbiased_around_zero():
     estimate = estimates.mean_interval(values)
     assert abs(estimate.value) < 2 * (estimate.high - estimate.value)
     assert min(values) < 0
-
-
-def test_kernel_subsets_repeat_with_the_seed_and_average_to_the_whole():
-    a, b = draw(60, 5, 1), draw(60, 5, 2, shift=0.6)
-    first = distances.kernel_distance_subsets(a, b, 30, 40, seed=4)
-    assert first == distances.kernel_distance_subsets(a, b, 30, 40, seed=4)
-    assert first != distances.kernel_distance_subsets(a, b, 30, 40, seed=5)
-    assert first[0] == pytest.approx(distances.kernel_distance(a, b), rel=0.2)
-
-
-def test_kernel_subsets_larger_than_the_table_are_refused():
-    with pytest.raises(ParameterError, match="lower subset_size"):
-        distances.kernel_distance_subsets(draw(10, 3, 1), draw(20, 3, 2), 11, 2, seed=0)
 
 
 @pytest.mark.parametrize("n", [7, 20, 63, 200])
