@@ -5,20 +5,67 @@ A stage reads the folders above it only through `read_manifest`.
 """
 
 import json
-import os
+import reprlib
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from commoncanvas.core.errors import ManifestError
-from commoncanvas.core.files import LEFTOVER, sha256_of, shown
+from commoncanvas.core.files import LEFTOVER, sha256_of, shown, write_json
 
 NAME = "manifest.json"
-SCHEMA = 1
-_FIELDS = {"schema", "stage", "scale", "variant", "counts", "facts", "files"}
+
+
+class Counts(BaseModel, strict=True):  # no 1.0, "1" or true for the count 1
+    """Rows that entered a stage, that left it, and that it rejected, by reason."""
+
+    taken: NonNegativeInt = Field(alias="in")
+    out: NonNegativeInt
+    rejected: dict[str, NonNegativeInt]
+
+    @model_validator(mode="after")
+    def _add_up(self) -> "Counts":
+        rejected = sum(self.rejected.values())
+        if self.taken != self.out + rejected:
+            raise PydanticCustomError(
+                "rows",
+                f"{self.taken} rows in, but {self.out} out + {rejected} rejected = "
+                f"{self.out + rejected}; the two must be equal",
+            )
+        return self
+
+
+class File(BaseModel, strict=True):
+    """One file below a stage's folder."""
+
+    sha256: str
+    bytes: NonNegativeInt
+
+
+class Manifest(BaseModel, strict=True):
+    """What `manifest.json` holds; facts are shapes, model ids, hashes, splits."""
+
+    version: Literal[1] = Field(alias="schema")
+    stage: str
+    scale: str | None
+    variant: str | None
+    counts: Counts
+    facts: dict[str, Any]
+    files: dict[str, File]
 
 
 def write_manifest(
-    folder, stage, scale, variant, counts_in, counts_out, rejected, facts
-):
+    folder: Path | str,
+    stage: str,
+    scale: str | None,
+    variant: str | None,
+    counts_in: int,
+    counts_out: int,
+    rejected: dict[str, int],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
     """Hash every file of a stage's folder and write its manifest, last and whole.
 
     The text depends on the arguments and the files only: no clock, host or order.
@@ -27,14 +74,10 @@ def write_manifest(
         folder: the stage's data folder; every file below it is listed.
         stage: slug, e.g. `03_latents`.
         scale: name of the profile, or None for the frozen stage.
-        variant: name of the variant, or None.
-        counts_in: rows that entered the stage, 0 or more.
-        counts_out: rows that left it, 0 or more.
+        variant: None for a stage that has none.
+        counts_in, counts_out: rows that entered the stage, rows that left it.
         rejected: {reason in words: number of rows}.
-        facts: JSON-able {name: value}: shapes, dtypes, model ids, hashes, splits.
-
-    Returns:
-        The manifest as a dict.
+        facts: JSON-able, NumPy's numbers too.
 
     Raises:
         ManifestError: rows in differ from rows out plus rejected, a count is not a
@@ -46,101 +89,72 @@ def write_manifest(
             f"{stage} has no folder {shown(folder)}; a manifest describes an "
             "existing folder. Write the stage's files first."
         )
-    counts = {
-        "in": _count("in", counts_in),
-        "out": _count("out", counts_out),
-        "rejected": {str(why): _count(why, n) for why, n in rejected.items()},
-    }
-    left_out = sum(counts["rejected"].values())
-    if counts["in"] != counts["out"] + left_out:
-        raise ManifestError(
-            f"{stage} took in {counts['in']} rows, but {counts['out']} out + "
-            f"{left_out} rejected = {counts['out'] + left_out}; the two must be "
-            "equal. Give every lost row a reason."
-        )
-    for leftover in folder.rglob(LEFTOVER + "*"):  # corpses of a killed run
+    for leftover in folder.rglob(LEFTOVER + "*"):  # of a killed run
         leftover.unlink()
+    reasons = {str(reason): num for reason, num in rejected.items()}
     manifest = {
-        "schema": SCHEMA,
+        "schema": 1,
         "stage": stage,
         "scale": scale,
         "variant": variant,
-        "counts": counts,
+        "counts": {"in": counts_in, "out": counts_out, "rejected": reasons},
         "facts": facts,
         "files": _hash_files(folder),
     }
     try:
-        text = json.dumps(
-            manifest,
-            sort_keys=True,
-            indent=1,
-            ensure_ascii=False,
-            allow_nan=False,
-            default=_plain,
-        )
+        text = json.dumps(manifest, sort_keys=True, allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:
         raise ManifestError(
             f"{stage} has a fact that is not JSON ({error}); facts are text, finite "
             "numbers, lists and dicts. Convert it before `write_manifest`."
         ) from error
-    part = folder / (LEFTOVER + NAME)
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, folder / NAME)
+    try:
+        Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise ManifestError(
+            f"{stage} has no valid manifest: {_faults(error)}; a count is a whole "
+            "number, 0 or more. Count rows, and give every lost row a reason."
+        ) from None
+    write_json(folder / NAME, json.loads(text))
     return json.loads(text)
 
 
-def read_manifest(folder, verify=False):
-    """Open the manifest of an upstream folder.
+def read_manifest(folder: Path | str, verify: bool = False) -> dict[str, Any]:
+    """Open the manifest of an upstream folder, a stage's data folder.
 
     Args:
-        folder: a stage's data folder.
         verify: hash every file again and compare.
 
-    Returns:
-        The manifest as a dict.
-
     Raises:
-        ManifestError: there is none, it cannot be read, or (with `verify`) a file is
+        ManifestError: there is none, it is not valid, or (with `verify`) a file is
             missing, new or different.
     """
     folder = Path(folder)
     what_to_do = f"Run `dvc repro {stage_name(folder)}`."
     try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        text = (folder / NAME).read_text(encoding="utf-8")
+        Manifest.model_validate_json(text)
     except FileNotFoundError:
         raise ManifestError(
             f"{shown(folder)} has no {NAME}; a finished stage writes one last. "
             f"{what_to_do}"
         ) from None
     except (OSError, ValueError) as error:
+        found = _faults(error) if isinstance(error, ValidationError) else error
         raise ManifestError(
-            f"{shown(folder)}/{NAME} cannot be read ({error}); it must be JSON. "
-            f"{what_to_do}"
-        ) from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise ManifestError(
-            f"{shown(folder)}/{NAME} has schema {found!r}; this package reads schema "
-            f"{SCHEMA}. {what_to_do}"
-        )
-    if missing := sorted(_FIELDS - manifest.keys()):
-        raise ManifestError(
-            f"{shown(folder)}/{NAME} lacks {', '.join(missing)}; schema {SCHEMA} "
-            f"has all of {', '.join(sorted(_FIELDS))}. {what_to_do}"
-        )
+            f"{shown(folder)}/{NAME} cannot be read: {found}; expected a manifest of "
+            f"schema 1. {what_to_do}"
+        ) from None
+    manifest = json.loads(text)
     if verify:
         _compare(folder, manifest["files"], what_to_do)
     return manifest
 
 
-def stage_name(folder):
+def stage_name(folder: Path | str) -> str:
     """Return the DVC stage that writes a data folder, e.g. `04_train@mini-cc_nc`.
 
-    Args:
-        folder: `data/<scale>/<slug>[/<variant>]`.
-
-    Returns:
-        The stage's name, or "" where the folder is not a stage's: plain `dvc repro`.
+    It is "" for a folder that is no stage's, which leaves plain `dvc repro`.
     """
     parts = shown(folder).split("/")
     if parts[0] != "data" or len(parts) not in (3, 4):
@@ -148,52 +162,49 @@ def stage_name(folder):
     return f"{parts[2]}@{'-'.join([parts[1], *parts[3:]])}"
 
 
-def _hash_files(folder):
-    names = sorted(
-        path.relative_to(folder).as_posix()
+def _faults(error: ValidationError) -> str:
+    """Write what a model refused in one line: where, why, and what was found."""
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"]) or NAME
+        faults.append(f"{place}: {fault['msg']} ({reprlib.repr(fault['input'])})")
+    return "; ".join(faults[:3])
+
+
+def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {relative path: sha256 and bytes}, sorted, of all but the manifest."""
+    files = {
+        path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
-        if path.is_file()
-    )
+        if path.is_file() and path != folder / NAME
+    }
     return {
-        name: {
-            "sha256": sha256_of(folder / name),
-            "bytes": (folder / name).stat().st_size,
-        }
-        for name in names
-        if name != NAME
+        name: {"sha256": sha256_of(files[name]), "bytes": files[name].stat().st_size}
+        for name in sorted(files)
     }
 
 
-def _compare(folder, written, what_to_do):
+def _compare(folder: Path, written: dict[str, Any], what_to_do: str) -> None:
     found = _hash_files(folder)
+    shared = written.keys() & found.keys()
     differences = {
-        "missing": sorted(written.keys() - found.keys()),
-        "not listed": sorted(found.keys() - written.keys()),
-        "changed": sorted(
-            name
-            for name in written.keys() & found.keys()
-            if written[name] != found[name]
-        ),
+        "missing": written.keys() - found.keys(),
+        "not listed": found.keys() - written.keys(),
+        "changed": {name for name in shared if written[name] != found[name]},
     }
-    told = "; ".join(f"{how}: {', '.join(n)}" for how, n in differences.items() if n)
-    if told:
+    listed = "; ".join(
+        f"{how}: {', '.join(sorted(names))}"
+        for how, names in differences.items()
+        if names
+    )
+    if listed:
         raise ManifestError(
-            f"{shown(folder)} is not what its {NAME} says ({told}); every file must "
+            f"{shown(folder)} is not what its {NAME} says ({listed}); every file must "
             f"have its recorded hash. {what_to_do}"
         )
 
 
-def _count(name, value):
-    value = _plain(value) if hasattr(value, "item") else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ManifestError(
-            f"the count {str(name)!r} is {value!r}; a count is a whole number, 0 or "
-            "more. Count rows, not fractions."
-        )
-    return value
-
-
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Turn a NumPy scalar into Python's; anything else is not JSON."""
     if hasattr(value, "item"):
         return value.item()

@@ -124,3 +124,17 @@ def test_the_file_is_sorted_and_indented_by_one(folder):
     text = (folder / "manifest.json").read_text()
     same = json.dumps(json.loads(text), sort_keys=True, indent=1, ensure_ascii=False)
     assert text == same + "\n"
+
+
+def test_a_manifest_whose_rows_do_not_add_up_is_not_read(folder):
+    write(folder)
+    file = folder / "manifest.json"
+    file.write_text(file.read_text().replace('"in": 3', '"in": 4'))
+    with pytest.raises(ManifestError, match="4 rows in.*must be equal"):
+        read_manifest(folder)
+
+
+def test_what_a_manifest_lacks_is_named(folder):
+    (folder / "manifest.json").write_text('{"schema": 2}')
+    with pytest.raises(ManifestError, match="schema: .*stage: Field required"):
+        read_manifest(folder)
