@@ -5,6 +5,8 @@ merged, compared with what the notebook declares, and type-checked; `run` uses t
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -12,11 +14,13 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml, names_of
 
+Sections = Mapping[str, Any]  # {section: {key: value}}
+
 RUNNER_KEYS = ("num_threads", "offline")  # the runner's own; a notebook may take them
-_TYPES = {t.__name__: t for t in (int, float, str, bool, list, dict)}
+_TYPES: Mapping[str, Any] = {t.__name__: t for t in (int, float, str, bool, list, dict)}
 
 
-def read_sections(slug, scale):
+def read_sections(slug: str, scale: str | None) -> Sections:
     """Read the parameter sections of a stage, from DVC or from the profile's file.
 
     Under DVC only what the stage tracks is there, so a notebook cannot depend on a
@@ -30,7 +34,13 @@ def read_sections(slug, scale):
     return {**load_yaml(paths.ROOT / "params.yaml"), **profile}
 
 
-def collect(slug, scale, variant, sections, declared):
+def collect(
+    slug: str,
+    scale: str | None,
+    variant: str | None,
+    sections: Sections,
+    declared: Mapping[str, Any],
+) -> dict[str, Any]:
     """Merge the sections into the parameters of one notebook, and check them.
 
     The order is `common`, the stage's section, the variant's differences. A variant
@@ -38,7 +48,6 @@ def collect(slug, scale, variant, sections, declared):
 
     Args:
         slug, scale, variant: as for `commoncanvas.run.execute`.
-        sections: {section: {key: value}}.
         declared: what `papermill.inspect_notebook` returns.
 
     Returns:
@@ -50,7 +59,7 @@ def collect(slug, scale, variant, sections, declared):
     word = slug.split("_", 1)[1]
     where = f"profiles/{_profile(slug, scale)}.yaml"
     section = sections.get(word) or {}
-    values = {**(sections.get("common") or {}), **section}
+    values: dict[str, Any] = {**(sections.get("common") or {}), **section}
     if variant:
         # Under DVC the stages after training do not see the variants.
         if word == "train" or "variants" in sections:
@@ -80,16 +89,12 @@ def collect(slug, scale, variant, sections, declared):
     return {name: _typed(declared[name], values[name], where) for name in declared}
 
 
-def _profile(slug, scale):
+def _profile(slug: str, scale: str | None) -> str:
     return scale or slug.split("_", 1)[1]
 
 
-def differences(variant, sections):
+def differences(variant: str, sections: Sections) -> dict[str, Any]:
     """Return what a variant changes in the base training, {key: value}.
-
-    Args:
-        variant: an entry of `variants`.
-        sections: {section: {key: value}}, with `variants`, `common` and `train`.
 
     Raises:
         ParameterError: the variant is unknown, or changes what the training lacks.
@@ -111,7 +116,7 @@ def differences(variant, sections):
     return dict(changes)
 
 
-def _typed(parameter, value, where):
+def _typed(parameter: Mapping[str, Any], value: Any, where: str) -> Any:
     """Return a value as the declared type wants it (a float from 1 too), or stop."""
     wanted = parameter["inferred_type_name"]
     try:

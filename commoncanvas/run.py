@@ -6,8 +6,11 @@ that two runs of the same thing are the same bytes.
 """
 
 import os
+import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -26,7 +29,7 @@ class StageFailed(CommonCanvasError):
     """A stage was refused, a cell raised or the kernel died; its name comes first."""
 
 
-def run_stage(stage, scale=None, variant=None):
+def run_stage(stage: str, scale: str | None = None, variant: str | None = None) -> None:
     """Run one stage by the names that a reader types; see `execute`.
 
     Raises:
@@ -43,7 +46,7 @@ def run_stage(stage, scale=None, variant=None):
         raise StageFailed(f"{name}: {error}") from None
 
 
-def execute(slug, scale=None, variant=None):
+def execute(slug: str, scale: str | None = None, variant: str | None = None) -> None:
     """Execute one notebook and write its cleaned copy under `reports/executed/`.
 
     Args:
@@ -64,11 +67,13 @@ def execute(slug, scale=None, variant=None):
     sections = read_sections(slug, scale)
     values = collect(slug, scale, variant, sections, declared)
     word = slug.split("_", 1)[1]
-    set_environment((sections.get("common") or {}) | (sections.get(word) or {}))
+    settings = {**(sections.get("common") or {}), **(sections.get(word) or {})}
+    set_environment(settings)
     out = executed_path(slug, scale, variant)
     partial = out.with_name(f"{out.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
+    remove_outputs(slug, scale, variant)
     try:
         papermill.execute_notebook(
             str(source),
@@ -95,19 +100,38 @@ def execute(slug, scale=None, variant=None):
     partial.unlink()
 
 
-def stage_name(slug, scale=None, variant=None):
+def remove_outputs(slug: str, scale: str | None, variant: str | None = None) -> None:
+    """Remove what an earlier run left in a stage's data folder, links before all.
+
+    Where `dvc config cache.type` says links, the files there share their bytes with
+    DVC's cache, and a notebook that writes into one would change the cache. `dvc repro`
+    removes outputs before it runs a stage; a run by hand relies on this. The pretrained
+    parts have no scale; Git keeps them, DVC does not, so they are never links.
+    """
+    if not scale:
+        return
+    folder = paths.stage_dir(scale, slug, variant)
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)  # removes links, follows none
+
+
+def stage_name(slug: str, scale: str | None = None, variant: str | None = None) -> str:
     """Return the name of a stage in DVC, e.g. `04_train@mini-cc_human`."""
     axes = "-".join(part for part in (scale, variant) if part)
     return f"{slug}@{axes}" if axes else slug
 
 
-def executed_path(slug, scale=None, variant=None):
+def executed_path(
+    slug: str, scale: str | None = None, variant: str | None = None
+) -> Path:
     """Return where the executed copy of a notebook lies."""
     folder = paths.EXECUTED / scale if scale else paths.EXECUTED
     return folder / f"{slug}{'-' + variant if variant else ''}.ipynb"
 
 
-def clean(notebook):
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what differs between two runs of the same notebook.
 
     That is clocks, random ids, what went to stderr (it was shown live) and where
@@ -134,9 +158,9 @@ def clean(notebook):
     return notebook
 
 
-def _joined(outputs):
+def _joined(outputs: Iterable[Any]) -> list[Any]:
     """Join neighbouring pieces of stdout; the cuts depend on timing."""
-    joined = []
+    joined: list[Any] = []
     for output in outputs:
         last = joined[-1] if joined else None
         if last and last.output_type == output.output_type == "stream":
@@ -146,7 +170,9 @@ def _joined(outputs):
     return joined
 
 
-def _chosen(slug, scale, variant):
+def _chosen(
+    slug: str, scale: str | None, variant: str | None
+) -> tuple[str, str | None, str | None]:
     """Return slug, scale and variant, or say which there are."""
     slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
     if slug not in slugs:
@@ -171,7 +197,7 @@ def _chosen(slug, scale, variant):
     return slug, scale, variant
 
 
-def _failed_cell(path):
+def _failed_cell(path: Path) -> int | str:
     """Return the place, counted from 1, of the failed cell in the source."""
     added = {"injected-parameters", "papermill-error-cell-tag"}
     cells = nbformat.read(path, as_version=4).cells
@@ -180,10 +206,10 @@ def _failed_cell(path):
     return next((n for n, kind in enumerate(kinds, start=1) if "error" in kind), "?")
 
 
-def _is_ours(name):
+def _is_ours(name: str) -> bool:
     kind = getattr(errors, name, None)
     return isinstance(kind, type) and issubclass(kind, CommonCanvasError)
 
 
-def _one_line(text):
-    return " ".join(str(text).split())
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -123,6 +123,64 @@ def test_a_kernel_that_dies_is_told_in_one_line(house):
     assert "01_chapter@mini failed: its kernel died" in lines_of_failure()[-1]
 
 
+@pytest.fixture
+def outputs(house):
+    """Make outputs that DVC linked to its cache; return their folder and the cache."""
+    cache, folder = house / "cache", house / "data" / "mini" / "01_chapter"
+    (folder / "deep").mkdir(parents=True)
+    cache.mkdir()
+    for name in ("hard", "symbolic", "whole"):
+        (cache / name).write_text("kept")
+        (cache / name).chmod(0o444)
+    os.link(cache / "hard", folder / "hard.txt")
+    (folder / "deep" / "symbolic.txt").symlink_to(cache / "symbolic")
+    (folder / "folder").symlink_to(cache)
+    return folder, cache
+
+
+@pytest.mark.slow
+def test_a_run_by_hand_writes_through_no_link_into_the_cache(house, outputs):
+    folder, cache = outputs
+    notebook = house / "notebooks" / "01_chapter.ipynb"
+    cells = nbformat.read(notebook, as_version=4)
+    write = (
+        "from pathlib import Path\nPath('data/mini/01_chapter').mkdir(parents=True)\n"
+    )
+    write += "Path('data/mini/01_chapter/hard.txt').write_text('new')"
+    cells.cells.append(nbformat.v4.new_code_cell(write))
+    nbformat.write(cells, notebook)
+    run.run_stage("01_chapter")
+    assert [path.name for path in folder.iterdir()] == ["hard.txt"]
+    assert (folder / "hard.txt").read_text() == "new"
+    assert {path.read_text() for path in cache.iterdir()} == {"kept"}
+
+
+def test_links_are_removed_and_never_followed(house, outputs):
+    folder, cache = outputs
+    beside = house / "data" / "mini" / "04_train" / "base"
+    beside.mkdir(parents=True)
+    run.remove_outputs("01_chapter", "mini")
+    run.remove_outputs("04_train", "mini", "other")
+    assert not folder.exists() and beside.exists()
+    assert sorted(path.name for path in cache.iterdir()) == [
+        "hard",
+        "symbolic",
+        "whole",
+    ]
+    assert {path.read_text() for path in cache.iterdir()} == {"kept"}
+    folder.symlink_to(cache)
+    run.remove_outputs("01_chapter", "mini")
+    assert not folder.is_symlink() and (cache / "whole").read_text() == "kept"
+
+
+def test_pretrained_parts_and_what_a_refused_run_leaves_stay(house, outputs):
+    (house / "pretrained").mkdir()
+    run.remove_outputs("00_pretrain", None)
+    edit(house, "seed", "sead")
+    call("run", "01_chapter", fails=True)
+    assert (house / "pretrained").exists() and (outputs[0] / "hard.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
