@@ -68,7 +68,7 @@ def settle() -> None:
     from transformers.utils import logging as transformers_logging
 
     torch.set_num_threads(1)
-    diffusers_logging.set_verbosity_error()  # our text encoder is not the CLIP it expects
+    diffusers_logging.set_verbosity_error()  # it expects the text encoder of CLIP
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,13 @@ from commoncanvas.core.errors import ManifestError
 LEFTOVER = ".part-"  # the prefix of `write_atomically`'s temporary files
 
 
-def sha256_of(path):
-    """Hash one file without holding it in memory.
-
-    Args:
-        path: file to read.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+def sha256_of(path: Path | str) -> str:
+    """Hash one file, 64 hexadecimal digits, without holding it in memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def shown(path):
+def shown(path: Path | str) -> str:
     """Return a path relative to the repository, so that no machine shows in a page."""
     path = Path(path)
     if path.is_absolute() and path.is_relative_to(paths.ROOT):
@@ -33,7 +27,7 @@ def shown(path):
     return path.as_posix()
 
 
-def write_atomically(path, write):
+def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     """Write a file beside its place, then move it there in one step.
 
     A reader sees the old file or the new one, never a part, even after kill -9.

@@ -8,6 +8,9 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,12 +30,8 @@ OWN = re.compile(r"url\(\s*[\"']?#([^\"')]+)")  # a reference to a part of the s
 MAX_ELEMENTS = 50_000  # after every reference is followed; drawn in a tenth of a second
 
 
-def svg_to_pixels(svg, size):
-    """Draw an SVG on a transparent square.
-
-    Args:
-        svg: the document's text.
-        size: edge of the square [pixels].
+def svg_to_pixels(svg: str, size: int) -> np.ndarray:
+    """Draw an SVG on a transparent square of `size` [pixels].
 
     Returns:
         (size, size, 4) uint8, straight alpha; a picture that is not square is centred.
@@ -56,14 +55,14 @@ def svg_to_pixels(svg, size):
         raise PictureError(f"SVG cannot be drawn ({error})") from None
     drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     canvas = Image.new("RGBA", (size, size))
-    if not drawn.getextrema()[3][1]:
+    if not drawn.getchannel("A").getbbox():
         raise PictureError("SVG draws nothing")
     drawn.thumbnail((size, size))
     canvas.paste(drawn, ((size - drawn.width) // 2, (size - drawn.height) // 2))
     return np.asarray(canvas)
 
 
-def num_elements(svg):
+def num_elements(svg: str) -> int:
     """Count an SVG's elements as often as its own references repeat them.
 
     Ten parts that each use the one before ten times are a short file that would be
@@ -76,13 +75,13 @@ def num_elements(svg):
         root = ET.fromstring(svg)
         named = {node.get("id"): node for node in root.iter() if node.get("id")}
         styles = [n.text or "" for n in root.iter() if n.tag.endswith("style")]
-        counts = {}
+        counts: dict[ET.Element, int] = {}
 
-        def count(node):
+        def count(node: ET.Element) -> int:
             if node not in counts:
                 counts[node] = 0  # a part that refers to itself is not drawn again
-                told = [v for k, v in node.attrib.items() if "href" not in k] + styles
-                names = OWN.findall(" ".join(told))
+                texts = [v for k, v in node.attrib.items() if "href" not in k]
+                names = OWN.findall(" ".join(texts + styles))
                 names += [v[1:] for k, v in node.attrib.items() if k.endswith("href")]
                 inner = [*node, *(named[name] for name in names if name in named)]
                 counts[node] = 1 + sum(count(child) for child in inner)
@@ -93,7 +92,7 @@ def num_elements(svg):
         raise PictureError(f"SVG cannot be drawn ({type(error).__name__})") from None
 
 
-def flatten(pixels, background=255):
+def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
     """Lay RGBA pixels on a plain background.
 
     Args:
@@ -108,14 +107,14 @@ def flatten(pixels, background=255):
     return np.rint(mixed).astype(np.uint8)
 
 
-def decode_picture(data):
+def decode_picture(data: bytes) -> Image.Image:
     """Decode a raster picture that may come from anyone.
 
     Args:
-        data: the file's bytes (JPEG, PNG, WebP, GIF, TIFF, BMP).
+        data: a file's bytes (JPEG, PNG, WebP, GIF, TIFF, BMP).
 
     Returns:
-        An RGB `PIL.Image`, upright (EXIF orientation applied), on white.
+        RGB, upright (EXIF orientation applied), on white.
 
     Raises:
         PictureError: empty, truncated, too large, animated or 16-bit, or no picture.
@@ -125,53 +124,52 @@ def decode_picture(data):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-            if picture.width * picture.height > MAX_PIXELS:
+            opened = Image.open(io.BytesIO(data))
+            if opened.width * opened.height > MAX_PIXELS:
                 raise PictureError(f"more than {MAX_PIXELS // 10**6} million pixels")
-            if getattr(picture, "n_frames", 1) > 1:
+            if getattr(opened, "n_frames", 1) > 1:
                 raise PictureError("animated or of several pages")
-            if picture.mode.startswith(("I", "F")):
-                raise PictureError(f"mode {picture.mode} is not 8 bits a channel")
-            # Pillow halves 16-bit colour without a word; only the raw mode tells.
-            if any(re.search(r";16[BLNS]", str(tile)) for tile in picture.tile):
+            if opened.mode.startswith(("I", "F")):
+                raise PictureError(f"mode {opened.mode} is not 8 bits a channel")
+            # Pillow halves 16-bit colour silently; only the raw mode shows it.
+            if any(re.search(r";16[BLNS]", str(tile)) for tile in opened.tile):
                 raise PictureError("16 bits a channel, expected 8")
-            picture = ImageOps.exif_transpose(picture).convert("RGBA")
+            picture = ImageOps.exif_transpose(opened).convert("RGBA")
     except PictureError:
         raise
     except Exception as e:
         # Pillow's readers raise whatever their parsers do: TypeError, struct.error, ...
         raise PictureError(f"not a readable picture ({type(e).__name__})") from None
-    return Image.alpha_composite(
-        Image.new("RGBA", picture.size, "white"), picture
-    ).convert("RGB")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def largest_center_crop(picture, width, height):
+def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.ndarray:
     """Cut the largest centre part of a shape and resize it with antialiasing.
 
     Source: mosaicml-diffusion, LargestCenterSquare, for squares.
 
     Args:
-        picture: an RGB `PIL.Image`.
+        picture: RGB.
         width, height: of the result [pixels].
 
     Returns:
         (height, width, 3) uint8.
     """
-    w, h = picture.size
-    w, h = min(w, h * width / height), min(h, w * height / width)
+    w = min(picture.width, picture.height * width / height)
+    h = min(picture.height, picture.width * height / width)
     left, top = (picture.width - w) / 2, (picture.height - h) / 2
     # Cropped while resizing: a strip of 1 x 60 million pixels is never scaled up whole.
     box = (left, top, left + w, top + h)
     return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
 
 
-def largest_center_square(picture, size):
+def largest_center_square(picture: Image.Image, size: int) -> np.ndarray:
     """Return the (size, size, 3) uint8 centre square; see `largest_center_crop`."""
     return largest_center_crop(picture, size, size)
 
 
-def stored_pixels(data, width, height=None):
+def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:
     """Return the (height, width, 3) uint8 centre crop of a picture that we stored.
 
     Without a height it is the square.
@@ -180,23 +178,24 @@ def stored_pixels(data, width, height=None):
     return largest_center_crop(picture, width, height or width)
 
 
-def encode_png(pixels):
+def encode_png(pixels: np.ndarray) -> bytes:
     """Return PNG bytes of (h, w, 3) uint8 pixels; the same pixels, the same bytes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def pixels_to_images(pixels, size=None):
+def pixels_to_images(pixels: np.ndarray, size: int | None = None) -> torch.Tensor:
     """Turn pixels into the model's picture tensors.
 
     Args:
-        pixels: (batch, h, w, 3) uint8 array.
+        pixels: (batch, h, w, 3) uint8.
         size: edge to resize to with antialiasing [pixels]; None keeps the size.
 
     Returns:
         (batch, 3, size, size) float32 in [−1, 1].
     """
+    # (batch, h, w, channels) -> (batch, channels, h, w)
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
     if size and tuple(images.shape[-2:]) != (size, size):
         images = torch.nn.functional.interpolate(
@@ -205,13 +204,15 @@ def pixels_to_images(pixels, size=None):
     return images.div_(127.5).sub_(1.0)
 
 
-def images_to_pixels(images):
+def images_to_pixels(images: torch.Tensor) -> np.ndarray:
     """Turn (batch, 3, h, w) images in [−1, 1] into (batch, h, w, 3) uint8 pixels."""
     scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def stored_pictures(licenses_folder, keys, size):
+def stored_pictures(
+    licenses_folder: Path, keys: Iterable[str], size: int
+) -> Iterator[np.ndarray]:
     """Yield (size, size, 3) uint8 pictures of catalogue keys, one at a time."""
     file = licenses_folder / "pictures.parquet"
     # Row by row from the file: memory holds the pictures asked for, not all there are.
@@ -221,6 +222,6 @@ def stored_pictures(licenses_folder, keys, size):
         yield stored_pixels(stored[key], size)
 
 
-def pictures_of(licenses_folder, keys, size):
+def pictures_of(licenses_folder: Path, keys: Iterable[str], size: int) -> np.ndarray:
     """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
     return np.stack(list(stored_pictures(licenses_folder, keys, size)))

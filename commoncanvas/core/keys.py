@@ -2,8 +2,7 @@
 
 Work in progress lies in `.checkpoints/<key>/`, untracked; the folder goes when outputs
 are written. The key holds inputs, parameters and code, so stale work is never picked
-up. `core.shards` cuts work into pieces that lie there; `train.loop` keeps its
-state there.
+up. `core.shards` keeps finished shards there, `train.loop` its snapshots.
 """
 
 import ast
@@ -12,6 +11,8 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
@@ -20,7 +21,7 @@ _PACKAGE = "commoncanvas"
 NUM_FINISHED = 60  # results kept in `.finished/`
 
 
-def key_of(**parts):
+def key_of(**parts: Any) -> str:
     """Hash everything that a piece of work depends on.
 
     Args:
@@ -47,7 +48,7 @@ def key_of(**parts):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_hash(*module_names):
+def code_hash(*module_names: str) -> str:
     """Hash the source of modules of this package and of all they import from it.
 
     The closure is taken here so that no caller can forget a module below its own.
@@ -67,23 +68,18 @@ def code_hash(*module_names):
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
-def work_folder(key):
-    """Return the folder of one key, made if need be.
-
-    Raises:
-        ParameterError: `key` is not a plain name.
-    """
+def work_folder(key: str) -> Path:
+    """Return the folder of one key, made if need be."""
     folder = _folder(key)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def finish(key):
+def finish(key: str) -> None:
     """Move the folder of a key to `.finished/`; called once the outputs are written.
 
-    There the call finds its result when the stage runs again with the same key, say
-    because a label of a plot changed. The newest 60 are kept; `make repro-cold`
-    ignores them all.
+    A stage that runs again with the same key, say because a label of a plot changed,
+    finds its result there. The newest 60 are kept; `make repro-cold` ignores them all.
     """
     if not _folder(key).is_dir():
         return
@@ -96,7 +92,7 @@ def finish(key):
         shutil.rmtree(folder)
 
 
-def _folder(key):
+def _folder(key: str) -> Path:
     if not re.fullmatch(r"\w[\w.-]*", key):
         raise ParameterError(
             f"the key {key!r} is not a plain name; letters, digits, `-`, `_` and `.` "
@@ -106,32 +102,33 @@ def _folder(key):
     return finished if finished.is_dir() else paths.CHECKPOINTS / key
 
 
-def source_file(name):
+def source_file(name: str) -> Path | None:
     """Return the file of a module, e.g. of `latents.reader`, or None."""
     file = paths.ROOT / _PACKAGE / (name.replace(".", "/") + ".py")
     return file if file.is_file() else None
 
 
-def modules_imported(source):
+def modules_imported(source: str) -> set[str]:
     """Return the modules of this package that a source imports, e.g. `core.paths`.
 
     The one walker over imports: keys of work and the tests of `dvc.yaml` ask here.
     """
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in getattr(node, "names", [])]
-        if isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{name}" for name in names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= set(names)
+            found |= {alias.name for alias in node.names}
     start = _PACKAGE + "."
-    found = {name.removeprefix(start) for name in found if str(name).startswith(start)}
-    return {name for name in found if source_file(name)}
+    names = {name.removeprefix(start) for name in found if name.startswith(start)}
+    return {name for name in names if source_file(name)}
 
 
-def modules_reached(source):
+def modules_reached(source: str) -> set[str]:
     """Return the modules that a source imports, directly or through another."""
-    found, waiting = set(), modules_imported(source)
+    found: set[str] = set()
+    waiting = modules_imported(source)
     while waiting:
         name = waiting.pop()
         found.add(name)
@@ -139,7 +136,7 @@ def modules_reached(source):
     return found
 
 
-def _source(name):
+def _source(name: str) -> str:
     if (file := source_file(name)) is None:
         package = paths.ROOT / _PACKAGE
         known = sorted(

@@ -18,7 +18,7 @@ CHECKPOINTS = ROOT / ".checkpoints"
 FINISHED = ROOT / ".finished"
 
 
-def stage_dir(scale, slug, variant=None):
+def stage_dir(scale: str, slug: str, variant: str | None = None) -> Path:
     """Return the data folder of one stage, e.g. `data/mini/04_train/cc_human`."""
     folder = ROOT / "data" / scale / slug
     return folder / variant if variant else folder

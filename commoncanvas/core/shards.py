@@ -1,12 +1,18 @@
 """Long work split into shards, each computed exactly once by any worker in any order.
 
-The pieces lie beside each other until all are done. Ray, where it is asked for, is
-imported here and nowhere else; it runs the very function that a local run calls.
+Finished shards lie in the folder of the work's key until all are done. They are
+computed here or, where `engine: ray` asks for it, by the workers of a Ray cluster; both
+run the same function. Ray is imported here and nowhere else.
 """
 
 import json
+import logging
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +23,9 @@ from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.files import write_atomically
 from commoncanvas.core.keys import work_folder
 
+Function = Callable[[list[Any]], pa.Table]  # items of one shard -> its rows
+Numbered = tuple[int, Any]  # the number of a shard, and its items or its table
+
 MAX_RETRIES = 3  # of a shard whose worker died; out of memory comes back every time
 # What changes a result or its speed, carried from the stage's process to the workers.
 CARRIED = (
@@ -25,109 +34,23 @@ CARRIED = (
 ).split()
 
 
-def do_on_ray(function, shards):
-    """Yield (number, table) of each shard as Ray's workers finish them, in any order.
-
-    A worker computes with as many threads as this process and takes as many CPUs, so
-    its numbers have the same last bits; where the cluster has GPUs it takes one. A
-    shard whose worker dies is given to another.
-
-    Args:
-        function: list of items -> pyarrow.Table; picklable, loads models itself.
-        shards: iterable of (number, items), read no faster than workers come free.
-
-    Raises:
-        EngineError: Ray is not installed, no node has enough CPUs, or a shard's worker
-            died four times. What `function` raises comes through unchanged.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise EngineError(
-            "engine is ray, and Ray is not installed; run `pip install "
-            "'commoncanvas[ray]'` or set `engine: local` in the profile."
-        ) from None
-    threads = torch.get_num_threads()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        gpus = _room_for(ray, threads)
-        variables = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        do = ray.remote(_do).options(
-            num_cpus=threads,
-            num_gpus=gpus,
-            max_retries=MAX_RETRIES,
-            runtime_env={"env_vars": variables},
-        )
-        function = ray.put(function)
-        at_once = 2 * max(1, int(ray.cluster_resources()["CPU"] / threads))
-        running = {}
-        for number, items in shards:
-            running[do.remote(function, items, threads)] = number
-            if len(running) >= at_once:
-                yield _first(ray, running)
-        while running:
-            yield _first(ray, running)
-    finally:
-        if is_ours:
-            ray.shutdown()
-
-
-def _do(function, items, threads):
-    torch.set_num_threads(threads)
-    return function(items)
-
-
-def _first(ray, running):
-    """Wait for one task, take it off the list, and return its number and table."""
-    (done,), _ = ray.wait(list(running), num_returns=1)
-    number = running.pop(done)
-    try:
-        return number, ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.WorkerCrashedError:
-        raise EngineError(
-            f"the workers of shard {number} died {MAX_RETRIES + 1} times, perhaps for "
-            "memory; finished shards are kept. Lower `shard_size`, or give each worker "
-            "more room, and run the stage again."
-        ) from None
-
-
-def _room_for(ray, threads):
-    """Return the GPUs of one task, having made sure that some node has its CPUs."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most = max(node.get("CPU", 0) for node in nodes)
-    if most < threads:
-        raise EngineError(
-            f"the stage has {threads} threads, and no node of the cluster has more "
-            f"than {most:g} CPUs; a task would wait for ever. Lower `num_threads`."
-        )
-    return 1 if any(node.get("GPU") for node in nodes) else 0
-
-
-def do_here(function, shards):
-    """Yield (number, table) of each shard, one after the other, in this process."""
-    for number, items in shards:
-        yield number, function(items)
-
-
-ENGINES = {"local": do_here, "ray": do_on_ray}
-
-
-def shard_files(key, items, shard_size, function, description, engine="local"):
+def shard_files(
+    key: str,
+    items: Sequence[Any],
+    shard_size: int,
+    function: Function,
+    description: str,
+    engine: str = "local",
+) -> list[Path]:
     """Do the shards that are not done yet and return all their files.
 
     Use this instead of `run_shards` where the whole table would not fit in memory.
 
     Args:
         key: from `key_of`; one key for one piece of work.
-        items: sequence that can be sliced.
-        shard_size: items per shard, 1 or more.
-        function: list of items -> pyarrow.Table, any number of rows. For "ray" it must
-            be picklable and load what is heavy itself, once a process.
+        items: what is cut into shards of `shard_size`.
+        function: items -> any number of rows. For "ray" it must be picklable and load
+            what is heavy itself, once a process.
         description: words for the progress bar.
         engine: "local", or "ray" for a Ray cluster; the files are the same.
 
@@ -163,30 +86,30 @@ def shard_files(key, items, shard_size, function, description, engine="local"):
         total=len(items), initial=done, desc=description, unit="", file=sys.stderr
     ) as bar:
         for n, table in ENGINES[engine](function, waiting):
-            write_atomically(
-                files[n], lambda part, table=table: pq.write_table(table, part)
-            )
+            write_atomically(files[n], partial(pq.write_table, table))
             bar.update(sizes[n])
     return files
 
 
-def run_shards(key, items, shard_size, function, description, engine="local"):
-    """Do a long piece of work in shards and return its table.
+def run_shards(
+    key: str,
+    items: Sequence[Any],
+    shard_size: int,
+    function: Function,
+    description: str,
+    engine: str = "local",
+) -> pa.Table:
+    """Do a long piece of work as `shard_files` and return its rows in order.
 
     Every shard is read back from its file, so a resumed run and an uninterrupted one
     return the same table. Call `finish(key)` after the outputs are written.
-
-    Args, raises: as `shard_files`.
-
-    Returns:
-        pyarrow.Table, rows in the order of `items`.
     """
     files = shard_files(key, items, shard_size, function, description, engine)
     tables = [pq.ParquetFile(file).read() for file in files]
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _planned(key, num_items, shard_size, description):
+def _planned(key: str, num_items: int, shard_size: int, description: str) -> Path:
     """Return the key's folder, emptied where its shards were cut differently."""
     folder = work_folder(key)
     plan = json.dumps([num_items, shard_size, description])
@@ -196,3 +119,97 @@ def _planned(key, num_items, shard_size, description):
             shard.unlink()
         write_atomically(file, lambda part: part.write_text(plan, encoding="utf-8"))
     return folder
+
+
+def do_here(function: Function, shards: Iterable[Numbered]) -> Iterator[Numbered]:
+    """Yield (number, table) of each shard, one after the other, in this process."""
+    for number, items in shards:
+        yield number, function(items)
+
+
+def do_on_ray(function: Function, shards: Iterable[Numbered]) -> Iterator[Numbered]:
+    """Yield (number, table) of each shard as Ray's workers finish them, in any order.
+
+    A worker computes with as many threads as this process and takes as many CPUs, so
+    its numbers have the same last bits; where the cluster has GPUs it takes one. A
+    shard whose worker dies is given to another.
+
+    Args:
+        function: picklable; it loads models itself.
+        shards: (number, items), read no faster than workers come free.
+
+    Raises:
+        EngineError: Ray is not installed, no node has enough CPUs, or a shard's worker
+            died four times. What `function` raises comes through unchanged.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise EngineError(
+            "engine is ray, and Ray is not installed; run `pip install "
+            "'commoncanvas[ray]'` or set `engine: local` in the profile."
+        ) from None
+    threads = torch.get_num_threads()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        ray.init(
+            include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+    try:
+        gpus = _room_for(ray, threads)
+        variables = {name: os.environ[name] for name in CARRIED if name in os.environ}
+        do = ray.remote(_do).options(
+            num_cpus=threads,
+            num_gpus=gpus,
+            max_retries=MAX_RETRIES,
+            runtime_env={"env_vars": variables},
+        )
+        stored = ray.put(function)
+        at_once = 2 * max(1, int(ray.cluster_resources()["CPU"] / threads))
+        running: dict[Any, int] = {}
+        for number, items in shards:
+            running[do.remote(stored, items, threads)] = number
+            if len(running) >= at_once:
+                yield _first(ray, running)
+        while running:
+            yield _first(ray, running)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _do(function: Function, items: list[Any], threads: int) -> pa.Table:
+    torch.set_num_threads(threads)
+    return function(items)
+
+
+def _first(ray: Any, running: dict[Any, int]) -> Numbered:
+    """Wait for one task, take it off the list, and return its number and table."""
+    (done,), _ = ray.wait(list(running), num_returns=1)
+    number = running.pop(done)
+    try:
+        return number, ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.WorkerCrashedError:
+        raise EngineError(
+            f"the workers of shard {number} died {MAX_RETRIES + 1} times, perhaps for "
+            "memory; finished shards are kept. Lower `shard_size`, or give each worker "
+            "more room, and run the stage again."
+        ) from None
+
+
+def _room_for(ray: Any, threads: int) -> int:
+    """Return the GPUs of one task, having made sure that some node has its CPUs."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = max(node.get("CPU", 0) for node in nodes)
+    if most < threads:
+        raise EngineError(
+            f"the stage has {threads} threads, and no node of the cluster has more "
+            f"than {most:g} CPUs; a task would never start. Lower `num_threads`."
+        )
+    return 1 if any(node.get("GPU") for node in nodes) else 0
+
+
+ENGINES = {"local": do_here, "ray": do_on_ray}
