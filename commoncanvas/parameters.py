@@ -47,7 +47,7 @@ def collect(
     differs from the base *training*, its seed too; no other stage follows it.
 
     Args:
-        slug, scale, variant: as for `commoncanvas.run.execute`.
+        slug, scale, variant: as in `commoncanvas.run.Stage`.
         declared: what `papermill.inspect_notebook` returns.
 
     Returns:

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +30,46 @@ class StageFailed(CommonCanvasError):
     """A stage was refused, a cell raised or the kernel died; its name comes first."""
 
 
-def run_stage(stage: str, scale: str | None = None, variant: str | None = None) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a notebook, a scale (none for `00_pretrain`), a variant or none."""
+
+    slug: str
+    scale: str | None = None
+    variant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in DVC, e.g. `04_train@mini-cc_human`."""
+        axes = "-".join(part for part in (self.scale, self.variant) if part)
+        return f"{self.slug}@{axes}" if axes else self.slug
+
+    @property
+    def executed(self) -> Path:
+        """Where the executed copy of its notebook lies."""
+        end = f"-{self.variant}" if self.variant else ""
+        return paths.EXECUTED / (self.scale or "") / f"{self.slug}{end}.ipynb"
+
+
+def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -> None:
     """Run one stage by the names that a reader types; see `execute`.
 
     Raises:
         StageFailed: whatever stopped it, in one line that begins with its name.
     """
-    name = stage
+    name = slug
     try:
-        slug, scale, variant = _chosen(stage, scale, variant)
-        name = stage_name(slug, scale, variant)
-        execute(slug, scale, variant)
+        stage = _chosen(slug, scale, variant)
+        name = stage.name
+        execute(stage)
     except StageFailed as failure:
         raise StageFailed(f"{name} {failure}") from None
     except CommonCanvasError as error:
         raise StageFailed(f"{name}: {error}") from None
 
 
-def execute(slug: str, scale: str | None = None, variant: str | None = None) -> None:
+def execute(stage: Stage) -> None:
     """Execute one notebook and write its cleaned copy under `reports/executed/`.
-
-    Args:
-        slug: name of the notebook, e.g. `04_train`.
-        scale: name of a profile; None for `00_pretrain`.
-        variant: name of a variant for the stages that have them, else None.
 
     Raises:
         ParameterError: parameters and the notebook's declarations disagree.
@@ -62,21 +79,20 @@ def execute(slug: str, scale: str | None = None, variant: str | None = None) -> 
     from nbclient.exceptions import DeadKernelError
 
     os.chdir(paths.ROOT)  # papermill takes `{}` in a path for a template: stay relative
-    source = Path("notebooks") / f"{slug}.ipynb"
-    declared = papermill.inspect_notebook(str(source))
-    sections = read_sections(slug, scale)
-    values = collect(slug, scale, variant, sections, declared)
-    word = slug.split("_", 1)[1]
+    source = f"notebooks/{stage.slug}.ipynb"
+    declared = papermill.inspect_notebook(source)
+    sections = read_sections(stage.slug, stage.scale)
+    values = collect(stage.slug, stage.scale, stage.variant, sections, declared)
+    word = stage.slug.split("_", 1)[1]
     settings = {**(sections.get("common") or {}), **(sections.get(word) or {})}
     set_environment(settings)
-    out = executed_path(slug, scale, variant)
-    partial = out.with_name(f"{out.stem}.failed.ipynb")
+    partial = stage.executed.with_name(f"{stage.executed.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
-    remove_outputs(slug, scale, variant)
+    remove_outputs(stage)
     try:
         papermill.execute_notebook(
-            str(source),
+            source,
             os.path.relpath(partial),
             parameters=values,
             kernel_name="python3",
@@ -89,46 +105,32 @@ def execute(slug: str, scale: str | None = None, variant: str | None = None) -> 
         if not _is_ours(error.ename):
             print("\n".join(error.traceback), file=sys.stderr)
         number = _failed_cell(partial)
-        message = _one_line(f"{error.ename}: {error.evalue}")
+        message = " ".join(f"{error.ename}: {error.evalue}".split())
         raise StageFailed(f"failed in cell {number}: {message}") from None
     except DeadKernelError as error:
         raise StageFailed(
             f"failed: its kernel died, perhaps for memory ({error})"
         ) from None
     notebook = clean(nbformat.read(partial, as_version=4))
-    write_atomically(out, lambda part: nbformat.write(notebook, part))
+    write_atomically(stage.executed, lambda part: nbformat.write(notebook, part))
     partial.unlink()
 
 
-def remove_outputs(slug: str, scale: str | None, variant: str | None = None) -> None:
-    """Remove what an earlier run left in a stage's data folder, links before all.
+def remove_outputs(stage: Stage) -> None:
+    """Remove what an earlier run left in a stage's data folder, following no link.
 
     Where `dvc config cache.type` says links, the files there share their bytes with
     DVC's cache, and a notebook that writes into one would change the cache. `dvc repro`
     removes outputs before it runs a stage; a run by hand relies on this. The pretrained
     parts have no scale; Git keeps them, DVC does not, so they are never links.
     """
-    if not scale:
+    if not stage.scale:
         return
-    folder = paths.stage_dir(scale, slug, variant)
+    folder = paths.stage_dir(stage.scale, stage.slug, stage.variant)
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
-        shutil.rmtree(folder)  # removes links, follows none
-
-
-def stage_name(slug: str, scale: str | None = None, variant: str | None = None) -> str:
-    """Return the name of a stage in DVC, e.g. `04_train@mini-cc_human`."""
-    axes = "-".join(part for part in (scale, variant) if part)
-    return f"{slug}@{axes}" if axes else slug
-
-
-def executed_path(
-    slug: str, scale: str | None = None, variant: str | None = None
-) -> Path:
-    """Return where the executed copy of a notebook lies."""
-    folder = paths.EXECUTED / scale if scale else paths.EXECUTED
-    return folder / f"{slug}{'-' + variant if variant else ''}.ipynb"
+        shutil.rmtree(folder)
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -170,10 +172,8 @@ def _joined(outputs: Iterable[Any]) -> list[Any]:
     return joined
 
 
-def _chosen(
-    slug: str, scale: str | None, variant: str | None
-) -> tuple[str, str | None, str | None]:
-    """Return slug, scale and variant, or say which there are."""
+def _chosen(slug: str, scale: str | None, variant: str | None) -> Stage:
+    """Return the stage of these names, or say which there are."""
     slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
     if slug not in slugs:
         raise ParameterError(
@@ -194,7 +194,7 @@ def _chosen(
         known = names_of(load_yaml(paths.ROOT / "params.yaml").get("variants") or {})
         wanted = f"one of {known}" if slug in VARIANT_STAGES else "none"
         raise ParameterError(f"got the variant {variant!r}; give --variant {wanted}.")
-    return slug, scale, variant
+    return Stage(slug, scale, variant)
 
 
 def _failed_cell(path: Path) -> int | str:
@@ -209,7 +209,3 @@ def _failed_cell(path: Path) -> int | str:
 def _is_ours(name: str) -> bool:
     kind = getattr(errors, name, None)
     return isinstance(kind, type) and issubclass(kind, CommonCanvasError)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -159,8 +159,8 @@ def test_links_are_removed_and_never_followed(house, outputs):
     folder, cache = outputs
     beside = house / "data" / "mini" / "04_train" / "base"
     beside.mkdir(parents=True)
-    run.remove_outputs("01_chapter", "mini")
-    run.remove_outputs("04_train", "mini", "other")
+    run.remove_outputs(run.Stage("01_chapter", "mini"))
+    run.remove_outputs(run.Stage("04_train", "mini", "other"))
     assert not folder.exists() and beside.exists()
     assert sorted(path.name for path in cache.iterdir()) == [
         "hard",
@@ -169,13 +169,13 @@ def test_links_are_removed_and_never_followed(house, outputs):
     ]
     assert {path.read_text() for path in cache.iterdir()} == {"kept"}
     folder.symlink_to(cache)
-    run.remove_outputs("01_chapter", "mini")
+    run.remove_outputs(run.Stage("01_chapter", "mini"))
     assert not folder.is_symlink() and (cache / "whole").read_text() == "kept"
 
 
 def test_pretrained_parts_and_what_a_refused_run_leaves_stay(house, outputs):
     (house / "pretrained").mkdir()
-    run.remove_outputs("00_pretrain", None)
+    run.remove_outputs(run.Stage("00_pretrain"))
     edit(house, "seed", "sead")
     call("run", "01_chapter", fails=True)
     assert (house / "pretrained").exists() and (outputs[0] / "hard.txt").exists()
