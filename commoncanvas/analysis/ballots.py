@@ -46,11 +46,11 @@ def write_page(
     """Write a page of `reports/template`; the same rows give the same bytes.
 
     Args:
-        path: the HTML file; its folder is made if need be.
+        path: of the HTML file.
         template: a file that extends `ballot.html`.
         title: the heading, plain text.
         sample: the name under which the page keeps and exports votes.
-        rows: JSON-able, with a `key` each, what is voted on.
+        rows: what is voted on, JSON-able, with a `key` each.
     """
     loader = jinja2.FileSystemLoader(paths.TEMPLATE)
     page = jinja2.Environment(loader=loader, autoescape=True).get_template(template)
@@ -73,7 +73,6 @@ def read_votes(
 
     Args:
         folder: where exported votes lie; it need not exist.
-        sample: the sample that was voted on.
         keys: of the sample.
         check: called with (where, vote) for every vote on the sample; it raises
             `wrong` for one that cannot be.

@@ -57,9 +57,6 @@ class Checks:
             name: what must hold, in words; each name once.
             ok: one truth value, Python's or NumPy's.
             found, bound: what was found and what was expected, shown in the table.
-
-        Raises:
-            CheckFailed: the name is already taken, or `ok` is not one truth value.
         """
         if any(row["check"] == name for row in self._rows):
             raise CheckFailed(
@@ -78,14 +75,7 @@ class Checks:
     def that(self, name: str, found: Any, relation: str, bound: Any) -> None:
         """Record one comparison, e.g. `that("rows", 10, "==", 7 + 3)`.
 
-        Args:
-            name: as above.
-            found: the measured value; NaN never passes an order relation.
-            relation: one of == != < <= > >= in.
-            bound: the value it is compared with.
-
-        Raises:
-            CheckFailed: the relation is unknown, or the name is already taken.
+        The relation is one of == != < <= > >= in; NaN never passes an order relation.
         """
         if relation not in _RELATIONS:
             raise CheckFailed(
@@ -96,10 +86,7 @@ class Checks:
         self(name, ok, found, f"{relation} {_text(bound)}")
 
     def close(self) -> ChecksTable:
-        """Return the table of all checks; show it, then fail, if one is broken.
-
-        Returns:
-            Columns check, found, bound, ok (✓ or ✗).
+        """Return the table of all checks; if one is broken, show it, then fail.
 
         Raises:
             CheckFailed: a check is broken, or none was made; lists all in one line.

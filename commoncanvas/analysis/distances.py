@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from commoncanvas.analysis.estimates import (
-    Estimate,
-    as_features,
-    jackknife,
-    same_rows,
-)
+from commoncanvas.analysis.estimates import Estimate, as_features, jackknife, same_rows
 from commoncanvas.core.errors import ParameterError, ShapeError
 
 

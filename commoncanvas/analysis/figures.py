@@ -1,9 +1,9 @@
 """What notebooks show: plots, contact sheets of pictures, and tables.
 
-Used by all stages. Each function returns an object with `_repr_html_`, so the
-last line of a cell displays it; `show` displays from the middle of a cell.
-The same input always gives the same bytes, and all text is escaped, because
-titles and authors come from strangers.
+Each function returns an object with `_repr_html_`, so the last line of a cell displays
+it; `show` displays from the middle of a cell. The same input always gives the same
+bytes, and all text is escaped, because titles and authors come from strangers. `alt`
+and `caption` are as in `plots`.
 """
 
 import base64
@@ -28,16 +28,7 @@ SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 
 
 def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
-    """Display a matplotlib figure, or anything made by this module, right now.
-
-    Args:
-        thing: a matplotlib figure (closed afterwards) or a displayable object.
-        alt: what the figure shows, for readers who cannot see it.
-        caption: the line below the figure.
-
-    Raises:
-        ParameterError: a matplotlib figure comes without `alt`.
-    """
+    """Display a matplotlib figure, which needs `alt`, or anything else right now."""
     display(plate(thing, alt, caption) if isinstance(thing, Figure) else thing)
 
 
@@ -60,8 +51,7 @@ def sheet(
         labels: n texts, or n pairs (text, second line); the second line is set
             in the accent colour.
         columns: tiles side by side.
-        alt: what the sheet shows.
-        tile_px: displayed width of a tile [pixels].
+        tile_px: displayed width of a tile.
         heads: one title per column, for example variants.
 
     Raises:
@@ -107,12 +97,9 @@ def sheet(
 
 
 def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> HTML:
-    """Return a data frame as an HTML table; numbers align right, all text escaped.
+    """Return a data frame as an HTML table: numbers align right, the caption is above.
 
-    Args:
-        frame: its index is shown when it is named.
-        caption: the line above the table.
-        digits: significant digits of floating point numbers.
+    An index is shown when it is named; floats have `digits` significant digits.
     """
     if frame.index.names != [None]:
         frame = frame.reset_index()
@@ -147,10 +134,10 @@ def write_strip(
 
     Args:
         pictures: (n, h, w, 3), uint8, 0 … 255.
-        folder: the stage's data folder; must exist.
+        folder: the stage's data folder.
         caption: what the strip shows; it is the alt text too.
         columns: tiles side by side.
-        tile_px: side of a tile in the file [pixels], twice what is displayed.
+        tile_px: side of a tile in the file, twice what is displayed.
 
     Raises:
         ShapeError: pictures are not (n, h, w, 3) uint8.

@@ -1,7 +1,9 @@
 """Plots in one look: colours with fixed meanings, SVG with text kept as text.
 
 The same input always gives the same bytes: no dates, no random ids. All text is
-escaped, because titles and authors come from strangers.
+escaped, because titles and authors come from strangers. Of every plot `alt` says what
+it shows to readers who cannot see it, and `caption` is the line below; a label of an
+axis is a quantity with its [unit].
 """
 
 import hashlib
@@ -105,8 +107,6 @@ def bars(
         labels: of the groups, first on top.
         series: name -> values (None leaves a gap). "paper", "here" and the names
             of variants have fixed colours.
-        alt: what the plot shows.
-        x_label: quantity and unit [unit].
         intervals: name -> (low, high) for each label, or None where unknown.
         log: logarithmic axis.
     """
@@ -136,7 +136,11 @@ def bars(
     if log:
         axes.set_xscale("log")
     axes.margins(x=0.12)
-    return _finish(figure, axes, labels, x_label, alt, caption, legend=len(series) > 1)
+    _label_rows(axes, labels, x_label)
+    if len(series) > 1:
+        parts = axes.get_legend_handles_labels()
+        figure.legend(*parts, loc="outside upper left", ncols=4)
+    return plate(figure, alt, caption)
 
 
 def curves(
@@ -147,14 +151,7 @@ def curves(
     y_label: str = "",
     log_x: bool = False,
 ) -> HTML:
-    """Return lines over a shared axis, with a band where intervals are given.
-
-    Args:
-        series: name -> (x, y) or (x, y, low, high).
-        alt: what the plot shows.
-        x_label, y_label: quantity and unit [unit].
-        log_x: logarithmic x axis.
-    """
+    """Return lines, each name -> (x, y) or, with a band, (x, y, low, high)."""
     figure, axes = canvas(height_px=340)
     for (name, data), style in zip(series.items(), _styles(series), strict=True):
         style.pop("hatch", None)
@@ -183,8 +180,6 @@ def point_intervals(
     Args:
         rows: (label, value, (low, high)) or (label, value, (low, high), paper's
             value); interval and paper's value may be None. First row on top.
-        alt: what the plot shows.
-        x_label: quantity and unit [unit].
         reference: a value marked by a dashed vertical line, for example chance.
     """
     figure, axes = canvas(height_px=90 + 30 * len(rows))
@@ -198,7 +193,8 @@ def point_intervals(
         axes.plot(value, place, "o", color=color, markersize=7)
         if paper and paper[0] is not None:
             axes.plot(paper[0], place, "D", color=PAPER, fillstyle="none", markersize=7)
-    return _finish(figure, axes, [row[0] for row in rows], x_label, alt, caption)
+    _label_rows(axes, [row[0] for row in rows], x_label)
+    return plate(figure, alt, caption)
 
 
 def as_figure(body: str, caption: str | None, kind: str) -> HTML:
@@ -229,25 +225,13 @@ def as_text(value: Any, digits: int) -> str:
     return str(value)
 
 
-def _finish(
-    figure: Figure,
-    axes: Any,
-    labels: Sequence[Any],
-    x_label: str,
-    alt: str,
-    caption: str | None,
-    legend: bool = False,
-) -> HTML:
-    """Label the rows of a plot whose first row is on top, and write it."""
+def _label_rows(axes: Any, labels: Sequence[Any], x_label: str) -> None:
+    """Label the rows of a plot, the first on top."""
     axes.set_yticks(range(len(labels)), [str(label) for label in labels])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(x_label)
-    if legend:
-        parts = axes.get_legend_handles_labels()
-        figure.legend(*parts, loc="outside upper left", ncols=4)
-    return plate(figure, alt, caption)
 
 
 def _styles(names: Iterable[str]) -> list[dict[str, Any]]:

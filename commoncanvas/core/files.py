@@ -31,10 +31,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     """Write a file beside its place, then move it there in one step.
 
     A reader sees the old file or the new one, never a part, even after kill -9.
-
-    Args:
-        path: where the file goes; its folder is made if need be.
-        write: called once with a temporary path that has the same suffix.
+    `write` is called once, with a temporary path that has the same suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Pictures in and out: safe decoding, SVG drawing, centre crops, tensors.
 
-Used by every stage that touches pixels. Pictures from strangers are refused with a
-reason rather than repaired: a refused picture becomes a row of the rejected list.
+Pictures from strangers are refused with a reason rather than repaired; each becomes a
+row of the rejected list.
 """
 
 import io
@@ -31,10 +31,10 @@ MAX_ELEMENTS = 50_000  # after every reference is followed; drawn in a tenth of 
 
 
 def svg_to_pixels(svg: str, size: int) -> np.ndarray:
-    """Draw an SVG on a transparent square of `size` [pixels].
+    """Draw an SVG in the middle of a transparent square.
 
     Returns:
-        (size, size, 4) uint8, straight alpha; a picture that is not square is centred.
+        (size, size, 4) uint8, straight alpha.
 
     Raises:
         PictureError: the document refers to other files, cannot be drawn, or is empty.
@@ -67,9 +67,6 @@ def num_elements(svg: str) -> int:
 
     Ten parts that each use the one before ten times are a short file that would be
     drawn for days.
-
-    Raises:
-        PictureError: the document is not XML, or is nested too deeply.
     """
     try:
         root = ET.fromstring(svg)
@@ -108,13 +105,7 @@ def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
 
 
 def decode_picture(data: bytes) -> Image.Image:
-    """Decode a raster picture that may come from anyone.
-
-    Args:
-        data: a file's bytes (JPEG, PNG, WebP, GIF, TIFF, BMP).
-
-    Returns:
-        RGB, upright (EXIF orientation applied), on white.
+    """Decode a raster picture from anyone to RGB, upright (EXIF applied), on white.
 
     Raises:
         PictureError: empty, truncated, too large, animated or 16-bit, or no picture.
@@ -149,12 +140,8 @@ def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.nda
 
     Source: mosaicml-diffusion, LargestCenterSquare, for squares.
 
-    Args:
-        picture: RGB.
-        width, height: of the result [pixels].
-
     Returns:
-        (height, width, 3) uint8.
+        (height, width, 3) uint8 of an RGB picture.
     """
     w = min(picture.width, picture.height * width / height)
     h = min(picture.height, picture.width * height / width)
@@ -170,10 +157,7 @@ def largest_center_square(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:
-    """Return the (height, width, 3) uint8 centre crop of a picture that we stored.
-
-    Without a height it is the square.
-    """
+    """Return the (height or width, width, 3) uint8 centre crop of a stored picture."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     return largest_center_crop(picture, width, height or width)
 
@@ -186,14 +170,9 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def pixels_to_images(pixels: np.ndarray, size: int | None = None) -> torch.Tensor:
-    """Turn pixels into the model's picture tensors.
+    """Turn (batch, h, w, 3) uint8 into (batch, 3, h, w) float32 in [−1, 1].
 
-    Args:
-        pixels: (batch, h, w, 3) uint8.
-        size: edge to resize to with antialiasing [pixels]; None keeps the size.
-
-    Returns:
-        (batch, 3, size, size) float32 in [−1, 1].
+    With a size, h and w become that, resized with antialiasing.
     """
     # (batch, h, w, channels) -> (batch, channels, h, w)
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()

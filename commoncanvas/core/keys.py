@@ -22,10 +22,7 @@ NUM_FINISHED = 60  # results kept in `.finished/`
 
 
 def key_of(**parts: Any) -> str:
-    """Hash everything that a piece of work depends on.
-
-    Args:
-        **parts: JSON-able values: parameters, input hashes, `code_hash(...)`.
+    """Hash all that a piece of work depends on: inputs, parameters, `code_hash(...)`.
 
     Returns:
         16 hexadecimal digits; equal parts give equal keys on every machine.
@@ -51,16 +48,8 @@ def key_of(**parts: Any) -> str:
 def code_hash(*module_names: str) -> str:
     """Hash the source of modules of this package and of all they import from it.
 
-    The closure is taken here so that no caller can forget a module below its own.
-
-    Args:
-        *module_names: e.g. `"latents.reader"` or `"commoncanvas.latents.reader"`.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        ParameterError: there is no such module.
+    Those below are found here, so that no caller can forget one. A name is e.g.
+    `"latents.reader"` or `"commoncanvas.latents.reader"`.
     """
     names = {name.removeprefix(_PACKAGE + ".") for name in module_names}
     names |= modules_reached("".join(f"import {_PACKAGE}.{name}\n" for name in names))
@@ -111,7 +100,7 @@ def source_file(name: str) -> Path | None:
 def modules_imported(source: str) -> set[str]:
     """Return the modules of this package that a source imports, e.g. `core.paths`.
 
-    The one walker over imports: keys of work and the tests of `dvc.yaml` ask here.
+    Keys of work and the tests of `dvc.yaml` both ask here.
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):

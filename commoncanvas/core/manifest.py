@@ -73,8 +73,6 @@ def write_manifest(
     Args:
         folder: the stage's data folder; every file below it is listed.
         stage: slug, e.g. `03_latents`.
-        scale: name of the profile, or None for the frozen stage.
-        variant: None for a stage that has none.
         counts_in, counts_out: rows that entered the stage, rows that left it.
         rejected: {reason in words: number of rows}.
         facts: JSON-able, NumPy's numbers too.

@@ -44,22 +44,20 @@ def shard_files(
 ) -> list[Path]:
     """Do the shards that are not done yet and return all their files.
 
-    Use this instead of `run_shards` where the whole table would not fit in memory.
+    `run_shards` returns the table, where that fits in memory.
 
     Args:
         key: from `key_of`; one key for one piece of work.
-        items: what is cut into shards of `shard_size`.
         function: items -> any number of rows. For "ray" it must be picklable and load
             what is heavy itself, once a process.
-        description: words for the progress bar.
+        description: for the progress bar.
         engine: "local", or "ray" for a Ray cluster; the files are the same.
 
     Returns:
         Parquet files in the order of `items`.
 
     Raises:
-        ParameterError: there are no items, `shard_size` is below 1, or the engine is
-            unknown.
+        ParameterError: there are no items, or a size or an engine that cannot be.
         EngineError: from "ray"; the shards done so far are kept.
     """
     if shard_size < 1 or len(items) == 0:
@@ -132,11 +130,8 @@ def do_on_ray(function: Function, shards: Iterable[Numbered]) -> Iterator[Number
 
     A worker computes with as many threads as this process and takes as many CPUs, so
     its numbers have the same last bits; where the cluster has GPUs it takes one. A
-    shard whose worker dies is given to another.
-
-    Args:
-        function: picklable; it loads models itself.
-        shards: (number, items), read no faster than workers come free.
+    shard whose worker dies is given to another. `shards` are read no faster than
+    workers come free.
 
     Raises:
         EngineError: Ray is not installed, no node has enough CPUs, or a shard's worker
