@@ -47,11 +47,7 @@ def collect(
     differs from the base *training*, its seed too; no other stage follows it.
 
     Args:
-        slug, scale, variant: as in `commoncanvas.run.Stage`.
-        declared: what `papermill.inspect_notebook` returns.
-
-    Returns:
-        {name: value}, exactly the notebook's declared parameters.
+        declared: what `papermill.inspect_notebook` returns; exactly these come back.
 
     Raises:
         ParameterError: a parameter is unknown, missing or of another type.

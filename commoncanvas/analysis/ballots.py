@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def write_page(
 def read_votes(
     folder: Path | str,
     sample: str,
-    keys: Sequence[str],
+    keys: Iterable[str],
     check: Callable[[str, dict[str, str]], None],
     **optional: str,
 ) -> tuple[list[dict[str, str]], int]:
@@ -116,14 +116,11 @@ def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
     which makes it slightly conservative). With several, a key has the mean of its
     raters, and the interval is the normal one over keys, cut to 0 and 1; where all
     means are equal it is Wilson's again, because zero variance would give a
-    zero-width interval.
+    zero-width interval. n counts the keys that were voted on; without votes it is None.
 
     Args:
         scores: 0 to 1 (or truth values), one a vote.
         votes: has the columns rater and key, one vote per rater and key.
-
-    Returns:
-        Its n counts the keys that were voted on; None without votes.
     """
     if votes.empty:
         return None
@@ -137,14 +134,11 @@ def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
 def krippendorff_alpha(counts: Any) -> float:
     """Measure how far raters agree, beyond chance, on unordered categories.
 
-    Unlike Fleiss' kappa it allows each item its own number of raters.
-    Source: krippendorff.
+    It is 1 for full agreement, 0 for chance, and NaN where all votes are alike. Unlike
+    Fleiss' kappa it allows each item its own number of raters. Source: krippendorff.
 
     Args:
         counts: (items, categories), the raters who chose each; 2 or more an item.
-
-    Returns:
-        1 for full agreement, 0 for chance; NaN where all votes are alike.
     """
     counts = np.asarray(counts, dtype=np.float64)
     raters, totals = counts.sum(1), counts.sum(0)
@@ -152,6 +146,7 @@ def krippendorff_alpha(counts: Any) -> float:
     differing = num**2 - np.sum(totals**2)
     if not differing:
         return math.nan
+    # Pairs of raters of the same item who differ, against pairs of any two votes.
     observed = np.sum((raters**2 - np.sum(counts**2, 1)) / (raters - 1))
     return float(1 - (num - 1) * observed / differing)
 

@@ -60,10 +60,8 @@ def sheet(
     """
     label = need_alt(alt)
     pictures = _need_pictures(pictures)
-    for name, texts, expected in (
-        ("labels", labels, len(pictures)),
-        ("heads", heads, columns),
-    ):
+    wanted = (("labels", labels, len(pictures)), ("heads", heads, columns))
+    for name, texts, expected in wanted:
         if texts is not None and len(texts) != expected:
             raise ShapeError(
                 f"a sheet got {len(texts)} {name}, expected {expected};"
@@ -71,8 +69,8 @@ def sheet(
             )
     tiles = [f'<b style="{SMALL}">{escape(str(head))}</b>' for head in heads or []]
     for i, pixels in enumerate(pictures):
-        lines = labels[i] if labels is not None else ()
-        lines = [lines] if isinstance(lines, str) else [str(line) for line in lines]
+        given = labels[i] if labels is not None else ()
+        lines = [given] if isinstance(given, str) else [str(line) for line in given]
         name = escape(lines[0]) if lines else f"{label}, {i + 1} of {len(pictures)}"
         text = "".join(
             f'<span style="{SMALL}{colour}">{escape(line)}</span>'
@@ -163,7 +161,7 @@ def _need_pictures(pictures: Any) -> np.ndarray:
     if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
         raise ShapeError(
             f"a sheet got {pictures.dtype} {pictures.shape}; it expects uint8"
-            " (n, h, w, 3); convert the pictures with images.py first."
+            " (n, h, w, 3); convert the pictures with `core.images` first."
         )
     return pictures
 

@@ -9,9 +9,8 @@ import pandas as pd
 from commoncanvas.analysis.estimates import Estimate
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """Return a table in Markdown; a bar within a cell stays a character."""
-    head = list(head)
     lines = [head, ["---"] * len(head), *rows]
     cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

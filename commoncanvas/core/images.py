@@ -31,7 +31,7 @@ MAX_ELEMENTS = 50_000  # after every reference is followed; drawn in a tenth of 
 
 
 def svg_to_pixels(svg: str, size: int) -> np.ndarray:
-    """Draw an SVG in the middle of a transparent square.
+    """Draw an SVG in the middle of a transparent square of `size` [pixels].
 
     Returns:
         (size, size, 4) uint8, straight alpha.
@@ -90,14 +90,9 @@ def num_elements(svg: str) -> int:
 
 
 def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
-    """Lay RGBA pixels on a plain background.
+    """Lay (..., h, w, 4) uint8 pixels on a background; return (..., h, w, 3) uint8.
 
-    Args:
-        pixels: (..., h, w, 4) uint8.
-        background: grey level 0 … 255, or an array that broadcasts to (..., 3).
-
-    Returns:
-        (..., h, w, 3) uint8.
+    The background is a grey level 0 … 255, or an array that broadcasts to (..., 3).
     """
     alpha = pixels[..., 3:].astype(np.float32) / 255
     mixed = pixels[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
@@ -136,12 +131,10 @@ def decode_picture(data: bytes) -> Image.Image:
 
 
 def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.ndarray:
-    """Cut the largest centre part of a shape and resize it with antialiasing.
+    """Cut the largest centre part of an RGB picture and resize it with antialiasing.
 
+    Returns (height, width, 3) uint8.
     Source: mosaicml-diffusion, LargestCenterSquare, for squares.
-
-    Returns:
-        (height, width, 3) uint8 of an RGB picture.
     """
     w = min(picture.width, picture.height * width / height)
     h = min(picture.height, picture.width * height / width)

@@ -32,8 +32,7 @@ def key_of(**parts: Any) -> str:
     """
     if not parts:
         raise ParameterError(
-            "a key was made of nothing; it needs inputs, parameters and code. "
-            "Pass them by name to `key_of`."
+            "a key was made of nothing; pass inputs, parameters and code by name."
         )
     try:
         text = json.dumps(parts, sort_keys=True, allow_nan=False)

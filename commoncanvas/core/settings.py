@@ -46,11 +46,8 @@ def call_named(
 ) -> Any:
     """Call what a profile names, with the arguments that stand beside the name.
 
-    Args:
-        known: {name: function}.
-        parameter: of the profile, to say what to edit.
-        name: what the profile says.
-        words: the arguments; unknown and missing ones are refused before the call.
+    `parameter` is the profile's, to say what to edit. Unknown and missing arguments are
+    refused before the call.
 
     Raises:
         ParameterError: there is no such name, or the arguments do not fit.

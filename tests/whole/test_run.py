@@ -182,7 +182,7 @@ def test_pretrained_parts_and_what_a_refused_run_leaves_stay(house, outputs):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("seed", "sead", r"unknown parameters `sead` and lacks `seed`.*`names`"),
         ("num_steps: 3, ", "", r"unknown parameters none and lacks `num_steps`"),
@@ -192,23 +192,23 @@ def test_pretrained_parts_and_what_a_refused_run_leaves_stay(house, outputs):
         ("[b, c]", "b", r"`names` is 'b', a str"),
     ],
 )
-def test_a_wrong_parameter_stops_in_one_line(house, old, new, told):
+def test_a_wrong_parameter_stops_in_one_line(house, old, new, message):
     edit(house, old, new)
     error = call("run", "01_chapter", fails=True)
-    assert re.match(r"01_chapter@mini: ", error) and re.search(told, error)
+    assert re.match(r"01_chapter@mini: ", error) and re.search(message, error)
     assert not executed(house).exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["09_absent"], "`01_chapter`"),
         (["01_chapter", "--scale", "huge"], "`mini`"),
         (["01_chapter", "--variant", "base"], "--variant none"),
     ],
 )
-def test_a_wrong_choice_names_the_right_ones(house, arguments, told):
-    assert told in call("run", *arguments, fails=True)
+def test_a_wrong_choice_names_the_right_ones(house, arguments, message):
+    assert message in call("run", *arguments, fails=True)
 
 
 def test_a_stage_with_variants_needs_one(house):
@@ -264,18 +264,18 @@ def test_under_dvc_evaluation_knows_no_variants():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: {b: 1\n", "params.yaml, line 2"),
         ("a: 1\na: 2\n", "params.yaml, line 2: found duplicate key"),
         ("- a\n", "params.yaml holds a list; expected names with values"),
     ],
 )
-def test_settings_that_are_no_settings_are_one_line(tmp_path, text, told):
+def test_settings_that_are_no_settings_are_one_line(tmp_path, text, message):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParameterError) as error:
         settings.load_yaml(tmp_path / "params.yaml")
-    assert told in str(error.value) and "correct it" in str(error.value)
+    assert message in str(error.value) and "correct it" in str(error.value)
 
 
 def test_evaluation_ignores_what_only_training_knows():
@@ -341,11 +341,11 @@ def test_under_dvc_only_what_the_stage_tracks_is_read(house):
     environment = {**os.environ, "PYTHONPATH": str(house), "DVC_NO_ANALYTICS": "1"}
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "-q"], check=True, env=environment)
-    told = subprocess.run(
+    done = subprocess.run(
         [*dvc, "repro"], env=environment, capture_output=True, text=True
     )
-    assert told.returncode != 0
-    assert "01_chapter@mini: got unknown parameters none and lacks" in told.stderr
+    assert done.returncode != 0
+    assert "01_chapter@mini: got unknown parameters none and lacks" in done.stderr
     file = house / "dvc.yaml"
     file.write_text(file.read_text().replace("[common]", "[common, chapter]"))
     subprocess.run([*dvc, "repro", "-q"], check=True, env=environment)
