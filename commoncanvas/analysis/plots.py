@@ -28,9 +28,7 @@ INK, MUTED, ACCENT = "#22262b", "#5c6570", "#0f6b63"  # as in `HOUSE`, where it 
 # in print and for readers who do not see the colours.
 PAPER, OURS = "#b0793a", "#1f5fa8"
 PAPER_HATCH = "////"
-MARKERS = (
-    "osDXv^<P>hp"  # by the order of the variants, from the first again when used up
-)
+MARKERS = "osDXv^<P>hp"  # by the order of the variants; used up, from the first again
 VARIANT_COLOURS = {
     "cc_synthetic": OURS,
     "cc_human": "#178a78",
@@ -50,18 +48,11 @@ matplotlib.style.use(["default", HOUSE])
 SYSTEM_FONTS = "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
-def canvas(
-    columns: int = 1, width_px: int = 720, height_px: int = 320
-) -> tuple[Figure, Any]:
-    """Return a figure and its axes, side by side, sized in pixels of the page.
-
-    720 is the width of the text, 1080 that of a wide figure.
-    """
-    size = (width_px / 96, height_px / 96)
+def canvas(height_px: int = 320) -> tuple[Figure, Any]:
+    """Return a figure, as wide as the text of a page, and its axes."""
     with matplotlib.style.context(HOUSE, after_reset=True):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(1, columns)
-    return figure, axes
+        figure = Figure(figsize=(720 / 96, height_px / 96), layout="constrained")
+        return figure, figure.subplots()
 
 
 def plate(figure: Figure, alt: str | None, caption: str | None = None) -> HTML:
