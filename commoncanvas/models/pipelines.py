@@ -84,18 +84,27 @@ def draw_samples(
     Returns:
         (n, h, w, 3) uint8 pixels.
     """
-    pipeline.set_progress_bar_config(disable=True)
     pixels = []
-    for i in tqdm(range(0, len(prompts), batch_size), description, file=sys.stderr):
-        batch = list(prompts[i : i + batch_size])
-        generators = [make_generator(seed, "sample", i + j) for j in range(len(batch))]
-        with torch.no_grad():
-            images = pipeline(
-                batch,
-                guidance_scale=guidance_scale,
-                generator=generators,
-                num_inference_steps=num_inference_steps,
-                output_type="np",
-            ).images
-        pixels.append(np.rint(images * 255).astype(np.uint8))
+    for first in tqdm(range(0, len(prompts), batch_size), description, file=sys.stderr):
+        batch = prompts[first : first + batch_size]
+        pixels.append(
+            draw_batch(
+                pipeline, batch, first, guidance_scale, num_inference_steps, seed
+            )
+        )
     return np.concatenate(pixels)
+
+
+def draw_batch(pipeline, prompts, first, guidance_scale, num_inference_steps, seed):
+    """Draw the samples `first`, `first` + 1, … in one call; see `draw_samples`."""
+    pipeline.set_progress_bar_config(disable=True)
+    places = range(first, first + len(prompts))
+    with torch.no_grad():
+        images = pipeline(
+            list(prompts),
+            guidance_scale=guidance_scale,
+            generator=[make_generator(seed, "sample", i) for i in places],
+            num_inference_steps=num_inference_steps,
+            output_type="np",
+        ).images
+    return np.rint(images * 255).astype(np.uint8)
