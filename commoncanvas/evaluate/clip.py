@@ -5,7 +5,11 @@ Pictures are prepared by the model's own processor, in Pillow.
 Source: clip; clip-fid; clipscore; mosaicml-diffusion, clean_fid_eval.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
+import torch
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
@@ -21,30 +25,33 @@ class Clip:
 
     Args:
         model: a Hub id, or a folder absolute or from the project's root.
-        revision: the Hub commit; a folder needs none, and "" is none.
+        revision: the Hub commit; a folder needs none.
 
     Raises:
         ParameterError: a Hub id without a revision, or no CLIP of both towers with
             its processor and tokenizer.
     """
 
-    def __init__(self, model, revision=None):
+    def __init__(self, model: str, revision: str | None = None) -> None:
         name, words = find_part(model, revision or None, "clip")
         kind = AutoConfig.from_pretrained(name, **words).model_type
         if kind != "clip":
             raise ParameterError(
-                f"the judge {model!r} is a {kind!r}; expected 'clip', both towers; "
+                f"the model {model!r} is a {kind!r}; expected 'clip', both towers; "
                 "name another in the profile."
             )
         try:
             self.processor = CLIPImageProcessorPil.from_pretrained(name, **words)
             self.tokenizer = AutoTokenizer.from_pretrained(name, **words)
-            network, told = CLIPModel.from_pretrained(
-                name, output_loading_info=True, **words
+            loaded: Any = (
+                CLIPModel.from_pretrained(  # else a model alone, says its stub
+                    name, output_loading_info=True, **words
+                )
             )
+            network, loading = loaded
             # transformers would fill either gap by itself: random weights, no words.
-            if told["missing_keys"]:
-                raise ValueError(f"no weights for {min(told['missing_keys'])}")
+            if loading["missing_keys"]:
+                raise ValueError(f"no weights for {min(loading['missing_keys'])}")
             if len(self.tokenizer) != network.config.text_config.vocab_size:
                 raise ValueError(f"a tokenizer of {len(self.tokenizer)} words")
         except (OSError, ValueError) as error:
@@ -59,50 +66,52 @@ class Clip:
         self.identity = identity_of("clip", model, revision)
 
     @property
-    def resize(self):
+    def resize(self) -> str:
         """What the processor does to a picture, in words."""
         rule = self.processor
         how = Image.Resampling(rule.resample).name
         edges = f"{rule.size['shortest_edge']} px, centre {rule.crop_size['height']} px"
         return f"{how.lower()} (Pillow), shortest edge {edges}"
 
-    def embed_pictures(self, pictures):
+    def embed_pictures(self, pictures: list[np.ndarray]) -> torch.Tensor:
         """Map a list of (h, w, 3) uint8 pictures, of any sizes, to (n, width) rows."""
-        images = [Image.fromarray(np.asarray(picture)) for picture in pictures]
-        images = self.processor(images, return_tensors="pt")["pixel_values"]
+        opened = [Image.fromarray(np.asarray(picture)) for picture in pictures]
+        images = self.processor(opened, return_tensors="pt")["pixel_values"]
         return self.model.get_image_features(images.to(self.model.device)).pooler_output
 
-    def embed_texts(self, texts):
-        """Map a list of texts, padded or cut to `max_tokens`, to (n, width) rows."""
-        options = {"max_length": self.max_tokens, "return_tensors": "pt"}
+    def embed_texts(self, texts: list[str]) -> torch.Tensor:
+        """Map texts, padded or cut to `max_tokens`, to (n, width) rows."""
         tokens = self.tokenizer(
-            texts, padding="max_length", truncation=True, **options
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
         ).to(self.model.device)
         return self.model.get_text_features(
             tokens.input_ids, attention_mask=tokens.attention_mask
         ).pooler_output
 
-    def image_embeds(self, pictures):
-        """Return (n, width) float64 embeddings of any iterable of pictures."""
+    def image_embeds(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        """Return (n, width) float64 embeddings of pictures."""
         return self._rows(self.embed_pictures, pictures)
 
-    def text_embeds(self, texts):
-        """Return (n, width) float64 embeddings of any iterable of texts."""
+    def text_embeds(self, texts: Iterable[str]) -> np.ndarray:
+        """Return (n, width) float64 embeddings of texts."""
         return self._rows(self.embed_texts, texts)
 
-    def _rows(self, embed, items):
-        return np.concatenate(
-            [np.zeros((0, self.num_features)), *in_batches(embed, items)]
-        )
+    def _rows(self, embed: Callable, items: Iterable) -> np.ndarray:
+        rows = in_batches(embed, items)
+        return np.concatenate([np.zeros((0, self.num_features)), *rows])
 
 
-def clip_score(image_embeds, text_embeds):
+def clip_score(image_embeds: np.ndarray, text_embeds: np.ndarray) -> np.ndarray:
     """Score each picture against its own caption: 100 times the cosine, 0 or more.
 
     torchmetrics, which the authors use, takes the mean before the maximum; the two
     differ only where a cosine is negative. Source: clipscore, §3, there times 2.5.
 
-    Returns: (n,) float64 in [0, 100]; give it to `metrics.mean_interval`.
-    Raises: as `metrics.alignment`.
+    Returns: (n,) float64 in [0, 100]; give it to `estimates.mean_interval`.
+    Raises: as `matching.alignment`.
     """
     return np.maximum(alignment(image_embeds, text_embeds), 0)

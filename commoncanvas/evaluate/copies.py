@@ -1,12 +1,15 @@
 """Copies: how many samples repeat a training picture, and how sure that is.
 
-What counts as a copy is settled on real pictures alone: works that were changed on
+The threshold for a copy is set on real pictures alone: works that were changed on
 purpose, against works of which no copy was trained on.
 """
 
 import io
 import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,39 +20,39 @@ from commoncanvas.core.images import pictures_of
 from commoncanvas.evaluate.nearest import Works, nearest
 
 
-def _crop(picture, rng):
+def _crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     edge = rng.uniform(0.75, 0.95) * picture.width
     left, top = rng.uniform(0, picture.width - edge, 2)
     box = (left, top, left + edge, top + edge)
     return picture.resize(picture.size, Image.Resampling.BICUBIC, box)
 
 
-def _flip(picture, rng):
+def _flip(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return ImageOps.mirror(picture)
 
 
-def _colour(picture, rng):
+def _colour(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     gain, offset = rng.uniform(0.6, 1.2, 3), rng.uniform(-40, 40, 3)
     return _from_floats((np.asarray(picture) - 128.0) * gain + 128 + offset)
 
 
-def _jpeg(picture, rng):
+def _jpeg(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=int(rng.integers(8, 20)))
     return Image.open(buffer)
 
 
-def _blur(picture, rng):
+def _blur(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     blurred = picture.filter(ImageFilter.GaussianBlur(picture.width / 50))
-    return _from_floats(blurred + rng.normal(0, 8, (*picture.size, 3)))
+    return _from_floats(np.asarray(blurred) + rng.normal(0, 8, (*picture.size, 3)))
 
 
-def _from_floats(pixels):
+def _from_floats(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(pixels.round(), 0, 255).astype(np.uint8))
 
 
-# What is done to a picture that is still a copy of it: (RGB picture, generator) -> it.
-CHANGES = {
+# What may be done to an RGB picture so that it is still a copy.
+CHANGES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "crop": _crop,
     "flip": _flip,
     "colour": _colour,
@@ -71,47 +74,45 @@ class Control:
     copies: pd.DataFrame
     others: pd.DataFrame
 
-    def area(self):
+    def area(self) -> Estimate:
         """Estimate the area under the ROC: how often a copy is closer than another."""
-        copies, others = (
-            t["similarity"].to_numpy() for t in (self.copies, self.others)
-        )
+        copies = self.copies["similarity"].to_numpy()
+        others = self.others["similarity"].to_numpy()
         found = jackknife(_area, copies, others)
         return Estimate(found.value, found.low, min(found.high, 1.0), found.n)
 
-    def threshold(self, false_positive_rate=0.01):
+    def threshold(self, false_positive_rate: float = 0.01) -> float:
         """Return the similarity above which at most that share of the others lies."""
         others = self.others["similarity"]
         return float(others.quantile(1 - false_positive_rate, interpolation="higher"))
 
-    def roc(self):
+    def roc(self) -> tuple[list[float], list[float]]:
         """Return (false positive rates, recalls) for every threshold, from 0 to 1."""
-        cuts = np.unique(np.r_[1, self.copies["similarity"], self.others["similarity"]])
-        tables = self.others, self.copies
-        found = [[(t["similarity"] > cut).mean() for cut in cuts[::-1]] for t in tables]
-        return tuple([*rates, 1.0] for rates in found)
+        copies, others = self.copies["similarity"], self.others["similarity"]
+        cuts = np.unique(np.r_[1, copies, others])[::-1]
+        recalls = [(copies > cut).mean() for cut in cuts]
+        return [(others > cut).mean() for cut in cuts] + [1.0], [*recalls, 1.0]
 
 
-def _area(copies, others):
-    above = copies[:, None] > others
+def _area(copies: np.ndarray, others: np.ndarray) -> float:
+    above = copies[:, None] > others  # (copies, others); ties count a half
     return (above.mean() + (copies[:, None] >= others).mean()) / 2
 
 
-def control(works, size, num_copies=250, num_others=500, seed=0):
+def control(
+    works: Works, size: int, num_copies: int = 250, num_others: int = 500, seed: int = 0
+) -> Control:
     """Search the works for pictures of which it is known whether they are copies.
 
     Copies are works changed in one of the `CHANGES`, each in turn. The others are
     works of the same splits, trained on or not, and their own near copies are left out:
-    the closest that remains may be the same subject by another hand.
+    the closest that remains may be the same subject by another artist. The same works
+    and seed give the same control, whatever the works' order.
 
     Args:
-        works: `Works`.
-        size: edge of the samples that will be judged by it [pixels].
+        size: edge of the samples that will be compared [pixels].
         num_copies, num_others: pictures, fewer where there are not so many.
-        seed: of the lots and of the changes.
-
-    Returns:
-        `Control`; the same for the same works and seed, in any order.
+        seed: of the choice of pictures and of the changes.
     """
     rng, pool = np.random.default_rng(seed), works.comparable()
     sources = rng.permutation(len(works))[:num_copies]
@@ -124,9 +125,10 @@ def control(works, size, num_copies=250, num_others=500, seed=0):
         for kind, original in zip(kinds, originals, strict=True)
     ]
     pixels = np.concatenate([changed, pictures_of(works.folder, pool.index, size)])
+    # A copy may find its source; another work may not find itself or its near copies.
     groups = [None] * len(kinds) + pool["near_group"].tolist()
-    places, similarity = nearest(pixels, works, 1, np.array(groups, object))
-    places, similarity, num = places[:, 0], similarity[:, 0], len(kinds)
+    best, closeness = nearest(pixels, works, 1, np.array(groups, object))
+    places, similarity, num = best[:, 0], closeness[:, 0], len(kinds)
     copies = {
         "kind": kinds,
         "source": works.keys[sources],
@@ -146,11 +148,9 @@ class Study:
     """Samples beside the works that their model trained on; see `study`.
 
     Attributes:
-        works: the `Works`.
-        control: their `Control`.
         threshold: similarity above which a sample is a copy.
         places, similarity: (n,) each sample's closest work, and how close.
-        measured: what `measure` makes of them.
+        measured: from `measure`.
     """
 
     works: Works
@@ -158,41 +158,26 @@ class Study:
     threshold: float
     places: np.ndarray
     similarity: np.ndarray
-    measured: dict
+    measured: dict[str, dict[str, Any]]
 
-    def most_similar(self, prompts, num=8):
-        """Return the samples closest to a work, and the words to show with them.
-
-        Returns:
-            (samples, keys, labels): places of the samples, closest first; the keys of
-            their works; pairs (text, second line) of the samples, then of the works.
-        """
+    def most_similar(self, num: int = 8) -> pd.DataFrame:
+        """Return place, key (of its work), similarity and is_copy of the closest."""
         found = np.argsort(-self.similarity, kind="stable")[:num]
-        keys = self.works.keys[self.places[found]]
-        labels = [(prompts[i], f"{self.similarity[i]:.4f}") for i in found]
-        is_copy = self.similarity[found] > self.threshold
-        return (
-            found,
-            keys,
-            labels
-            + [
-                (key, "a copy" if copied else "")
-                for key, copied in zip(keys, is_copy, strict=True)
-            ],
-        )
+        rows = {"place": found, "key": self.works.keys[self.places[found]]}
+        similarity = self.similarity[found]
+        is_copy = similarity > self.threshold
+        return pd.DataFrame(rows | {"similarity": similarity, "is_copy": is_copy})
 
 
-def study(pixels, licenses_folder, keys, seed=0):
+def study(
+    pixels: np.ndarray, licenses_folder: Path, keys: Iterable[str], seed: int = 0
+) -> Study:
     """Search samples for copies of the works that their model trained on.
 
     Args:
         pixels: (n, h, w, 3) uint8.
-        licenses_folder: the data folder of stage 01.
         keys: of the works trained on.
-        seed: of the control.
-
-    Returns:
-        A `Study`, whose threshold hangs on the works alone.
+        seed: of the control, from which the threshold follows.
     """
     works = Works(licenses_folder, keys)
     known = control(works, pixels.shape[1], seed=seed)
@@ -202,13 +187,17 @@ def study(pixels, licenses_folder, keys, seed=0):
     return Study(works, known, threshold, places, similarity, measured)
 
 
-def measure(places, similarity, works, controls, threshold):
+def measure(
+    places: np.ndarray,
+    similarity: np.ndarray,
+    works: Works,
+    controls: Control,
+    threshold: float,
+) -> dict[str, dict[str, Any]]:
     """Measure how many samples are copies, of which works, and how far to trust it.
 
     Args:
         places, similarity: (n,) the closest work of each sample, from `nearest`.
-        works: the `Works` that it was sought among.
-        controls: the `Control` of these works.
         threshold: similarity above which a sample is a copy.
 
     Returns:
@@ -218,6 +207,7 @@ def measure(places, similarity, works, controls, threshold):
         roc_area, recall, named and false_positive_rate of the control.
     """
     is_copy = similarity > threshold
+    # By works, not by samples: near copies are one group, and a group one work.
     sizes = pd.Series(works.groups).value_counts()
     is_copied = sizes.index.isin(works.groups[places[is_copy]])
     tallies = {

@@ -1,12 +1,11 @@
 """Credits: the closest training works of a picture, with author, licence and link.
 
-`python -m commoncanvas credits picture.png` names them. Closeness is what
-`nearest`
-measures; it says whom a picture resembles, not whom the model learnt it from.
+`commoncanvas credits picture.png` names them. A work that is close is no proof that
+the model learned the picture from it.
 """
 
-import json
 from pathlib import Path
+from typing import Any
 
 import mistune
 import numpy as np
@@ -16,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from commoncanvas.analysis import figures
 from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.files import read_json
 from commoncanvas.core.images import decode_picture, largest_center_square, pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
@@ -26,18 +26,19 @@ CHANGES = "A model learnt from it and generated a picture close to it."
 TILE = 96  # edge of a thumbnail [pixels]
 
 
-def credits_of(pixels, works, threshold, k=5):
+def credits_of(
+    pixels: np.ndarray, works: Works, threshold: float, k: int = 5
+) -> pd.DataFrame:
     """Return the closest works of one picture, with all that a credit needs.
 
     Args:
         pixels: (h, w, 3) uint8.
-        works: the `Works` that its model trained on.
+        works: the training works of its model.
         threshold: similarity above which it is a copy; see `copies.Control`.
-        k: works to name.
 
     Returns:
-        DataFrame of the ledger's columns, similarity and is_copy, closest first; ready
-        for `ledger.attribution_text`.
+        At most k rows of the ledger's columns, similarity and is_copy, closest first;
+        ready for `attribution.attribution_text`.
     """
     places, similarity = nearest(pixels[None], works, k)
     keys = works.keys[places[0]].tolist()
@@ -48,23 +49,35 @@ def credits_of(pixels, works, threshold, k=5):
     return found.assign(similarity=similarity[0], is_copy=is_copy)
 
 
-def write_png(path, pixels, prompt, credits, model, seed):
+def write_png(
+    path: Path,
+    pixels: np.ndarray,
+    prompt: str,
+    attribution_text: str,
+    model: str,
+    seed: int | str,
+    comment: str = "",
+) -> None:
     """Write a picture with its origin in the file, where viewers show it.
 
     Args:
-        path: the PNG file.
         pixels: (h, w, 3) uint8.
         prompt: becomes Title.
-        credits: from `credits_of`; its attribution text becomes Copyright.
+        attribution_text: becomes Copyright.
         model: what made it, e.g. "mini cc_synthetic"; becomes Source.
         seed: of the starting noise; becomes Seed.
+        comment: of the other settings; becomes Comment, "" is left out.
     """
-    thanks = attribution.attribution_text(credits)
-    texts = {"Title": prompt, "Copyright": thanks, "Source": model, "Seed": str(seed)}
-    write_texts(path, pixels, texts)
+    texts = {
+        "Title": prompt,
+        "Copyright": attribution_text,
+        "Source": model,
+        "Seed": str(seed),
+    }
+    write_texts(path, pixels, texts | ({"Comment": comment} if comment else {}))
 
 
-def write_texts(path, pixels, texts):
+def write_texts(path: Path, pixels: np.ndarray, texts: dict[str, str]) -> None:
     """Write a picture with {name: text} in the file, which `read_png` reads."""
     info = PngInfo()
     for name, text in texts.items():
@@ -72,31 +85,31 @@ def write_texts(path, pixels, texts):
     Image.fromarray(pixels).save(path, "PNG", pnginfo=info)
 
 
-def read_png(path):
+def read_png(path: Path | str) -> tuple[np.ndarray, dict[str, str]]:
     """Return ((h, w, 3) uint8 pixels, {name: text}) of a file written here."""
     with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB")), dict(picture.text)
+        texts: dict[str, str] = getattr(picture, "text", {})  # PNG files alone have it
+        return np.asarray(picture.convert("RGB")), dict(texts)
 
 
-def page(pixels, credits, works):
+def page(pixels: np.ndarray, credits: pd.DataFrame, works: Works) -> str:
     """Return one HTML page with the picture, its closest works and the attribution.
 
     Args:
         pixels: (h, w, 3) uint8, square.
-        credits: from `credits_of`.
-        works: the same `Works`.
+        credits: from `credits_of` with the same works.
     """
     own = largest_center_square(Image.fromarray(pixels), TILE)
     tiles = np.concatenate([own[None], pictures_of(works.folder, credits["key"], TILE)])
     labels = [("the picture", "")]
-    labels += [(w.title or "untitled", _mark(w)) for w in credits.itertuples()]
+    labels += [(w.title or "untitled", _closeness(w)) for w in credits.itertuples()]
     alt = "The picture and the training works closest to it"
     sheet = figures.sheet(tiles, labels, columns=6, alt=alt)
     thanks = mistune.html(attribution.attribution_text(credits))
     return attribution.PAGE.format(sheet.data + thanks)
 
 
-def open_works(scale, variant):
+def open_works(scale: str, variant: str) -> tuple[Works, float]:
     """Return (`Works`, copy threshold) of a variant whose stage 05 has run.
 
     Raises:
@@ -106,7 +119,7 @@ def open_works(scale, variant):
     evaluated = stage_dir(scale, "05_evaluate", variant)
     for folder in (licenses, trained / variant, evaluated):
         read_manifest(folder)
-    metrics = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(evaluated / "metrics.json")
     if "copies" not in metrics:
         raise ManifestError(
             f"05_evaluate of {variant} has no copy threshold; expected copies in its "
@@ -116,7 +129,7 @@ def open_works(scale, variant):
     return Works(licenses, keys), metrics["copies"]["threshold"]
 
 
-def read_picture(path):
+def read_picture(path: Path | str) -> np.ndarray:
     """Return the (s, s, 3) uint8 centre square of a picture file from anyone.
 
     Raises:
@@ -134,7 +147,9 @@ def read_picture(path):
     return largest_center_square(picture, min(picture.size))
 
 
-def report(path, scale, variant, k, html=None):
+def report(
+    path: Path | str, scale: str, variant: str, k: int, html: Path | str | None = None
+) -> None:
     """Print a picture's credits, and write their page where one is asked for.
 
     Raises:
@@ -145,17 +160,17 @@ def report(path, scale, variant, k, html=None):
     pixels = read_picture(path)
     works, threshold = open_works(scale, variant)
     credits = credits_of(pixels, works, threshold, k)
-    print(f"The closest of {len(works):,} works that {variant} of {scale} learnt from:")
+    print(f"The closest of {len(works):,} works that {variant} of {scale} trained on:")
     for work in credits.itertuples():
-        print(f"  {_mark(work)}: {work.title!r} by {work.author!r}")
+        print(f"  {_closeness(work)}: {work.title!r} by {work.author!r}")
         print(f"    {work.license} <{work.license_url}>, {work.source_url!r}")
     print(f"A copy is above {threshold:.4f}. To give credit:\n")
     thanks = attribution.attribution_text(credits)
-    # A stranger's title may hold what a terminal would obey.
+    # A stranger's title may hold control sequences of a terminal.
     print("".join(c for c in thanks if c.isprintable() or c == "\n"))
     if html:
         Path(html).write_text(page(pixels, credits, works), encoding="utf-8")
 
 
-def _mark(work):
+def _closeness(work: Any) -> str:
     return f"{work.similarity:.4f}" + (" (a copy)" if work.is_copy else "")

@@ -7,6 +7,8 @@ Source: inception, §6; torch-fidelity.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ AVERAGE = torch.nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 MAXIMUM = torch.nn.MaxPool2d(3, stride=1, padding=1)
 SHRINK = torch.nn.MaxPool2d(3, stride=2)
 # Channels, kernel, stride and padding.
-STEM = {
+STEM: dict[str, tuple[int, tuple[int, int], int, int] | torch.nn.Module] = {
     "Conv2d_1a_3x3": (32, (3, 3), 2, 0),
     "Conv2d_2a_3x3": (32, (3, 3), 1, 0),
     "Conv2d_2b_3x3": (64, (3, 3), 1, 1),
@@ -37,10 +39,13 @@ STEM = {
 }
 # A branch is a chain of (channels, height, width of the kernel); a list in it stands
 # side by side, as the two that end these branches of the last blocks.
+Kernel = tuple[int, int, int]
+Pool = torch.nn.AvgPool2d | torch.nn.MaxPool2d
+Branches = dict[str, Sequence[Kernel | list[Kernel]]]
 FORK = [(384, 1, 3), (384, 3, 1)]
 
 
-def _a(pool):
+def _a(pool: int) -> Branches:
     return {
         "branch1x1": [(64, 1, 1)],
         "branch5x5": [(48, 1, 1), (64, 5, 5)],
@@ -49,7 +54,7 @@ def _a(pool):
     }
 
 
-def _c(c):
+def _c(c: int) -> Branches:
     return {
         "branch1x1": [(192, 1, 1)],
         "branch7x7": [(c, 1, 1), (c, 1, 7), (192, 7, 1)],
@@ -58,23 +63,23 @@ def _c(c):
     }
 
 
-B = {
+B: Branches = {
     "branch3x3": [(384, 3, 3)],
     "branch3x3dbl": [(64, 1, 1), (96, 3, 3), (96, 3, 3)],
     "branch_pool": [],
 }
-D = {
+D: Branches = {
     "branch3x3": [(192, 1, 1), (320, 3, 3)],
     "branch7x7x3": [(192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3)],
     "branch_pool": [],
 }
-E = {
+E: Branches = {
     "branch1x1": [(320, 1, 1)],
     "branch3x3": [(384, 1, 1), FORK],
     "branch3x3dbl": [(448, 1, 1), (384, 3, 3), FORK],
     "branch_pool": [(192, 1, 1)],
 }
-MIXED = {
+MIXED: dict[str, tuple[Branches, Pool]] = {
     "Mixed_5b": (_a(32), AVERAGE),
     "Mixed_5c": (_a(64), AVERAGE),
     "Mixed_5d": (_a(64), AVERAGE),
@@ -92,14 +97,21 @@ MIXED = {
 class Conv(torch.nn.Module):
     """Convolution, batch norm and ReLU, named as in the published file."""
 
-    def __init__(self, channels, width, kernel, stride=1, padding=0):
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
         super().__init__()
         self.conv = torch.nn.Conv2d(
             channels, width, kernel, stride, padding, bias=False
         )
         self.bn = torch.nn.BatchNorm2d(width, eps=0.001)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, h, w) to (batch, width, h', w'), 0 or more."""
         return self.bn(self.conv(images)).relu_()
 
@@ -107,32 +119,32 @@ class Conv(torch.nn.Module):
 class Block(torch.nn.Module):
     """Branches side by side, their channels joined; `branch_pool` pools first.
 
-    Args:
-        channels: of the input.
-        branches: {name: chain}; the convolutions of a chain are numbered from 1 and,
-            side by side, lettered.
-        pool: its stride is that of each branch's last convolution too.
+    The convolutions of a branch are numbered from 1 and, side by side, lettered. The
+    stride of `pool` is that of each branch's last convolution too.
     """
 
-    def __init__(self, channels, branches, pool):
+    def __init__(self, channels: int, branches: Branches, pool: Pool) -> None:
         super().__init__()
-        self.pool, self.chains, self.width = pool, {}, 0
+        self.pool, self.width = pool, 0
+        self.chains: dict[str, list[list[str]]] = {}
         for branch, steps in branches.items():
             width, self.chains[branch] = channels, []
             for number, step in enumerate(steps, 1):
-                step = step if isinstance(step, list) else [step]
+                kernels = step if isinstance(step, list) else [step]
                 stride = pool.stride if number == len(steps) else 1
                 name = branch + (f"_{number}" if len(steps) > 1 else "")
-                names = [name + letter for letter in ("ab" if len(step) > 1 else [""])]
-                for name, (out, *kernel) in zip(names, step, strict=True):
-                    padding = [edge // 2 if stride == 1 else 0 for edge in kernel]
-                    conv = Conv(width, out, kernel, stride, padding)
+                letters = "ab" if len(kernels) > 1 else [""]
+                names = [name + letter for letter in letters]
+                for name, (out, h, w) in zip(names, kernels, strict=True):
+                    # "Same" padding, but none where the block shrinks.
+                    padding = (h // 2, w // 2) if stride == 1 else 0
+                    conv = Conv(width, out, (h, w), stride, padding)
                     self.add_module(name, conv)
                 self.chains[branch].append(names)
-                width = sum(out for out, *_ in step)
+                width = sum(out for out, _, _ in kernels)
             self.width += width
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, h, w) to (batch, self.width, h', w')."""
         outputs = []
         for branch, chain in self.chains.items():
@@ -143,27 +155,28 @@ class Block(torch.nn.Module):
         return torch.cat(outputs, 1)
 
 
-def make_inception():
+def make_inception() -> torch.nn.Sequential:
     """Return the network with random weights: (batch, 3, 299, 299) to 1008 logits.
 
     It is a Sequential whose last layer makes logits of the features.
     """
-    layers, channels = OrderedDict(), 3
+    layers: OrderedDict[str, torch.nn.Module] = OrderedDict()
+    channels = 3
     for name, layer in STEM.items():
         if isinstance(layer, tuple):
             layers[name], channels = Conv(channels, *layer), layer[0]
         else:
             layers[name] = layer
     for name, (branches, pool) in MIXED.items():
-        layers[name] = Block(channels, branches, pool)
-        channels = layers[name].width
+        block = Block(channels, branches, pool)
+        layers[name], channels = block, block.width
     layers["AvgPool"] = torch.nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = torch.nn.Flatten()
     layers["fc"] = torch.nn.Linear(channels, 1008)
     return torch.nn.Sequential(layers)
 
 
-def load_inception(weights, sha256=SHA256):
+def load_inception(weights: Path | str, sha256: str = SHA256) -> torch.nn.Module:
     """Load the frozen network without its logits, on the CPU.
 
     Args:
@@ -187,33 +200,31 @@ def load_inception(weights, sha256=SHA256):
     network = make_inception()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     # Convolutions on the CPU are twice as fast with the channels last.
-    network = network[:-1].to(memory_format=torch.channels_last)
-    return network.eval().requires_grad_(False)
+    features = network[:-1].eval().requires_grad_(False)
+    # The stub of `to` lacks this argument.
+    return features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def resize_as_tensorflow(images, size=SIZE):
+def resize_as_tensorflow(images: torch.Tensor, size: int = SIZE) -> torch.Tensor:
     """Resize (batch, channels, h, w) float images to `size`, as TensorFlow 1 does.
 
     Pixel i is read at i h / size, not at the middles of pixels, and nothing is averaged
     where the picture shrinks. Source: torch-fidelity, interpolate_compat_tensorflow.
     """
-    for axis in (3, 2):
+    for axis in (3, 2):  # columns, then rows
         edge = images.shape[axis]
         places = torch.arange(size, dtype=images.dtype) * (edge / size)
         low = places.long()
         high = (low + 1).clamp(max=edge - 1)
+        # The share of the higher pixel: (size,) of columns, (size, 1) of rows.
         share = (places - low).view(-1, *[1] * (3 - axis))
         first, second = (images.index_select(axis, at) for at in (low, high))
         images = first + (second - first) * share
     return images
 
 
-def inception_images(pictures):
-    """Return (n, 3, 299, 299) float32 images in [−1, 1) of uint8 pictures.
-
-    Args:
-        pictures: list of (h, w, 3) uint8, of any sizes.
-    """
+def inception_images(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    """Map (h, w, 3) uint8 pictures of any sizes to (n, 3, 299, 299) in [−1, 1)."""
     images = [torch.from_numpy(np.array(p)).permute(2, 0, 1)[None] for p in pictures]
     resized = torch.cat([resize_as_tensorflow(image.float()) for image in images])
     return (resized - 128) / 128

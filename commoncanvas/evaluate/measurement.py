@@ -1,48 +1,70 @@
-"""Stage 05: the figures of one set of samples, each with count and interval.
+"""Stage 05: what one set of samples is worth, each value with count and interval.
 
 Features and embeddings come from `judges`, distances and intervals from `analysis`;
-here
-they are put together under the names that every report uses.
+here they are put together under the names that every report uses.
 """
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from commoncanvas.analysis import distances, matching
 from commoncanvas.analysis.estimates import jackknife, mean_interval
 from commoncanvas.core.images import stored_pictures
+from commoncanvas.evaluate.judges import Judge, Scorer
+from commoncanvas.latents.reader import Latents
 from commoncanvas.models.efficientnet import closest, image_features
 
 NUM_BLOCKS = 20  # of the jackknife
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """The metrics of one set of samples; see `measure`.
+
+    Attributes:
+        values: {metric: {"value", "interval", "n"}}; distances in squared feature
+            units, scores 100 times the cosine, retrieval_top1 a share. likeness is each
+            sample's score against the picture that its prompt names, likeness_gap that
+            less its mean score against the other prompts' pictures.
+        rows: what they were made of: (n, num_features) of each Frechet distance, (n,)
+            of each score.
+    """
+
+    values: dict[str, dict[str, Any]]
+    rows: dict[str, np.ndarray]
+
+
 def measure(
-    pixels, text_embeds, scorer, judges, real, trained, num_choices, seed, own=None
-):
+    pixels: np.ndarray,
+    text_embeds: np.ndarray,
+    scorer: Scorer,
+    judges: Sequence[Judge],
+    real: Mapping[str, np.ndarray],
+    trained: np.ndarray,
+    num_choices: int,
+    seed: int,
+    own: np.ndarray | None = None,
+) -> Measurement:
     """Measure samples against their prompts, the reference and the training works.
 
     Args:
         pixels: (n, h, w, 3) uint8 samples, one a prompt.
-        text_embeds: (n, width) rows that the scorer makes of the prompts.
-        scorer: a `Scorer`.
-        judges: list of `Judge`.
+        text_embeds: (n, width), the scorer's embeddings of the prompts.
         real: {judge's name: (m, num_features)} of the reference pictures.
         trained: (k, 1280) EfficientNet features of the works trained on.
         num_choices: names among which a picture must find its own.
         seed: of the choices in retrieval.
-        own: (n, 1280) EfficientNet features of the pictures that the prompts name, from
-            `features_of`; None where they name none.
-
-    Returns:
-        (figures, rows). figures: {metric: {"value", "interval", "n"}}; distances in
-        squared feature units, scores 100 times the cosine, retrieval_top1 a share.
-        likeness is each sample's score against its own picture, likeness_gap that less
-        what it has in common with the other prompts' pictures. rows: what they were
-        made of, for `write_rows`: (n, num_features) of each distance, (n,) of each
-        score.
+        own: (n, 1280) EfficientNet features of the pictures that the prompts name;
+            None where they name none.
     """
-    rows = {judge.name: judge.features(pixels) for judge in judges}
-    looks = rows.get("efficientnet")
-    looks = image_features(pixels) if looks is None else looks
+    features = {judge.name: judge.features(pixels) for judge in judges}
+    looks = features.get("efficientnet")
+    if looks is None:
+        looks = image_features(pixels)
     embeds = scorer.image_embeds(pixels)
     num_choices = min(num_choices, len(pixels))
     found = matching.retrieval(embeds, text_embeds, num_choices, seed)
@@ -57,7 +79,7 @@ def measure(
         scores["likeness_gap"] = matching.alignment_gap(looks, own)
     estimates = {
         name: jackknife(
-            distance, rows[judge.name], real[judge.name], num_blocks=NUM_BLOCKS
+            distance, features[judge.name], real[judge.name], num_blocks=NUM_BLOCKS
         )
         for judge in judges
         for name, distance in (
@@ -68,15 +90,18 @@ def measure(
     }
     estimates |= {name: mean_interval(values) for name, values in scores.items()}
     estimates["retrieval_top1"] = found["image_to_text"]
-    figures = {name: estimate.as_dict() for name, estimate in estimates.items()}
-    return figures, {judge.frechet: rows[judge.name] for judge in judges} | scores
+    values = {name: estimate.as_dict() for name, estimate in estimates.items()}
+    rows = {judge.frechet: features[judge.name] for judge in judges} | scores
+    return Measurement(values, rows)
 
 
-def reference(judges, held, licenses_folder, size):
+def reference(
+    judges: Sequence[Judge], held: Latents, licenses_folder: Path, size: int
+) -> dict[str, np.ndarray]:
     """Return {judge's name: (m, num_features) float64} of the reference pictures.
 
-    EfficientNet's come with the latents, from stage 03; the others look at the stored
-    pictures at the samples' `size`.
+    EfficientNet's features come with the latents, from stage 03; the others are taken
+    of the stored pictures at the samples' `size`.
     """
     return {
         judge.name: held.features()
@@ -86,26 +111,23 @@ def reference(judges, held, licenses_folder, size):
     }
 
 
-def features_of(readers, ids):
-    """Return (n, 1280) stored features of the works that prompts name.
+def features_of(readers: Iterable[Latents], ids: Sequence[str]) -> np.ndarray | None:
+    """Return (n, 1280) features of the works that prompts name, None if one names none.
 
     Args:
-        readers: `Latents` among whose works to look.
+        readers: among whose works to look.
         ids: of the prompts; keys of works, or not.
-
-    Returns:
-        The features, or None where an id is no work of theirs.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
+    wanted = set(ids)
     for reader in readers:
-        wanted = set(ids)
         places = [i for i, key in enumerate(reader.keys) if key in wanted]
         rows = reader.features()[places]
         found |= dict(zip((reader.keys[i] for i in places), rows, strict=True))
-    return np.stack([found[i] for i in ids]) if found.keys() >= set(ids) else None
+    return np.stack([found[i] for i in ids]) if found.keys() >= wanted else None
 
 
-def floors(real, num_samples, seed):
+def floors(real: np.ndarray, num_samples: int, seed: int) -> dict[str, Any]:
     """Return the Frechet distance of real pictures from other real pictures.
 
     The halves are as large as the samples where the reference allows, else as large as

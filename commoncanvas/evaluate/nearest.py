@@ -1,13 +1,15 @@
-"""The nearest works: which training pictures a picture comes closest to.
+"""The training pictures that a picture is closest to.
 
-A picture becomes 16 x 16 pixels and their low frequencies, which blur, noise and JPEG
-hardly change; each work is seen through many windows, so that a crop is found too.
+Pictures are compared by the low frequencies of 16 x 16 pixels, which blur, noise and
+JPEG hardly change; of each work many windows are compared, so that a crop is found too.
 Tried and worse on real pictures: pooled EfficientNet features, which take every second
 blurred picture for another work, and a gain for each colour, which takes a blue heart
 for a violet one.
 """
 
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,39 +55,36 @@ _WEIGHTS = torch.hypot(torch.arange(12.0)[:, None], torch.arange(12.0)).sqrt()
 class Works:
     """The works that a variant trained on; their pictures are read chunk by chunk.
 
-    Args:
-        licenses_folder: a stage 01 folder.
-        keys: of the works, in any order.
-        chunk_size: pictures in memory at once.
-
     Attributes:
         keys, groups: (n,) object, the works in the file's order and the key of the
             first near copy of each; see `duplicates.mark_duplicates`.
 
     Raises:
-        ManifestError: a work has no picture in the folder.
+        ManifestError: a work has no picture in the folder of stage 01.
     """
 
-    def __init__(self, licenses_folder, keys, chunk_size=128):
-        self.folder, self.chunk_size = licenses_folder, chunk_size
+    def __init__(
+        self, licenses_folder: Path, keys: Iterable[str], chunk_size: int = 128
+    ) -> None:
+        self.folder, self.chunk_size, wanted = licenses_folder, chunk_size, set(keys)
         columns = ["key", "split", "near_group"]
         catalog = pd.read_parquet(licenses_folder / "catalog.parquet", columns=columns)
         self.catalog = catalog[catalog["near_group"].notna()].set_index("key")
         self._file = licenses_folder / "pictures.parquet"
         stored = pd.read_parquet(self._file, columns=["key"])["key"]
-        self._places = np.flatnonzero(stored.isin(keys))
+        self._places = np.flatnonzero(stored.isin(wanted))
         self.keys = stored.to_numpy(object)[self._places]
         self.groups = self.catalog.loc[self.keys, "near_group"].to_numpy(object)
-        if lost := len(set(keys)) - len(self.keys):
+        if lost := len(wanted) - len(self.keys):
             raise ManifestError(
-                f"{lost} of {len(set(keys))} works have no picture in 01_licenses; "
+                f"{lost} of {len(wanted)} works have no picture in 01_licenses; "
                 "expected one each; run 01_licenses and what follows it again."
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.keys)
 
-    def chunks(self):
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (place of the first, its chunk's (c, 3, 32, 32) images in [−1, 1])."""
         first, row, wanted = 0, 0, set(self._places.tolist())
         file = pq.ParquetFile(self._file)
@@ -97,23 +96,28 @@ class Works:
                 yield first, pixels_to_images(np.stack(pixels))
                 first += len(data)
 
-    def comparable(self):
+    def comparable(self) -> pd.DataFrame:
         """Return the catalogue's rows of the same splits, trained on or not."""
         splits = self.catalog.loc[self.keys, "split"].unique()
         return self.catalog[self.catalog["split"].isin(splits)]
 
 
 @torch.no_grad()
-def nearest(pixels, works, k=CANDIDATES, groups=None):
-    """Find the works that each picture comes closest to.
+def nearest(
+    pixels: np.ndarray | Sequence[np.ndarray],
+    works: Works,
+    k: int = CANDIDATES,
+    groups: Sequence | np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the works that each picture is closest to.
 
     Candidates are those of which a window, mirrored or not, is most similar; their
     windows are then moved and scaled in small steps. Similarity is the cosine of
     weighted frequencies: brightness, contrast and a cast of colour do not count.
+    Memory grows with n and the works' chunk, not with their number.
 
     Args:
         pixels: (n, h, w, 3) uint8.
-        works: `Works`; memory grows with n and the chunk, not with their number.
         k: works to name for each picture.
         groups: (n,) near group of each picture, whose works are left out; None for all.
 
@@ -124,75 +128,85 @@ def nearest(pixels, works, k=CANDIDATES, groups=None):
     num = len(pixels)
     small = [largest_center_square(Image.fromarray(p), WORK_EDGE) for p in pixels]
     images = _cut(pixels_to_images(np.stack(small)), _WINDOWS[:1].expand(num, -1, -1))
-    images = torch.cat([images, images.flip(-1)], 1)
-    wanted = _frequencies(images, 8).flatten(0, 1)
-    best = [torch.empty(num, 0), *[torch.empty(num, 0, dtype=torch.int64)] * 2]
-    pictures = {}  # of the works that are among the best so far
+    images = torch.cat([images, images.flip(-1)], 1)  # (num, 2, 3, 16, 16), 1 mirrored
+    wanted = _frequencies(images, 8).flatten(0, 1)  # (num * 2, frequencies)
+    # Of the best works so far: score, place, and view, which is the best of a work's
+    # windows for the picture (view < len(_WINDOWS)) or its mirror image; (num, best).
+    scores = torch.empty(num, 0)
+    places = views = torch.empty(num, 0, dtype=torch.int64)
+    pictures: dict[int, torch.Tensor] = {}  # (3, 32, 32) of these works, by place
     for first, found in works.chunks():
+        # First every window of every work of the chunk, at the lowest frequencies only.
         seen = _frequencies(_cut(found, _WINDOWS.expand(len(found), -1, -1)), 8)
-        scores = (wanted @ seen.flatten(0, 1).T).view(num, 2, len(seen), -1)
-        scores, views = scores.transpose(1, 2).flatten(2).max(2)
+        products = (wanted @ seen.flatten(0, 1).T).view(num, 2, len(seen), -1)
+        # (num, chunk, 2 * windows) to the best view of each work, (num, chunk).
+        new_scores, new_views = products.transpose(1, 2).flatten(2).max(2)
         if groups is not None:
             own = works.groups[first : first + len(seen)] == np.asarray(groups)[:, None]
-            scores[torch.from_numpy(own)] = -1
-        places = torch.arange(first, first + len(seen)).expand(num, -1)
-        both = zip(best, (scores, places, views), strict=True)
-        best = [torch.cat(pair, 1) for pair in both]
-        order = _descending(best[0], max(k, CANDIDATES))
-        best = [part.gather(1, order) for part in best]
+            new_scores[torch.from_numpy(own)] = -1
+        new_places = torch.arange(first, first + len(seen)).expand(num, -1)
+        scores = torch.cat([scores, new_scores], 1)
+        places = torch.cat([places, new_places], 1)
+        views = torch.cat([views, new_views], 1)
+        order = _descending(scores, max(k, CANDIDATES))
+        scores, places, views = (x.gather(1, order) for x in (scores, places, views))
         # Cloned, because a part of a chunk would keep all of it in memory.
         pictures = {
             place: pictures[place] if place < first else found[place - first].clone()
-            for place in best[1].unique().tolist()
+            for place in places.unique().tolist()
         }
-    scores, places, views = best
+    # Then the candidates alone, all frequencies, each from its best window on.
     mirrored, windows = views // len(_WINDOWS), _WINDOWS[views % len(_WINDOWS)]
-    pairs = zip(images, mirrored, places.tolist(), windows, strict=True)
     aligned = [
         _aligned(image[sides], torch.stack([pictures[p] for p in row]), boxes)
-        for image, sides, row, boxes in pairs
+        for image, sides, row, boxes in zip(
+            images, mirrored, places.tolist(), windows, strict=True
+        )
     ]
-    similarity = torch.stack(aligned).where(scores > -1, -1)
+    similarity = torch.stack(aligned).where(scores > -1, -1)  # (num, candidates)
     order = _descending(similarity, k)
-    similarity = similarity.gather(1, order).double().numpy().round(4)
-    return places.gather(1, order).numpy(), similarity
+    similarity = similarity.gather(1, order)
+    return places.gather(1, order).numpy(), similarity.double().numpy().round(4)
 
 
-def _cut(images, windows):
+def _cut(images: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Cut (n, w, 3) windows of (n, 3, h, h) images: (n, w, 3, 16, 16); edges go on."""
-    ticks = (torch.arange(EDGE) + 0.5) / EDGE
-    # The sampler counts from −1 to 1.
+    ticks = (torch.arange(EDGE) + 0.5) / EDGE  # middles of the pixels of a window
+    # (n, w, 16) each; the sampler counts from −1 to 1.
     rows, columns = (
         2 * (windows[..., i, None] + windows[..., 2:] * ticks) - 1 for i in (0, 1)
     )
     grid = torch.broadcast_tensors(columns[..., None, :], rows[..., :, None])
     cut = torch.nn.functional.grid_sample(
         images,
-        torch.stack(grid, -1).flatten(1, 2),
+        torch.stack(grid, -1).flatten(1, 2),  # (n, w * 16, 16, 2), x before y
         padding_mode="border",
         align_corners=False,
     )
-    return cut.unflatten(2, (-1, EDGE)).transpose(1, 2)
+    return cut.unflatten(2, (-1, EDGE)).transpose(1, 2)  # from (n, 3, w * 16, 16)
 
 
-def _frequencies(images, number=12):
-    """Return the weighted frequencies of (..., 3, 16, 16): (..., w), of length one."""
+def _frequencies(images: torch.Tensor, number: int = 12) -> torch.Tensor:
+    """Map (..., 3, 16, 16) to weighted frequencies (..., 3 * number²) of length one."""
     waves = _DCT[:number]
     found = (waves @ images @ waves.T * _WEIGHTS[:number, :number]).flatten(-3)
     return torch.nn.functional.normalize(found, dim=-1, eps=1e-3)  # of a blank, near 0
 
 
-def _aligned(images, pictures, windows):
+def _aligned(
+    images: torch.Tensor, pictures: torch.Tensor, windows: torch.Tensor
+) -> torch.Tensor:
     """Return the (pairs,) similarity after moving and scaling each pair's window."""
-    wanted = _frequencies(images)[..., None]
+    wanted = _frequencies(images)[..., None]  # (pairs, frequencies, 1)
     for step in STEPS:
+        # Of all moves by one step the best is kept: (pairs, moves, 3) to (pairs, 3).
         tried = windows[:, None] + step * _MOVES
         scores, best = (_frequencies(_cut(pictures, tried)) @ wanted)[..., 0].max(1)
         windows = tried[torch.arange(len(tried)), best]
     return scores
 
 
-def _descending(scores, k):
+def _descending(scores: torch.Tensor, k: int) -> torch.Tensor:
     """Return the places of the k largest scores of each row, the first of equals first.
 
     Rounded, because a product's last digits depend on how many rows it has.

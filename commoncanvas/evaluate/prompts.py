@@ -1,15 +1,17 @@
 """Prompt sets: what a trained model is asked to draw in stage 05, by kind.
 
 COCO's captions, PartiPrompts, names of held-out pictures, the synthetic captions of the
-same pictures (telephoned), and the frozen gate. Where a prompt stands for a picture,
-equal prompts stay; in a list of prompts alone, the first of them stays.
+same pictures (telephoned), and the gate, a fixed list of prompts. Equal prompts of
+different pictures are all kept; of equal prompts in a mere list, the first is kept.
 """
 
 import csv
 import hashlib
 import inspect
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,6 +19,7 @@ import yaml
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
+from commoncanvas.core.settings import call_named
 from commoncanvas.latents.reader import Latents
 
 COLUMNS = ["prompt", "id", "source", "category"]
@@ -24,8 +27,14 @@ PARTI_HEADER = ["Prompt", "Category", "Challenge", "Note"]
 
 
 def read_prompts(
-    kind, num=None, ids=None, folder=None, sources=None, seed=0, **settings
-):
+    kind: str,
+    num: int | None = None,
+    ids: Path | str | None = None,
+    folder: Path | None = None,
+    sources: Sequence[str] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
     """Read one prompt set, as a profile's `prompt_sets` describes it.
 
     Args:
@@ -33,7 +42,7 @@ def read_prompts(
         num: at most so many prompts, the first ones; a smaller number's prompts are
             the start of a larger one's. None for all.
         ids: file of ids, one a line, as `write_ids` records them: these prompts in
-            this order, instead of any draw.
+            this order, instead of a random choice.
         folder, sources, seed: of the run; each kind takes what it needs.
         settings: further arguments of the kind's own function, e.g. `file`.
 
@@ -45,41 +54,34 @@ def read_prompts(
         ParameterError: an unknown kind or argument, a file that is not what it should
             be, or an id that the set lacks.
     """
-    if kind not in KINDS:
-        raise ParameterError(
-            f"the prompt set's kind is {kind!r}; expected one of {', '.join(KINDS)}. "
-            "Edit `prompt_sets` in the profile."
-        )
-    takes = inspect.signature(KINDS[kind]).parameters
     # A recorded selection may name any prompt of the set, drawn by this seed or not.
-    given = {"sources": sources, "seed": None if ids else seed}
-    given |= {"folder": folder} if folder else {}
-    settings = {k: v for k, v in given.items() if k in takes} | settings
-    needed = {k for k, p in takes.items() if p.default is inspect.Parameter.empty}
-    unknown, missing = settings.keys() - takes.keys(), needed - settings.keys()
-    if unknown or missing:
-        raise ParameterError(
-            f"the prompt set {kind!r} got unknown {sorted(unknown)} and lacks "
-            f"{sorted(missing)}; it takes {', '.join(takes)}. Edit `prompt_sets` in "
-            "the profile."
-        )
-    found = KINDS[kind](**settings)
+    given: dict[str, Any] = {"sources": sources, "seed": None if ids else seed}
+    if folder:
+        given["folder"] = folder
+    takes = inspect.signature(KINDS[kind]).parameters if kind in KINDS else ()
+    words = {name: given[name] for name in given if name in takes} | settings
+    found = call_named(KINDS, "prompt_sets", kind, words)
     if ids:
         found = _recorded(found, paths.ROOT / ids)
     return found[COLUMNS].head(num).reset_index(drop=True)
 
 
-def write_ids(path, prompts):
+def write_ids(path: Path, prompts: pd.DataFrame) -> None:
     """Record a selection, so that another run can be given it as `ids`."""
-    Path(path).write_text("\n".join(prompts["id"]) + "\n", encoding="utf-8")
+    path.write_text("\n".join(prompts["id"]) + "\n", encoding="utf-8")
 
 
-def human_names(folder, sources=None, licenses=("c",), holdout=True):
-    """Return the human names of licensed pictures, in the catalogue's lot.
+def human_names(
+    folder: Path,
+    sources: Sequence[str] | None = None,
+    licenses: Sequence[str] = ("c",),
+    holdout: bool = True,
+) -> pd.DataFrame:
+    """Return the human names of licensed pictures, in the catalogue's random order.
 
     Args:
-        folder: the data folder of stage 03.
-        sources: picture sets to keep, none of them for all.
+        folder: of stage 03.
+        sources: picture sets to keep; none for all.
         licenses: as for `Latents`.
         holdout: of held-out pictures; False takes those that are trained on.
     """
@@ -87,67 +89,69 @@ def human_names(folder, sources=None, licenses=("c",), holdout=True):
 
 
 def telephoned_names(
-    folder, sources=None, licenses=("c",), captioner="synthetic", holdout=True
-):
-    """Return what a captioner wrote about the pictures of `human_names`.
+    folder: Path,
+    sources: Sequence[str] | None = None,
+    licenses: Sequence[str] = ("c",),
+    captioner: str = "synthetic",
+    holdout: bool = True,
+) -> pd.DataFrame:
+    """Return a captioner's words for the pictures of `human_names`, in their order.
 
-    Same pictures, same order; one that the captioner left without words is missing.
+    A picture without a caption is left out.
     """
     named = human_names(folder, sources, licenses, holdout)
-    told = _of_works(folder, sources, licenses, captioner, holdout).set_index("id")
-    shared = named["id"][named["id"].isin(told.index)]
-    return told.loc[shared].reset_index()
+    captions = _of_works(folder, sources, licenses, captioner, holdout).set_index("id")
+    shared = named["id"][named["id"].isin(captions.index)]
+    return captions.loc[shared].reset_index()
 
 
-def coco_captions(file, seed=0):
-    """Return captions of MS COCO, one an image, in an order by lot.
+def coco_captions(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
+    """Return captions of MS COCO, one an image, in a random order.
 
-    Source: coco. The draw hangs on seed and ids alone, not on the file's order. The
+    Source: coco. The order depends on seed and ids alone, not on the file's order. The
     file is held in memory: 0.2 GB for as many captions as val2014 has.
 
     Args:
         file: captions_val2014.json or its like, from the repository's folder.
-        seed: of the lot; None keeps every caption, by image and id.
+        seed: None keeps every caption, by image and id.
 
     Returns:
         See `read_prompts`; an id is coco/<image id>/<annotation id>.
     """
-    file = paths.ROOT / file
+    path = paths.ROOT / file
     try:
-        told = json.loads(file.read_bytes())["annotations"]
-        rows = pd.DataFrame(told)[["image_id", "id", "caption"]]
+        annotations = json.loads(path.read_bytes())["annotations"]
+        rows = pd.DataFrame(annotations)[["image_id", "id", "caption"]]
         rows = rows.astype({"image_id": "int64", "id": "int64"})
         rows["prompt"] = [" ".join(caption.split()) for caption in rows["caption"]]
         if rows["id"].duplicated().any():
             raise ValueError("an annotation's id occurs twice")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refused(file, error, "annotations with image_id, id, caption") from None
+        raise _refused(path, error, "annotations with image_id, id, caption") from None
     rows = rows[rows["prompt"] != ""].sort_values(["image_id", "id"])
     image = "coco/" + rows["image_id"].astype(str)
     rows["id"] = image + "/" + rows["id"].astype(str)
     rows = rows.assign(image=image, source="coco", category="")
     if seed is None:
         return rows
-    # First which caption, then which image: five captions are no better than one.
-    rows = _by_lot(rows, "id", seed).drop_duplicates("image")
-    return _by_lot(rows, "image", seed)
+    # First a caption of each image, then the order of the images: an image with five
+    # captions is no likelier to come first.
+    rows = _shuffled(rows, "id", seed).drop_duplicates("image")
+    return _shuffled(rows, "image", seed)
 
 
-def parti_prompts(file, seed=0):
-    """Return PartiPrompts, in an order by lot.
+def parti_prompts(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
+    """Return PartiPrompts, in a random order; see `read_prompts`.
 
-    Source: parti. The table is tab-separated and knows no quotes.
+    Source: parti. The table is tab-separated and without quotes.
 
     Args:
-        file: PartiPrompts.tsv, from the repository's folder.
-        seed: of the lot; None keeps the file's order.
-
-    Returns:
-        See `read_prompts`; an id is parti/<line>, the header being line 1.
+        file: PartiPrompts.tsv, from the repository's folder; an id is parti/<line>.
+        seed: None keeps the file's order.
     """
-    file = paths.ROOT / file
+    path = paths.ROOT / file
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             cells = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
         if cells[:1] != [PARTI_HEADER]:
             raise ValueError(f"its first line is {cells[:1]}")
@@ -155,16 +159,16 @@ def parti_prompts(file, seed=0):
             if len(row) != len(PARTI_HEADER) or not row[0].strip():
                 raise ValueError(f"line {number} has the cells {row}")
     except (OSError, ValueError, csv.Error) as error:
-        raise _refused(file, error, f"columns {', '.join(PARTI_HEADER)}") from None
+        raise _refused(path, error, f"columns {', '.join(PARTI_HEADER)}") from None
     rows = pd.DataFrame(cells[1:], columns=PARTI_HEADER)
     rows = rows.rename(columns={"Prompt": "prompt", "Category": "category"})
     rows["id"] = [f"parti/{number}" for number in range(2, len(cells) + 1)]
     rows = rows.assign(source="parti").drop_duplicates("prompt")
-    return rows if seed is None else _by_lot(rows, "id", seed)
+    return rows if seed is None else _shuffled(rows, "id", seed)
 
 
-def gate_prompts():
-    """Return the frozen gate of docs/prompts.yaml, in its order; an id is gate/<n>."""
+def gate_prompts() -> pd.DataFrame:
+    """Return the fixed list of docs/prompts.yaml, in its order; an id is gate/<n>."""
     text = (paths.DOCS / "prompts.yaml").read_text(encoding="utf-8")
     groups = yaml.safe_load(text)["gate"]
     pairs = [(prompt, name) for name, group in groups.items() for prompt in group]
@@ -173,7 +177,7 @@ def gate_prompts():
     return rows.drop_duplicates("prompt")
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., pd.DataFrame]] = {
     "names": human_names,
     "telephoned": telephoned_names,
     "coco": coco_captions,
@@ -182,22 +186,27 @@ KINDS = {
 }
 
 
-def _of_works(folder, sources, licenses, caption_source, holdout):
+def _of_works(
+    folder: Path,
+    sources: Sequence[str] | None,
+    licenses: Sequence[str],
+    caption_source: str,
+    holdout: bool,
+) -> pd.DataFrame:
     wanted = sources or None
     works = Latents(folder, licenses, caption_source, holdout=holdout, sources=wanted)
     rows = pd.DataFrame({"prompt": works.texts(), "id": works.keys})
     return rows.assign(source=caption_source, category=rows["id"].str.partition("/")[0])
 
 
-def _by_lot(rows, column, seed):
-    """Sort rows by a hash, which no library's next version draws differently."""
-    lots = rows[column].map(
-        lambda value: hashlib.sha256(f"{seed} {value}".encode()).digest()
-    )
-    return rows.loc[lots.sort_values(kind="stable").index]
+def _shuffled(rows: pd.DataFrame, column: str, seed: int) -> pd.DataFrame:
+    """Sort rows by a hash, which unlike a generator no new library version changes."""
+    hashes = [hashlib.sha256(f"{seed} {x}".encode()).digest() for x in rows[column]]
+    order = pd.Series(hashes, rows.index).sort_values(kind="stable").index
+    return rows.loc[order]
 
 
-def _recorded(rows, file):
+def _recorded(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     """Return the rows whose ids a file lists, in its order."""
     try:
         ids = [line for line in file.read_text(encoding="utf-8").split("\n") if line]
@@ -213,12 +222,14 @@ def _recorded(rows, file):
     return rows.loc[ids]
 
 
-def _refused(file, found, expected):
+def _refused(file: Path, found: Exception | str, expected: str) -> ParameterError:
+    reason = str(getattr(found, "strerror", None) or found)
     if isinstance(found, KeyError):
-        found = f"there is no {found}"
-    found = " ".join(str(getattr(found, "strerror", None) or found).split())
-    found = found if len(found) <= 120 else found[:119] + "…"
+        reason = f"there is no {found}"
+    reason = " ".join(reason.split())
+    if len(reason) > 120:
+        reason = reason[:119] + "…"
     return ParameterError(
-        f"{shown(file)}: {found}; expected {expected}. Mend the file, or name another "
-        "in `prompt_sets` of the profile."
+        f"{shown(file)}: {reason}; expected {expected}. Correct the file, or name "
+        "another in `prompt_sets` of the profile."
     )

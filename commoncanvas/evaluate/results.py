@@ -1,14 +1,17 @@
 """The files of stage 05: samples and rows of measured values."""
 
-import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from commoncanvas.core.errors import ManifestError
+from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.paths import stage_dir
 
 
-def evaluated_variants(scale):
+def evaluated_variants(scale: str) -> list[str]:
     """Return the names of the variants whose stage 05 has run, sorted.
 
     Raises:
@@ -24,21 +27,24 @@ def evaluated_variants(scale):
     return variants
 
 
-def write_samples(folder, samples, prompts):
-    """Write samples as `samples.npz` (one array a guidance scale) and their prompts."""
+def write_samples(
+    folder: Path, samples: Mapping[float, np.ndarray], prompts: Iterable[str]
+) -> None:
+    """Write {guidance scale: pixels} as `samples.npz` and their prompts beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"guidance_{scale:g}": pixels for scale, pixels in samples.items()}
+    arrays: dict[str, Any] = {
+        f"guidance_{scale:g}": pixels for scale, pixels in samples.items()
+    }
     np.savez_compressed(folder / "samples.npz", **arrays)
-    text = json.dumps({"prompts": list(prompts)}, ensure_ascii=False, indent=1)
-    (folder / "prompts.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "prompts.json", {"prompts": list(prompts)})
 
 
-def write_rows(folder, rows):
+def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write {prompt set: {metric: array}} as `rows.npz`, in float32.
 
     The set "reference" holds the reference's features, under each distance's name.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{prompts}.{name}": np.asarray(values, np.float32)
         for prompts, found in rows.items()
         for name, values in found.items()
@@ -46,9 +52,9 @@ def write_rows(folder, rows):
     np.savez_compressed(folder / "rows.npz", **arrays)
 
 
-def read_rows(folder):
+def read_rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Return what `write_rows` wrote, as float64, the leading prompt set first."""
-    rows = {}
+    rows: dict[str, dict[str, np.ndarray]] = {}
     with np.load(folder / "rows.npz") as arrays:
         for key in arrays:
             prompts, _, name = key.partition(".")
@@ -56,8 +62,8 @@ def read_rows(folder):
     return rows
 
 
-def read_samples(folder, guidance_scale):
+def read_samples(folder: Path, guidance_scale: float) -> tuple[np.ndarray, list[str]]:
     """Return (pixels, prompts) that stage 05 wrote for one guidance scale."""
     with np.load(folder / "samples.npz") as arrays:
         pixels = arrays[f"guidance_{guidance_scale:g}"]
-    return pixels, json.loads((folder / "prompts.json").read_text())["prompts"]
+    return pixels, read_json(folder / "prompts.json")["prompts"]

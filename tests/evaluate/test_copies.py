@@ -132,6 +132,17 @@ def test_what_is_measured_is_what_was_found():
     assert json.loads(json.dumps(found)) == found
 
 
+def test_the_most_similar_samples_come_first_beside_their_works():
+    works = SimpleNamespace(keys=np.array(list("abc"), object))
+    places, similarity = np.array([2, 0, 1, 2]), np.array([0.5, 0.8, 0.9, 0.8])
+    study = copies.Study(works, MADE_UP, 0.8, places, similarity, {})
+    rows = study.most_similar(3)
+    assert rows["place"].tolist() == [2, 1, 3]
+    assert rows["key"].tolist() == ["b", "a", "c"]
+    assert rows["similarity"].tolist() == [0.9, 0.8, 0.8]
+    assert rows["is_copy"].tolist() == [True, False, False]
+
+
 def test_without_near_copies_among_the_works_none_are_reported():
     alone = SimpleNamespace(groups=np.array(list("abc"), object))
     one = np.array([0]), np.array([0.1])

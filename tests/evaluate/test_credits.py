@@ -89,13 +89,15 @@ def test_a_picture_that_copies_nothing_is_credited_and_not_called_a_copy(works):
 
 def test_origin_comes_back_from_the_file_as_it_was_written(tmp_path, pixels, found):
     file, prompt = tmp_path / "sample.png", "café <b>\n猫 \\ 100 %"
-    credits.write_png(file, pixels, prompt, found, "toy all", 17)
+    thanks = attribution.attribution_text(found)
+    credits.write_png(file, pixels, prompt, thanks, "toy all", 17)
     read, texts = credits.read_png(file)
     assert np.array_equal(read, pixels)
-    thanks = attribution.attribution_text(found)
     expected = {"Title": prompt, "Copyright": thanks, "Source": "toy all", "Seed": "17"}
     assert texts == expected
     assert np.array_equal(credits.read_picture(file), pixels)
+    credits.write_png(file, pixels, prompt, thanks, "toy all", 17, "20 steps")
+    assert credits.read_png(file)[1] == texts | {"Comment": "20 steps"}
 
 
 def test_a_png_without_origin_has_none(tmp_path, pixels):

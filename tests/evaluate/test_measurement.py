@@ -1,4 +1,4 @@
-"""Every figure comes with its interval and count, and a copy is found out."""
+"""Every value comes with its interval and count, and a copy is found."""
 
 import json
 from types import SimpleNamespace
@@ -65,7 +65,7 @@ def pixels(monkeypatch):
 @pytest.fixture
 def measured(pixels):
     args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    return measurement.measure(pixels, *args)[0]
+    return measurement.measure(pixels, *args).values
 
 
 def test_every_metric_is_there_with_interval_and_count(measured):
@@ -90,8 +90,8 @@ def test_the_gap_is_matched_less_shuffled(measured):
 
 def test_the_same_seed_gives_the_same_figures(pixels, measured):
     args = pixels, TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
-    assert measurement.measure(*args, 1)[0] == measured
-    other, _ = measurement.measure(*args, 2)  # moves the choices in retrieval alone
+    assert measurement.measure(*args, 1).values == measured
+    other = measurement.measure(*args, 2).values  # moves the choices in retrieval alone
     assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
 
 
@@ -100,7 +100,7 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
     judges.append(judge("clip", "clip_fid", ""))
     real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
     args = TEXTS, scorer("clip_score"), judges, real, FEATURES[20:], 10, 1
-    found, _ = measurement.measure(pixels, *args)
+    found = measurement.measure(pixels, *args).values
     names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
     names |= {"fid_inception", "kid_inception"}
     assert set(found) == names | {"nearest_train_cosine", "retrieval_top1"}
@@ -113,8 +113,9 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
 
 def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
     args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    like, rows = measurement.measure(pixels, *args, own=FEATURES[:NUM])
-    unlike, _ = measurement.measure(pixels, *args, own=FEATURES[NUM - 1 :: -1])
+    found = measurement.measure(pixels, *args, own=FEATURES[:NUM])
+    like, rows = found.values, found.rows
+    unlike = measurement.measure(pixels, *args, own=FEATURES[NUM - 1 :: -1]).values
     assert like["likeness"]["value"] == pytest.approx(100)
     assert like["likeness_gap"]["value"] > 50 > abs(unlike["likeness_gap"]["value"])
     assert rows["likeness"] == pytest.approx(np.full(NUM, 100.0))
@@ -123,7 +124,8 @@ def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
 
 def test_rows_come_back_as_they_were_written(tmp_path, pixels):
     args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    figures, rows = measurement.measure(pixels, *args)
+    measured = measurement.measure(pixels, *args)
+    rows = measured.rows
     reference = {"fd_efficientnet": REAL["efficientnet"]}
     kept = {"b": rows, "a": rows, "reference": reference}
     results.write_rows(tmp_path, kept)
@@ -132,7 +134,7 @@ def test_rows_come_back_as_they_were_written(tmp_path, pixels):
     for prompts, metric in ((p, m) for p in kept for m in kept[p]):
         np.testing.assert_allclose(found[prompts][metric], kept[prompts][metric], 1e-6)
     mean = found["b"]["alignment_gap"].mean()
-    assert mean == pytest.approx(figures["alignment_gap"]["value"], abs=1e-4)
+    assert mean == pytest.approx(measured.values["alignment_gap"]["value"], abs=1e-4)
 
 
 class Reader:
