@@ -172,12 +172,9 @@ class Study:
 def study(
     pixels: np.ndarray, licenses_folder: Path, keys: Iterable[str], seed: int = 0
 ) -> Study:
-    """Search samples for copies of the works that their model trained on.
+    """Search samples, (n, h, w, 3) uint8, for copies of the works trained on.
 
-    Args:
-        pixels: (n, h, w, 3) uint8.
-        keys: of the works trained on.
-        seed: of the control, from which the threshold follows.
+    The threshold depends on the works and `seed` alone.
     """
     works = Works(licenses_folder, keys)
     known = control(works, pixels.shape[1], seed=seed)
@@ -197,8 +194,7 @@ def measure(
     """Measure how many samples are copies, of which works, and how far to trust it.
 
     Args:
-        places, similarity: (n,) the closest work of each sample, from `nearest`.
-        threshold: similarity above which a sample is a copy.
+        places, similarity: (n,) of each sample's closest work, from `nearest`.
 
     Returns:
         {name: {"value", "interval", "n"}}: copy_rate of the samples; copied_unique and
@@ -218,10 +214,6 @@ def measure(
         "named": controls.copies["is_named"],
         "false_positive_rate": controls.others["similarity"] > threshold,
     }
-    found = {
-        name: wilson(int(np.sum(hits)), len(hits))
-        for name, hits in tallies.items()
-        if len(hits)
-    }
+    found = {n: wilson(int(np.sum(x)), len(x)) for n, x in tallies.items() if len(x)}
     found["roc_area"] = controls.area()
     return {name: estimate.as_dict() for name, estimate in found.items()}

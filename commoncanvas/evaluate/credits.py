@@ -29,10 +29,9 @@ TILE = 96  # edge of a thumbnail [pixels]
 def credits_of(
     pixels: np.ndarray, works: Works, threshold: float, k: int = 5
 ) -> pd.DataFrame:
-    """Return the closest works of one picture, with all that a credit needs.
+    """Return the closest works of an (h, w, 3) uint8 picture with what a credit needs.
 
     Args:
-        pixels: (h, w, 3) uint8.
         works: the training works of its model.
         threshold: similarity above which it is a copy; see `copies.Control`.
 
@@ -53,7 +52,7 @@ def write_png(
     path: Path,
     pixels: np.ndarray,
     prompt: str,
-    attribution_text: str,
+    thanks: str,
     model: str,
     seed: int | str,
     comment: str = "",
@@ -62,18 +61,11 @@ def write_png(
 
     Args:
         pixels: (h, w, 3) uint8.
-        prompt: becomes Title.
-        attribution_text: becomes Copyright.
-        model: what made it, e.g. "mini cc_synthetic"; becomes Source.
-        seed: of the starting noise; becomes Seed.
-        comment: of the other settings; becomes Comment, "" is left out.
+        model: what made it, e.g. "mini cc_synthetic".
+        seed: of the starting noise.
+        comment: other settings; "" is left out.
     """
-    texts = {
-        "Title": prompt,
-        "Copyright": attribution_text,
-        "Source": model,
-        "Seed": str(seed),
-    }
+    texts = {"Title": prompt, "Copyright": thanks, "Source": model, "Seed": str(seed)}
     write_texts(path, pixels, texts | ({"Comment": comment} if comment else {}))
 
 

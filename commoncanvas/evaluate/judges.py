@@ -34,13 +34,12 @@ class Judge:
     """A feature extractor, frozen, and the names of the distances between its features.
 
     Attributes:
-        name: in the profile.
         frechet, kernel: names of the metrics; "" where a distance is not taken.
         embed: maps a list of (h, w, 3) uint8 pictures to a tensor (n, num_features).
         protocol: JSON-able: weights, resize rule and so on.
     """
 
-    name: str
+    name: str  # in the profile
     frechet: str
     kernel: str
     num_features: int
@@ -64,14 +63,10 @@ class Judge:
 class Scorer:
     """A network that scores pictures against their prompts.
 
-    Attributes:
-        name: of the metric.
-        score: maps image and text embeddings to (n,) scores.
-        image_embeds, text_embeds: map n pictures or texts to (n, width) embeddings.
-        protocol: as a `Judge`'s.
+    `score` maps (n, width) embeddings of pictures and of texts to (n,) scores.
     """
 
-    name: str
+    name: str  # of the metric
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
     image_embeds: Callable[[Iterable[np.ndarray]], np.ndarray]
     text_embeds: Callable[[Iterable[str]], np.ndarray]
@@ -169,19 +164,13 @@ def load_judges(features: Mapping[str, dict[str, Any]]) -> list[Judge]:
             f"features is {features!r}; expected one or more of {', '.join(JUDGES)}; "
             "edit `features` in the profile."
         )
-    return [
-        call_named(JUDGES, "features", name, words) for name, words in features.items()
-    ]
+    return [call_named(JUDGES, "features", *chosen) for chosen in features.items()]
 
 
 def load_scorer(settings: Mapping[str, Any]) -> Scorer:
-    """Load the text scorer of a profile.
+    """Load a profile's scorer, {"scorer": "open" | "clip", and its arguments}.
 
-    Args:
-        settings: {"scorer": "open" | "clip", and its arguments}.
-
-    Raises:
-        ParameterError: as for `load_judges`.
+    Raises: ParameterError, as for `load_judges`.
     """
     words = {key: value for key, value in settings.items() if key != "scorer"}
     return call_named(SCORERS, "scorer", settings.get("scorer"), words)

@@ -64,13 +64,13 @@ class Works:
     """
 
     def __init__(
-        self, licenses_folder: Path, keys: Iterable[str], chunk_size: int = 128
+        self, folder: Path, keys: Iterable[str], chunk_size: int = 128
     ) -> None:
-        self.folder, self.chunk_size, wanted = licenses_folder, chunk_size, set(keys)
+        self.folder, self.chunk_size, wanted = folder, chunk_size, set(keys)
         columns = ["key", "split", "near_group"]
-        catalog = pd.read_parquet(licenses_folder / "catalog.parquet", columns=columns)
+        catalog = pd.read_parquet(folder / "catalog.parquet", columns=columns)
         self.catalog = catalog[catalog["near_group"].notna()].set_index("key")
-        self._file = licenses_folder / "pictures.parquet"
+        self._file = folder / "pictures.parquet"
         stored = pd.read_parquet(self._file, columns=["key"])["key"]
         self._places = np.flatnonzero(stored.isin(wanted))
         self.keys = stored.to_numpy(object)[self._places]

@@ -38,11 +38,10 @@ def read_prompts(
     """Read one prompt set, as a profile's `prompt_sets` describes it.
 
     Args:
-        kind: "names", "telephoned", "coco", "parti" or "gate".
-        num: at most so many prompts, the first ones; a smaller number's prompts are
-            the start of a larger one's. None for all.
-        ids: file of ids, one a line, as `write_ids` records them: these prompts in
-            this order, instead of a random choice.
+        kind: a name of `KINDS`.
+        num: so many prompts at most, the first ones of the order; None for all.
+        ids: file of ids as `write_ids` records them: these prompts in this order,
+            instead of a random choice.
         folder, sources, seed: of the run; each kind takes what it needs.
         settings: further arguments of the kind's own function, e.g. `file`.
 

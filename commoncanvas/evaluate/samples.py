@@ -10,12 +10,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from commoncanvas.core.images import encode_png
@@ -36,27 +36,26 @@ class Batch:
 
 
 def draw_requests(
-    pipeline: StableDiffusionPipeline,
+    pipeline: Any,
     files: Mapping[str, Mapping[str, Any]],
     requests: Mapping[Request, Sequence[str]],
     num_inference_steps: int,
     seed: int,
     batch_size: int,
 ) -> tuple[str, dict[Request, np.ndarray]]:
-    """Draw one picture a prompt, as `pipelines.draw_samples` does, for every request.
+    """Draw one picture a prompt for every request, as `pipelines.draw_samples` does.
 
     Args:
-        files: of stage 04's manifest; the hashes of the pipeline's are in the key.
+        pipeline: a `StableDiffusionPipeline`.
+        files: of stage 04's manifest; those of the pipeline are part of the key.
         requests: {(prompt set, guidance scale): its prompts}.
-        num_inference_steps: DDIM steps.
-        seed: of the starting noise; a picture depends on it and its place in the set.
-        batch_size: prompts a call.
 
     Returns:
         (key, {request: (n, h, w, 3) uint8}), the key for `keys.finish`.
     """
+    hashes = {name: facts["sha256"] for name, facts in files.items() if _draws(name)}
     key = key_of(
-        pipeline=_hashes(files),
+        pipeline=hashes,
         requests=[[scale, list(words)] for (_, scale), words in requests.items()],
         settings=[num_inference_steps, seed, batch_size],
         code=code_hash("evaluate.samples"),
@@ -76,18 +75,12 @@ def draw_requests(
     return key, samples
 
 
-def _hashes(files: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the hashes of the files that draw: the model card does not."""
-    return {
-        name: facts["sha256"]
-        for name, facts in files.items()
-        if name.startswith("pipeline/") and not name.endswith(".md")
-    }
+def _draws(name: str) -> bool:
+    """Say whether pictures depend on a file of stage 04; the model card has no part."""
+    return name.startswith("pipeline/") and not name.endswith(".md")
 
 
-def _table(
-    pipeline: StableDiffusionPipeline, steps: int, seed: int, batches: list[Batch]
-) -> pa.Table:
+def _table(pipeline: Any, steps: int, seed: int, batches: list[Batch]) -> pa.Table:
     (batch,) = batches  # a shard each
     pixels = draw_batch(
         pipeline, batch.prompts, batch.first, batch.guidance_scale, steps, seed
@@ -95,6 +88,6 @@ def _table(
     return pa.table({"png": [encode_png(picture) for picture in pixels]})
 
 
-def _pictures(file: Any) -> np.ndarray:
+def _pictures(file: Path) -> np.ndarray:
     stored = pq.read_table(file)["png"].to_pylist()
     return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in stored])

@@ -1,6 +1,8 @@
 """The diffusers pipeline: its noise schedule, its parts, and drawing with it."""
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +97,14 @@ def draw_samples(
     return np.concatenate(pixels)
 
 
-def draw_batch(pipeline, prompts, first, guidance_scale, num_inference_steps, seed):
+def draw_batch(
+    pipeline: Any,
+    prompts: Sequence[str],
+    first: int,
+    guidance_scale: float,
+    num_inference_steps: int,
+    seed: int,
+) -> np.ndarray:
     """Draw the samples `first`, `first` + 1, … in one call; see `draw_samples`."""
     pipeline.set_progress_bar_config(disable=True)
     places = range(first, first + len(prompts))

@@ -1,4 +1,4 @@
-"""CLIP sees a picture and reads a text alike, whatever stands beside them."""
+"""CLIP embeds a picture or a text alike, whatever else is in the batch."""
 
 import json
 import shutil
@@ -38,14 +38,14 @@ def test_embeddings_are_those_of_transformers(small, folder):
         cut = {"truncation": True, "max_length": small.max_tokens}
         inputs = processor(**words, **cut, return_tensors="pt")
         with torch.no_grad():
-            told = model(**inputs)
+            output = model(**inputs)
         seen, read = small.image_embeds([picture]), small.text_embeds([text])
         assert matching.alignment(
-            seen.repeat(2, 0), told.image_embeds.repeat(2, 1)
+            seen.repeat(2, 0), output.image_embeds.repeat(2, 1)
         ) == (pytest.approx(100, abs=1e-4))
-        assert matching.alignment(read.repeat(2, 0), told.text_embeds.repeat(2, 1)) == (
-            pytest.approx(100, abs=1e-4)
-        )
+        assert matching.alignment(
+            read.repeat(2, 0), output.text_embeds.repeat(2, 1)
+        ) == (pytest.approx(100, abs=1e-4))
 
 
 @pytest.mark.parametrize("num", [1, 4])

@@ -1,4 +1,4 @@
-"""Copies are told from other works at the stated rate, and each names its source."""
+"""Copies are separated from other works at the stated rate, and the source named."""
 
 import json
 from types import SimpleNamespace

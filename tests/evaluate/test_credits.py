@@ -1,4 +1,4 @@
-"""Whoever a picture resembles is named in full, and a stranger's words stay words."""
+"""The closest works are credited in full, and a stranger's words stay words."""
 
 import json
 import re
@@ -80,11 +80,11 @@ def test_a_credit_has_all_that_a_licence_asks_for(found, works):
 
 def test_a_picture_that_copies_nothing_is_credited_and_not_called_a_copy(works):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    told = credits.credits_of(noise, works, THRESHOLD)
+    found = credits.credits_of(noise, works, THRESHOLD)
     places, similarity = nearest(noise[None], works)
-    assert told["key"].tolist() == works.keys[places[0]].tolist()
-    assert told["similarity"].tolist() == similarity[0].tolist()
-    assert len(told) == 5 and not told["is_copy"].any()
+    assert found["key"].tolist() == works.keys[places[0]].tolist()
+    assert found["similarity"].tolist() == similarity[0].tolist()
+    assert len(found) == 5 and not found["is_copy"].any()
 
 
 def test_origin_comes_back_from_the_file_as_it_was_written(tmp_path, pixels, found):
@@ -126,9 +126,9 @@ def test_the_command_names_works_copies_and_credit(here, tmp_path, pixels, capsy
     file, page = tmp_path / "a.png", tmp_path / "a.html"
     Image.fromarray(pixels).save(file)
     credits.report(file, "toy", "all", 2, page)
-    told = capsys.readouterr().out
-    assert "1.0000 (a copy)" in told and told.count("CC BY") >= 3
-    assert "\x1b" not in told and "# Attribution" in told
+    printed = capsys.readouterr().out
+    assert "1.0000 (a copy)" in printed and printed.count("CC BY") >= 3
+    assert "\x1b" not in printed and "# Attribution" in printed
     assert "<figure" in page.read_text()
 
 
@@ -162,5 +162,5 @@ def test_faults_end_in_one_line(tmp_path, here):
         credits.read_picture(tmp_path / "text.png")
     with pytest.raises(ParameterError, match="-k is 0"):
         credits.report("a.png", "toy", "all", 0)
-    told = call("credits", tmp_path / "none.png", fails=True)
-    assert re.search("none.png cannot be read .*correct the path", told)
+    message = call("credits", tmp_path / "none.png", fails=True)
+    assert re.search("none.png cannot be read .*correct the path", message)

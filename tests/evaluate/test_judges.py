@@ -1,4 +1,4 @@
-"""The profile chooses the judges; each sees a picture alike and tells how it looks."""
+"""The profile chooses the feature extractors, whose rows never depend on the batch."""
 
 import hashlib
 import json

@@ -36,19 +36,20 @@ def places(pictures):
 
 
 def judge(name, frechet, kernel):
-    """Return a judge that sees each picture's own row of FEATURES."""
+    """Return a judge that gives each picture its own row of FEATURES."""
     return Judge(
         name, frechet, kernel, 12, lambda p: torch.from_numpy(FEATURES[places(p)]), {}
     )
 
 
 def scorer(name):
-    """Return a scorer that sees exactly what each prompt says."""
+    """Return a scorer that gives a picture the row of its prompt."""
     return Scorer(name, matching.alignment, lambda p: TEXTS[places(p)], None, {})
 
 
 OPEN = judge("efficientnet", "fd_efficientnet", "kd_efficientnet")
 REAL = {"efficientnet": FEATURES[30:]}
+ARGS = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
 
 
 @pytest.fixture
@@ -64,8 +65,7 @@ def pixels(monkeypatch):
 
 @pytest.fixture
 def measured(pixels):
-    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    return measurement.measure(pixels, *args).values
+    return measurement.measure(pixels, *ARGS, seed=1).values
 
 
 def test_every_metric_is_there_with_interval_and_count(measured):
@@ -88,10 +88,11 @@ def test_the_gap_is_matched_less_shuffled(measured):
     assert measured["alignment_gap"]["value"] == pytest.approx(matched - shuffled, 1e-4)
 
 
-def test_the_same_seed_gives_the_same_figures(pixels, measured):
-    args = pixels, TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
-    assert measurement.measure(*args, 1).values == measured
-    other = measurement.measure(*args, 2).values  # moves the choices in retrieval alone
+def test_the_same_seed_gives_the_same_values(pixels, measured):
+    assert measurement.measure(pixels, *ARGS, seed=1).values == measured
+    other = measurement.measure(
+        pixels, *ARGS, seed=2
+    ).values  # moves the choices in retrieval alone
     assert all(other[name] == measured[name] for name in METRICS - {"retrieval_top1"})
 
 
@@ -112,10 +113,10 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
 
 
 def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
-    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    found = measurement.measure(pixels, *args, own=FEATURES[:NUM])
+    found = measurement.measure(pixels, *ARGS, seed=1, own=FEATURES[:NUM])
     like, rows = found.values, found.rows
-    unlike = measurement.measure(pixels, *args, own=FEATURES[NUM - 1 :: -1]).values
+    others = FEATURES[NUM - 1 :: -1]
+    unlike = measurement.measure(pixels, *ARGS, seed=1, own=others).values
     assert like["likeness"]["value"] == pytest.approx(100)
     assert like["likeness_gap"]["value"] > 50 > abs(unlike["likeness_gap"]["value"])
     assert rows["likeness"] == pytest.approx(np.full(NUM, 100.0))
@@ -123,8 +124,7 @@ def test_samples_are_compared_with_the_pictures_that_their_prompts_name(pixels):
 
 
 def test_rows_come_back_as_they_were_written(tmp_path, pixels):
-    args = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10, 1
-    measured = measurement.measure(pixels, *args)
+    measured = measurement.measure(pixels, *ARGS, seed=1)
     rows = measured.rows
     reference = {"fd_efficientnet": REAL["efficientnet"]}
     kept = {"b": rows, "a": rows, "reference": reference}
@@ -154,10 +154,12 @@ def test_features_of_works_are_found_in_the_prompts_order():
     assert measurement.features_of(readers, ["a", "gate/1"]) is None
 
 
-def test_tables_turn_so_that_few_columns_are_left(measured):
+def test_tables_have_a_row_or_a_column_a_guidance_scale(measured):
     wide = tables.as_table({"1.0": measured, "3.0": measured})
     tall = tables.as_columns({"1.0": measured, "3.0": {"alignment": EXACT}})
     assert wide["guidance_scale"].tolist() == ["1.0", "3.0"]
+    assert set(wide.columns) == METRICS | {"guidance_scale"}
+    assert wide["alignment"][0] == "100 [100, 100]"
     assert list(tall) == ["metric", "1.0", "3.0"] and len(tall) == len(METRICS)
     rows = tall.set_index("metric")
     assert rows.loc["alignment", "3.0"] == "5 [4, 6]"
@@ -165,12 +167,12 @@ def test_tables_turn_so_that_few_columns_are_left(measured):
 
 
 def test_curves_and_headlines_are_read_off_a_run():
-    def figures(value):
-        told = {"value": value, "interval": [value - 1, value + 2], "n": 5}
-        return dict.fromkeys(("fd", "likeness_gap", "clip_score_gap"), told)
+    def values(value):
+        estimate = {"value": value, "interval": [value - 1, value + 2], "n": 5}
+        return dict.fromkeys(("fd", "likeness_gap", "clip_score_gap"), estimate)
 
     run = {
-        "guidance": {"1.0": figures(9), "3.0": figures(4), "6.0": figures(7)},
+        "guidance": {"1.0": values(9), "3.0": values(4), "6.0": values(7)},
         "reference": {"real_vs_real": {"fd": {}, "other": {}}},
         "num_train_pictures": 12,
     }
@@ -226,13 +228,6 @@ def test_a_true_copy_is_found_by_the_true_network():
 def test_the_floor_is_taken_at_the_samples_count_or_what_there_is(num_samples, n):
     floor = measurement.floors(FEATURES, num_samples, 0)
     assert floor["n"] == n and floor["value"] >= 0
-
-
-def test_the_table_has_a_row_a_guidance_scale(measured):
-    table = tables.as_table({"1.0": measured, "3.0": measured})
-    assert table["guidance_scale"].tolist() == ["1.0", "3.0"]
-    assert set(table.columns) == METRICS | {"guidance_scale"}
-    assert table["alignment"][0] == "100 [100, 100]"
 
 
 def test_samples_and_prompts_come_back_as_they_were_written(tmp_path, pixels):

@@ -25,7 +25,7 @@ ROWS = [  # as the real file has them: quotes stand for themselves
 HEAD = ("Prompt", "Category", "Challenge", "Note")
 # Rows of COCO's own file (CC BY 4.0), then one with a line end and blanks as it has
 # too, then made-up ones.
-TOLD = [
+ANNOTATIONS = [
     (203564, 37, "A bicycle replica with a clock as the front wheel."),
     (322141, 49, "A room with blue walls and a white sink and door."),
     (16977, 89, "A car that seems to be parked illegally behind a legally parked car"),
@@ -33,14 +33,16 @@ TOLD = [
     (106140, 101, "There is a GOL plane taking off in a partly cloudy sky."),
     (391895, 770337, "A man with\na  red helmet. "),
 ]
-TOLD += [
+ANNOTATIONS += [
     (image, 1000 * image + n, f"{image} {n}") for image in range(40) for n in (1, 2)
 ]
 
 
-def write_coco(path, told=TOLD):
-    rows = [{"image_id": i, "id": n, "caption": text} for i, n, text in told]
-    images = [{"id": i, "file_name": f"COCO_val2014_{i:012d}.jpg"} for i, _, _ in told]
+def write_coco(path, annotations=ANNOTATIONS):
+    rows = [{"image_id": i, "id": n, "caption": text} for i, n, text in annotations]
+    images = [
+        {"id": i, "file_name": f"COCO_val2014_{i:012d}.jpg"} for i, _, _ in annotations
+    ]
     path.write_text(json.dumps({"images": images, "annotations": rows}))
     return str(path)
 
@@ -67,16 +69,16 @@ def latents(tmp_path_factory):
 def test_coco_gives_one_caption_an_image_with_both_ids(coco):
     prompts = read_prompts("coco", file=coco)
     assert list(prompts) == COLUMNS and set(prompts["source"]) == {"coco"}
-    told = {f"coco/{i}/{n}": " ".join(text.split()) for i, n, text in TOLD}
-    assert all(told[row.id] == row.prompt for row in prompts.itertuples())
+    captions = {f"coco/{i}/{n}": " ".join(text.split()) for i, n, text in ANNOTATIONS}
+    assert all(captions[row.id] == row.prompt for row in prompts.itertuples())
     images = [one.split("/")[1] for one in prompts["id"]]
-    assert sorted(images) == sorted({str(i) for i, _, _ in TOLD})
+    assert sorted(images) == sorted({str(i) for i, _, _ in ANNOTATIONS})
     assert "A man with a red helmet." in set(prompts["prompt"])
 
 
 def test_the_order_depends_on_the_seed_and_not_on_the_file_s_order(tmp_path, coco):
     drawn = read_prompts("coco", file=coco, seed=0)
-    turned = write_coco(tmp_path / "turned.json", TOLD[::-1])
+    turned = write_coco(tmp_path / "turned.json", ANNOTATIONS[::-1])
     assert read_prompts("coco", file=turned, seed=0).equals(drawn)
     other = read_prompts("coco", file=coco, seed=1)
     assert list(other["id"]) != list(drawn["id"])
@@ -84,8 +86,8 @@ def test_the_order_depends_on_the_seed_and_not_on_the_file_s_order(tmp_path, coc
 
 
 def test_an_image_with_more_captions_is_no_likelier_to_come_first(tmp_path):
-    told = [(i, 100 * i + n, "x") for i in range(50) for n in range(1 + 60 * (i == 7))]
-    file = write_coco(tmp_path / "captions.json", told)
+    rows = [(i, 100 * i + n, "x") for i in range(50) for n in range(1 + 60 * (i == 7))]
+    file = write_coco(tmp_path / "captions.json", rows)
     firsts = [read_prompts("coco", 5, file=file, seed=seed)["id"] for seed in range(40)]
     hits = sum(ids.str.startswith("coco/7/").any() for ids in firsts)
     assert hits < 15  # 4 expected; 40 if its best caption stood for it
@@ -218,12 +220,12 @@ def test_telephoned_prompts_are_captions_of_the_same_pictures_in_the_same_order(
     latents,
 ):
     names = read_prompts("names", folder=latents, licenses=["c", "nc"])
-    told = read_prompts("telephoned", folder=latents, licenses=["c", "nc"])
-    said = dict(zip(CAPTIONS["key"], CAPTIONS["caption"], strict=True))
-    expected = [(key, said[key]) for key in names["id"] if key in said]
-    assert list(zip(told["id"], told["prompt"], strict=True)) == expected
-    assert 0 < len(told) < len(names)  # one held-out picture has no caption
-    assert set(told["source"]) == {"synthetic"} and list(told) == COLUMNS
+    found = read_prompts("telephoned", folder=latents, licenses=["c", "nc"])
+    captions = dict(zip(CAPTIONS["key"], CAPTIONS["caption"], strict=True))
+    expected = [(key, captions[key]) for key in names["id"] if key in captions]
+    assert list(zip(found["id"], found["prompt"], strict=True)) == expected
+    assert 0 < len(found) < len(names)  # one held-out picture has no caption
+    assert set(found["source"]) == {"synthetic"} and list(found) == COLUMNS
 
 
 def test_equal_names_of_two_pictures_both_stay(latents):

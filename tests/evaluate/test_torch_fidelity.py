@@ -87,14 +87,14 @@ def test_features_are_equal_picture_by_picture(ours, theirs, size):
 def test_fid_is_theirs(theirs, num_features):
     tables = [theirs[size][:, :num_features].astype(float) for size in SIZES]
     both = [metric_fid.fid_features_to_statistics(torch.tensor(t)) for t in tables]
-    told = metric_fid.fid_statistics_to_metric(*both, verbose=False)
-    expected = told[metric_fid.KEY_METRIC_FID]
+    theirs = metric_fid.fid_statistics_to_metric(*both, verbose=False)
+    expected = theirs[metric_fid.KEY_METRIC_FID]
     assert distances.frechet_distance(*tables) == pytest.approx(expected, rel=1e-3)
 
 
 def test_kid_is_theirs(theirs):
     tables = [torch.from_numpy(theirs[size]).double() for size in SIZES]
     options = {"kid_subsets": 1, "kid_subset_size": NUM, "verbose": False}
-    told = metric_kid.kid_features_to_metric(*tables, **options)
+    theirs = metric_kid.kid_features_to_metric(*tables, **options)
     found = distances.kernel_distance(*(theirs[size] for size in SIZES))
-    assert found == pytest.approx(told[metric_kid.KEY_METRIC_KID_MEAN], rel=1e-3)
+    assert found == pytest.approx(theirs[metric_kid.KEY_METRIC_KID_MEAN], rel=1e-3)
