@@ -1,10 +1,12 @@
 """The attribution ledger: who made each work that may be trained on, in full.
 
-Written by stage 01, the stage that selects, so that no later packaging can lose a row.
+Stage 01 writes it, since it selects the works, so no later packaging can lose a row.
 """
 
 import html
 import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 import mistune
@@ -38,8 +40,8 @@ font:16px/1.6 system-ui,sans-serif;color-scheme:light dark}}</style>
 """
 
 
-def ledger(frame, changes):
-    """Return the attribution ledger: one full row a work that may be trained on.
+def ledger(frame: pd.DataFrame, changes: str) -> pd.DataFrame:
+    """Return the attribution ledger of catalogue rows, one full row a work.
 
     Args:
         frame: catalogue rows of the splits c and nc.
@@ -48,7 +50,7 @@ def ledger(frame, changes):
     return frame[list(COLUMNS)].rename(columns=COLUMNS).assign(changes=changes)
 
 
-def lacking(frame, always=PROVEN):
+def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     """Say for every work which fields it lacks of those that its licence requires.
 
     Every work needs what proves its licence; under a licence with attribution it needs
@@ -60,7 +62,7 @@ def lacking(frame, always=PROVEN):
         always: fields that every work needs.
 
     Returns:
-        Series of field names with commas between, "" where nothing is missing.
+        Field names with commas between, "" where nothing is missing.
     """
     needed = [*always, *CREDITED]
     is_missing = (
@@ -69,19 +71,19 @@ def lacking(frame, always=PROVEN):
     is_owed = frame["license_slug"].isin(SLUGS)
     for field in CREDITED:
         is_missing[field] &= is_owed
-    told = [", ".join(f for f in needed if row[f]) for _, row in is_missing.iterrows()]
-    return pd.Series(told, frame.index, dtype=object)
+    lists = [", ".join(row.index[row]) for _, row in is_missing.iterrows()]
+    return pd.Series(lists, frame.index, dtype=object)
 
 
-def missing_credits(ledger_frame):
+def missing_credits(ledger_frame: pd.DataFrame) -> pd.DataFrame:
     """Return the ledger's rows that lack a field which their licence requires."""
     return ledger_frame[lacking(ledger_frame) != ""]
 
 
-def attribution_text(ledger_frame):
+def attribution_text(ledger_frame: pd.DataFrame) -> str:
     """Return the ledger as Markdown: works by set, author and licence.
 
-    Titles, names and addresses come from strangers, so their signs are escaped.
+    Titles, names and addresses come from strangers, so their markup is escaped.
     """
     lines = ["# Attribution", ""]
     groups = ledger_frame.fillna("").groupby(
@@ -104,33 +106,36 @@ def attribution_text(ledger_frame):
     return "\n".join(lines)
 
 
-def attribution_page(markdown):
+def attribution_page(markdown: str) -> str:
     """Return `attribution_text` as one HTML page that needs nothing else."""
-    # It lets raw HTML through: `_plain` has left none.
+    # mistune lets raw HTML through; `_plain` has left none.
     return PAGE.format(mistune.html(markdown))
 
 
-def _plain(text):
+def _plain(text: object) -> str:
     """Return a stranger's text as Markdown that shows it and does nothing else."""
     line = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"([\\`*_\[\]~$|#])", r"\\\1", line)
 
 
-def _link(text, url):
+def _link(text: str, url: str) -> str:
     """Return a Markdown link, or the plain text where the address is not a page."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         return _plain(text)
     return f"[{_plain(text)}]({quote(url, safe=':/?#&=%+,;@!~*-._')})"
 
 
-def licenses_of(licenses_folder, keys):
-    """Return licence, split and source of the works with the given keys.
+def licenses_of(licenses_folder: Path, keys: Iterable[str]) -> pd.DataFrame:
+    """Return licence, split and source of the works with the given keys, in order.
 
-    Works of the captioned web, which the ledger does not hold, come from the catalogue.
+    They come from the catalogue, since the ledger does not hold the captioned web.
+    `License.from_columns` takes license_slug, license_version and license_port.
+
+    Raises:
+        KeyError: the catalogue lacks a work.
     """
     catalog = pd.read_parquet(licenses_folder / "catalog.parquet").set_index("key")
-    works = catalog.loc[
-        list(keys), ["license_title", "license_deed", "split", "source"]
-    ]
-    columns = {"license_title": "license", "license_deed": "license_url"}
-    return works.rename(columns=columns).reset_index()
+    columns = ["license_title", "license_deed", "split", "source"]
+    columns += ["license_slug", "license_version", "license_port"]
+    names = {"license_title": "license", "license_deed": "license_url"}
+    return catalog.loc[list(keys), columns].rename(columns=names).reset_index()

@@ -1,8 +1,8 @@
 """Policies: which licences a set takes, and what a model made of them must carry.
 
-Stage 01 splits the catalogue with them, `licenses` of a profile or variant chooses by
-them what is trained on. A policy is a list of licence slugs and nothing more: a user's
-own stands in a variant, `cc0_only: {licenses: [cc0, pdm]}`.
+Stage 01 splits the catalogue by them; `licenses` of a profile or variant selects what
+is trained on. A policy is a list of licence slugs and nothing more: a variant may list
+its own, `cc0_only: {licenses: [cc0, pdm]}`.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,10 @@ POLICIES = {
     "by_only": ("by",),
     "web": ("web",),  # the captioned web sets, whatever their licence
 }
-VERDICT = """license_slug license_version license_title license_deed split
-reason""".split()
+VERDICT = (
+    *("license_slug", "license_version", "license_port", "license_title"),
+    *("license_deed", "split", "reason"),
+)
 REASONS = {
     "cc": "licence {} is retired and in no policy",
     "other": "licence {} is not a Creative Commons licence",
@@ -46,7 +48,7 @@ def split_of(license: License) -> tuple[str, str]:
     return "rejected", REASONS[license.family].format(license.title)
 
 
-def verdict(text, url, reason=""):
+def verdict(text: str, url: str, reason: str = "") -> dict[str, str]:
     """Read one licence statement into the columns that the catalogue adds.
 
     Args:
@@ -55,25 +57,28 @@ def verdict(text, url, reason=""):
         reason: why the work is rejected whatever its licence, else "".
 
     Returns:
-        Dictionary of license_slug ("unread" if it cannot be read), license_version,
-        license_title, license_deed, split (c, nc, nd or rejected) and reason.
+        The columns `VERDICT`: slug ("unread" if the licence cannot be read), version
+        and port as `License.from_columns` takes them, title, deed, split (c, nc, nd or
+        rejected) and reason.
     """
+    columns = dict.fromkeys(VERDICT, "")
     try:
         license_ = read_license(text, url)
     except LicenseError as error:
-        values = "unread", "", text, url, "rejected", str(error)
+        columns |= {"license_slug": "unread", "license_title": text}
+        columns |= {"license_deed": url, "split": "rejected", "reason": str(error)}
     else:
-        named = license_.slug, license_.version, license_.title, license_.url
-        values = *named, *split_of(license_)
-    columns = dict(zip(VERDICT, values, strict=True))
+        columns["license_slug"] = license_.slug
+        columns["license_version"] = license_.version
+        columns["license_port"] = license_.port
+        columns["license_title"] = license_.title
+        columns["license_deed"] = license_.url
+        columns["split"], columns["reason"] = split_of(license_)
     return columns | ({"split": "rejected", "reason": reason} if reason else {})
 
 
 def trainable_slugs(names: Iterable[str]) -> set[str]:
-    """Return the slugs that a list of policies and slugs lets into training.
-
-    Args:
-        names: policies (`c`) and licence slugs (`by-sa`), in any order.
+    """Return the slugs that a list of policies (`c`) and slugs (`by-sa`) lets train.
 
     Raises:
         ParameterError: a name is neither, the list is empty, or it lets in works
@@ -82,9 +87,9 @@ def trainable_slugs(names: Iterable[str]) -> set[str]:
     known = {*SLUGS, "cc0", "pdm"}
     wrong = [name for name in names if name not in known and name not in POLICIES]
     if wrong or not names:
-        told = ", ".join(map(repr, wrong)) or "nothing"
+        listed = ", ".join(map(repr, wrong)) or "nothing"
         raise ParameterError(
-            f"licenses lists {told}; expected policies ({', '.join(POLICIES)}) or "
+            f"licenses lists {listed}; expected policies ({', '.join(POLICIES)}) or "
             "licence slugs such as by-sa; edit the profile or the variant."
         )
     slugs = {slug for name in names for slug in POLICIES.get(name, (name,))}

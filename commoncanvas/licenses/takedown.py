@@ -1,11 +1,12 @@
 """Take-down: works that their authors, or the law, want out.
 
 `docs/takedown.txt` lists them by key or SHA-256. Stages 00 and 01 leave them out, so
-nothing later sees them; `python -m commoncanvas takedown` says what learnt
-from one.
+no later stage gets them; `commoncanvas takedown` says what was trained on one.
 """
 
 import re
+from collections.abc import Collection
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ REASON = "taken down, listed in docs/takedown.txt"
 ENTRY = re.compile(r"[0-9a-f]{64}|[\w.-]+/\S+")
 
 
-def read_list(path=LIST):
+def read_list(path: Path = LIST) -> set[str]:
     """Return the set of listed keys and SHA-256 sums; a `#` starts a comment.
 
     Raises:
@@ -39,27 +40,23 @@ def read_list(path=LIST):
     return set(entries) - {""}
 
 
-def is_listed(frame, listed):
+def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
     """Return a mask of the catalogue rows that the list names.
 
-    Args:
-        frame: rows with key and sha256.
-        listed: from `read_list`; a sum names every row with those contents.
+    A SHA-256 sum names every row with those contents.
     """
     return frame["key"].isin(listed) | frame["sha256"].isin(listed)
 
 
-def find(entries):
-    """Find listed works and what learnt from them, in every scale that was run.
-
-    Args:
-        entries: keys and SHA-256 sums.
+def find(entries: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find works by key or SHA-256 and what trained on them, in every scale's data.
 
     Returns:
         (works, variants): catalogue rows with a column scale, each once a scale, and
         rows of scale, variant and key, one for every training that held a work.
     """
-    works, variants = [], []
+    works: list[pd.DataFrame] = []
+    variants: list[tuple[str, str, str]] = []
     for path in sorted(paths.ROOT.glob("data/*/01_licenses/catalog.parquet")):
         scale = path.parent.parent.name
         frame = pd.read_parquet(path)
@@ -74,13 +71,13 @@ def find(entries):
     return whole, pd.DataFrame(variants, columns=columns)
 
 
-def copies_of(works, catalog):
+def copies_of(works: pd.DataFrame, catalog: pd.DataFrame) -> list[str]:
     """Return the keys of other works in the groups of the given ones, sorted."""
     same = catalog["near_group"].isin(works["near_group"].dropna())
     return sorted(set(catalog.loc[same, "key"]) - set(works["key"]))
 
 
-def report(entries, add=False):
+def report(entries: Collection[str], add: bool = False) -> None:
     """Print what each entry names, its copies, and what has to be retrained.
 
     Args:
@@ -107,11 +104,11 @@ def report(entries, add=False):
             print(f"  {key} is a copy or near copy, and not named here")
         held = variants[variants["scale"] == scale]
         for variant, rows in held.groupby("variant"):
-            print(f"  04_train {variant} learnt from {len(rows)} of them: retrain")
+            print(f"  04_train {variant} was trained on {len(rows)} of them: retrain")
         if held.empty:
-            print("  no training held them")
+            print("  no model was trained on them")
     if (works["split"] == "web").any():
-        print("pretrained/ may have learnt from the captioned web: `make pretrain`")
+        print("pretrained/ may have been trained on web works: run `make pretrain`")
     if add:
         with LIST.open("a", encoding="utf-8") as file:
             file.writelines(f"{key}\n" for key in sorted(set(works["key"])))

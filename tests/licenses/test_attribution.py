@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from commoncanvas.licenses import attribution
+from commoncanvas.licenses.license import License
 
 FIELDS = {
     "key": "toy/cat",
@@ -155,11 +156,15 @@ def test_the_page_shows_a_strangers_title_and_runs_nothing(title):
 
 def test_licences_are_found_in_the_order_of_the_keys(tmp_path):
     rows = [
-        {**FIELDS, "split": "c"},
+        {**FIELDS, "split": "c", "license_port": ""},
         {**FIELDS, "key": "web/a", "license_title": "MIT", "split": "web"},
     ]
+    rows[1] |= {"license_slug": "mit", "license_version": "", "license_port": ""}
     pd.DataFrame(rows).to_parquet(tmp_path / "catalog.parquet")
     found = attribution.licenses_of(tmp_path, ["web/a", "toy/cat"])
     assert found["license"].tolist() == ["MIT", "CC BY 4.0"]
     assert found["split"].tolist() == ["web", "c"]
     assert found["license_url"].tolist() == [FIELDS["license_deed"]] * 2
+    columns = found[["license_slug", "license_version", "license_port"]]
+    read = [License.from_columns(*row) for row in columns.itertuples(index=False)]
+    assert [one.title for one in read] == ["MIT", "CC BY 4.0"]

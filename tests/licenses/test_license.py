@@ -5,9 +5,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from commoncanvas.core.errors import LicenseError
-from commoncanvas.licenses.license import PUBLISHED, License, read_license
+from commoncanvas.licenses.license import FAMILIES, License, read_license
+from commoncanvas.licenses.policies import verdict
 
-ALL = [License(*row) for row in sorted(PUBLISHED)]
+ALL = [License(*columns, family) for columns, family in sorted(FAMILIES.items())]
 CC = [one for one in ALL if one.family == "cc"]
 LICENSES = st.sampled_from(ALL)
 LEAVES = ["", "deed", "deed.de", "deed.zh-hant", "legalcode", "legalcode.txt", "rdf"]
@@ -169,6 +170,26 @@ def test_a_refusal_names_what_was_found_and_what_to_do():
 def test_a_licence_that_was_never_published_cannot_be_built():
     with pytest.raises(LicenseError, match="by 4.0 de"):
         License("by", "4.0", "de")
+
+
+def test_every_licence_is_rebuilt_from_the_columns_of_its_statement():
+    names = ("license_slug", "license_version", "license_port")
+    for one in ALL:
+        columns = verdict(one.title, one.url)
+        assert License.from_columns(*(columns[name] for name in names)) == one
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *(("unread", "", ""), ("", "", ""), ("by", "", ""), ("by", "4.0", "de")),
+        *(("by", "2.1", ""), ("BY", "4.0", ""), ("cc0", "", ""), ("mit", "1.0", "")),
+        *(("by", "4.0", None), ("by", 4.0, ""), (float("nan"), "4.0", "")),
+    ],
+)
+def test_columns_of_no_published_licence_are_refused(columns):
+    with pytest.raises(LicenseError, match="expected a published version and port"):
+        License.from_columns(*columns)
 
 
 def test_version_one_writes_no_derivatives_first_in_its_address():

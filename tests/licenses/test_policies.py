@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commoncanvas.core.errors import LicenseError, ParameterError
-from commoncanvas.licenses.license import PUBLISHED, License
+from commoncanvas.licenses.license import FAMILIES, License
 from commoncanvas.licenses.policies import combined_license, split_of, trainable_slugs
 
-ALL = [License(*row) for row in sorted(PUBLISHED)]
+ALL = [License.from_columns(*columns) for columns in sorted(FAMILIES)]
 CC = [one for one in ALL if one.family == "cc"]
 LICENSES = st.sampled_from(ALL)
 OPEN = [one for one in CC if one.allows_derivatives and one.version != "1.0"]
@@ -59,7 +59,7 @@ def test_a_users_own_policy_is_a_list_of_slugs():
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "named"),
     [
         ([], "nothing"),
         (["by", "cc-by"], "'cc-by'"),
@@ -67,8 +67,8 @@ def test_a_users_own_policy_is_a_list_of_slugs():
         (["c", "by-nd"], "by-nd"),
     ],
 )
-def test_a_policy_that_cannot_be_trained_on_is_refused_by_name(names, told):
-    with pytest.raises(ParameterError, match=told):
+def test_a_policy_that_cannot_be_trained_on_is_refused_by_name(names, named):
+    with pytest.raises(ParameterError, match=named):
         trainable_slugs(names)
 
 

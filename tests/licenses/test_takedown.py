@@ -1,4 +1,4 @@
-"""What is listed goes, what learnt from it is named, and nothing else is touched."""
+"""What is listed goes, what was trained on it is named, nothing else is touched."""
 
 import pandas as pd
 import pytest
@@ -80,16 +80,16 @@ def test_the_report_names_copies_and_exactly_the_trainings_that_held_the_work(
     world, capsys
 ):
     takedown.report(["toy/cat"])
-    told = capsys.readouterr().out
-    assert "toy/cat2 is a copy" in told and "04_train all learnt from 1" in told
-    assert "dogs" not in told and "make pretrain" not in told
-    assert "Nothing is changed yet" in told and "toy/cat" not in world.read_text()
+    printed = capsys.readouterr().out
+    assert "toy/cat2 is a copy" in printed and "all was trained on 1" in printed
+    assert "dogs" not in printed and "make pretrain" not in printed
+    assert "Nothing is changed yet" in printed and "toy/cat" not in world.read_text()
 
 
 def test_a_web_work_reaches_the_pretrained_parts(world, capsys):
     takedown.report(["web/sun"])
-    told = capsys.readouterr().out
-    assert "no training held them" in told and "make pretrain" in told
+    printed = capsys.readouterr().out
+    assert "no model was trained on them" in printed and "make pretrain" in printed
 
 
 def test_adding_writes_keys_once_a_work_and_the_list_stays_readable(world, capsys):
