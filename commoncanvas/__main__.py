@@ -171,13 +171,13 @@ class Download(click.Command):
 
         options = [
             click.Option(
-                ["--" + name.replace("_", "-")],
-                type=type(default),
-                default=default,
+                ["--" + setting.name.replace("_", "-")],
+                type=type(setting.default),
+                default=setting.default,
                 show_default=True,
-                help=meaning,
+                help=setting.metadata["help"],
             )
-            for name, (default, _, meaning) in SETTINGS.items()
+            for setting in SETTINGS
         ]
         return [*super().get_params(ctx), *options]
 

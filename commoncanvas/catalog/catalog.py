@@ -1,14 +1,16 @@
 """The catalogue: every picture of the sources with its licence, split and reason.
 
 Stage 01 builds it: `read_source` reads what the sources state, `judge` splits by
-licence, `choose` takes what the scale asks for, `draw_rows` draws. A row is never lost:
-it is used, or it carries the reason why not.
+licence, `choose` selects what the scale asks for, `draw_rows` draws. A row is never
+lost: it is used, or it carries the reason why not.
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +25,11 @@ from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
 MAX_RATIO = 4  # between the sides of a picture stored in its own shape
+Row = dict[str, Any]
 
 
-def read_source(name):
-    """Read one source into rows with the columns of `statements.STATED`.
+def read_source(name: str) -> list[Row]:
+    """Read one source into rows with the columns of `stated.STATED`.
 
     Args:
         name: an Iconify set pinned in `package-lock.json`, `openclipart`,
@@ -37,8 +40,6 @@ def read_source(name):
         SourceError: the source is not there, or not what it should be.
     """
     kind, _, path = name.partition(":")
-    if name == "openclipart":
-        return openclipart.read()
     if kind == "folder":
         folder = Path(path).parent
         rows = read_folder(folder, path)
@@ -52,30 +53,31 @@ def read_source(name):
             splits.connect(), root, ranges.split(","), columns
         )
         names = [*STATED, "picture"]
-        rows = found.order("key").fetchall()
-        return [dict(zip(names, row, strict=True)) for row in rows]
-    return iconify.read_set(name)
+        cells = found.order("key").fetchall()
+        return [dict(zip(names, row, strict=True)) for row in cells]
+    return openclipart.read() if name == "openclipart" else iconify.read_set(name)
 
 
-def judge(rows, web_sources, seed):
-    """Give every row its licence, split, reason and place in the drawing of lots.
+def judge(rows: Sequence[Row], web_sources: Collection[str], seed: int) -> pd.DataFrame:
+    """Add licence, split, rejection reason and a random order key to every row.
 
     Args:
-        rows: dictionaries with the columns of `statements.STATED`.
+        rows: with the columns of `stated.STATED`.
         web_sources: sets that stand for captioned web pictures; their split is "web"
             whatever their licence, and no Creative Commons variant trains on them.
-        seed: of the lots: `order` is a hash of seed and key, in [0, 1).
+        seed: of `order`, a hash of seed and key in [0, 1).
 
     Returns:
-        DataFrame, one row a picture, with license_slug, license_version, license_title,
-        license_deed, split (c, nc, nd, web or rejected), reason and order.
+        One row a picture, sorted by key, with the columns of `policies.VERDICT` (split
+        is c, nc, nd, web or rejected) and order.
     """
     frame = pd.DataFrame(rows).sort_values("key", ignore_index=True)
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
         frame[column] = frame[column].eq(True) if column in frame else False
     is_web = frame["source"].isin(web_sources) & (frame["reason"] == "")
-    columns = ["license_text", "license_url", "reason"]
-    stated = list(zip(*(frame[column] for column in columns), strict=True))
+    # Thousands of rows share a statement, so each statement is read once.
+    columns = frame[["license_text", "license_url", "reason"]]
+    stated = list(columns.itertuples(index=False, name=None))
     verdicts = {statement: verdict(*statement) for statement in set(stated)}
     judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
     frame[judged.columns] = judged
@@ -84,33 +86,39 @@ def judge(rows, web_sources, seed):
     owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
     frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
     frame.loc[owed.index, "split"] = "rejected"
-    frame["order"] = [_lot(seed, key) for key in frame["key"]]
+    frame["order"] = [_random_share(seed, key) for key in frame["key"]]
     return frame
 
 
-def _lot(seed, key):
+def _random_share(seed: int | str, key: str) -> float:
     """Return a number in [0, 1) that depends on seed and key alone."""
     return int(hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()[:12], 16) / 16**12
 
 
-def choose(frame, max_per_source, keep_skin_tones, holdout_share, max_per_series=0):
-    """Reject what its set withdrew and what this scale leaves out; hold some out.
+def choose(
+    frame: pd.DataFrame,
+    max_per_source: int,
+    keep_skin_tones: bool,
+    holdout_share: float,
+    max_per_series: int = 0,
+) -> pd.DataFrame:
+    """Reject withdrawn works and works beyond this scale's limits; mark held-out ones.
 
     Args:
         frame: from `judge`.
-        max_per_source: pictures of each set to keep, drawn by lot; 0 keeps all.
+        max_per_source: pictures of each set to keep, at random; 0 keeps all.
         keep_skin_tones: whether the skin-tone variants of emoji stay.
-        holdout_share: share of the licensed works that is never trained on; every split
-            is cut alike, by lot.
-        max_per_series: pictures to keep whose keys differ in their numbers alone, as
-            those of 1,375 stars by one hand do; drawn by lot, 0 keeps all.
+        holdout_share: share of the licensed works that is never trained on, at random
+            and the same in every split.
+        max_per_series: pictures to keep, at random, whose keys differ in their numbers
+            alone, as those of 1,375 stars by one author do; 0 keeps all.
 
     Returns:
         The frame with reasons filled in, and a column is_holdout.
     """
     frame = frame.copy()
 
-    def reject(mask, reason):
+    def reject(mask: pd.Series, reason: str) -> None:
         mask &= frame["split"] != "rejected"
         frame.loc[mask, ["split", "reason"]] = ["rejected", reason]
 
@@ -123,17 +131,20 @@ def choose(frame, max_per_source, keep_skin_tones, holdout_share, max_per_series
         ("max_per_source", max_per_source, frame["source"]),
     ):
         if most:
+            # By rank of `order`, a larger scale keeps all that a smaller one keeps.
             kept = frame["split"] != "rejected"
             rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
             reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
     licensed = frame["split"].isin(["c", "nc", "nd"])
-    # A second lot: the first already decided which pictures are in.
-    second = np.array([_lot("holdout", key) for key in frame["key"]])
-    frame["is_holdout"] = licensed & (second < holdout_share)
+    # Not `order` again: it already decided which pictures are in.
+    draws = np.array([_random_share("holdout", key) for key in frame["key"]])
+    frame["is_holdout"] = licensed & (draws < holdout_share)
     return frame
 
 
-def draw_rows(rows, size, num_threads=2, keep_shape=False):
+def draw_rows(
+    rows: Sequence[Row], size: int, num_threads: int = 2, keep_shape: bool = False
+) -> tuple[np.ndarray | list[np.ndarray], list[str]]:
     """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
     Args:
@@ -148,23 +159,27 @@ def draw_rows(rows, size, num_threads=2, keep_shape=False):
         reason have an empty picture.
     """
 
-    def draw(row):
+    def draw(row: Row) -> tuple[np.ndarray, str]:
         try:
             return draw_row(row, size, keep_shape), ""
         except PictureError as error:
             return np.zeros((size, size, 4), np.uint8), str(error)
 
-    shape, reasons = (len(rows), size, size, 4), []
-    pixels = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
+    reasons = []
+    whole: list[np.ndarray] = []
+    squares = np.zeros((0 if keep_shape else len(rows), size, size, 4), np.uint8)
     with ThreadPoolExecutor(num_threads) as pool:
         drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
         for place, (picture, reason) in enumerate(drawn):
-            pixels[place] = picture
+            if keep_shape:
+                whole.append(picture)
+            else:
+                squares[place] = picture
             reasons.append(reason)
-    return pixels, reasons
+    return whole if keep_shape else squares, reasons
 
 
-def draw_row(row, size, keep_shape=False):
+def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
     """Draw one row.
 
     Args:
@@ -189,7 +204,7 @@ def draw_row(row, size, keep_shape=False):
     picture, width, height = decode_picture(data), size, size
     if keep_shape:
         ratio = picture.width / picture.height
-        sides = (min(max(1, side), MAX_RATIO) for side in (ratio, 1 / ratio))
-        width, height = (round(size * side) for side in sides)
+        width = round(size * min(max(1, ratio), MAX_RATIO))
+        height = round(size * min(max(1, 1 / ratio), MAX_RATIO))
     pixels = largest_center_crop(picture, width, height)
     return np.dstack([pixels, np.full((height, width), 255, np.uint8)])

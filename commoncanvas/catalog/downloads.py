@@ -2,8 +2,7 @@
 
 What became of every row stands in FOLDER/downloads.sqlite, written after the picture:
 unlike a line of text, a record is whole or not there even after kill -9, and millions
-are looked up in flat memory. `python -m commoncanvas download --help` says
-the rest.
+are looked up in flat memory. `commoncanvas download --help` says the rest.
 """
 
 import asyncio
@@ -17,8 +16,11 @@ import re
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pandas as pd
@@ -45,18 +47,30 @@ SETTLED = ("ok", "gone", "refused", "failed", "duplicate")  # every row becomes 
 ORIGINS = ("flickr", "multimedia-commons")
 BUCKET = "https://multimedia-commons.s3-us-west-2.amazonaws.com/"
 MAX_REDIRECTS = 3
-SETTINGS = {  # keywords of `fetch_pictures`, options of the command: default, least
-    "contact": ("", "", "address or mail that the user agent names"),
-    "concurrency": (32, 1, "requests at once in all"),
-    "per_host": (8, 1, "requests at once to one host"),
-    "timeout": (30.0, 0.001, "deadline of a request as a whole, seconds"),
-    "max_bytes": (20_000_000, 1, "a larger picture is refused, bytes"),
-    "retries": (3, 0, "further requests where a failure may pass"),
-    "backoff": (1.0, 0.0, "wait before the first retry, then doubled, seconds"),
-}
+Rows = Iterable[Mapping[str, Any]]
 
 
-def picture_hash(downloadurl):
+def _setting(default: Any, least: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"least": least, "help": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keywords of `fetch_pictures` and options of the command."""
+
+    contact: str = _setting("", "", "address or mail that the user agent names")
+    concurrency: int = _setting(32, 1, "requests at once in all")
+    per_host: int = _setting(8, 1, "requests at once to one host")
+    timeout: float = _setting(30.0, 0.001, "deadline of a request as a whole, seconds")
+    max_bytes: int = _setting(20_000_000, 1, "a larger picture is refused, bytes")
+    retries: int = _setting(3, 0, "further requests where a failure may pass")
+    backoff: float = _setting(1.0, 0.0, "wait before the first retry, then doubled, s")
+
+
+SETTINGS = fields(Settings)
+
+
+def picture_hash(downloadurl: str) -> str:
     """Return YFCC100M's hash of a photo: its address's MD5, bytes not zero-padded.
 
     Up to 32 hexadecimal digits. Source: yfcc100m, the keys of its bucket.
@@ -65,7 +79,7 @@ def picture_hash(downloadurl):
     return "".join(f"{byte:x}" for byte in hashlib.md5(address.encode()).digest())
 
 
-def picture_path(downloadurl):
+def picture_path(downloadurl: str) -> str:
     """Return where a picture lies in its folder, which is laid out as the bucket is."""
     digest = picture_hash(downloadurl)
     suffix = re.search(r"\.\w{1,5}(?=$|[?#])", downloadurl, re.ASCII)
@@ -73,17 +87,19 @@ def picture_path(downloadurl):
     return f"data/images/{digest[:3]}/{digest[3:6]}/{name}"
 
 
-def fetch_pictures(rows, folder, origin="flickr", **settings):
+def fetch_pictures(
+    rows: Rows, folder: Path | str, origin: str = "flickr", **settings: Any
+) -> dict[str, int]:
     """Fetch the pictures that are not settled yet, and say what became of every row.
 
     `ok`, `gone` and `refused` rows of an earlier run are never asked for again, from
     whatever origin; `failed` rows are.
 
     Args:
-        rows: iterable of mappings with `key` and `downloadurl`, read as a stream.
+        rows: with `key` and `downloadurl`, read as a stream.
         folder: where the pictures and the state lie; made if need be.
         origin: `flickr` asks the download address, `multimedia-commons` the bucket.
-        **settings: see `SETTINGS`.
+        **settings: see `Settings`.
 
     Returns:
         Counts: `rows` = `ok` + `gone` + `refused` + `failed` + `duplicate` (of a key or
@@ -94,7 +110,7 @@ def fetch_pictures(rows, folder, origin="flickr", **settings):
         ManifestError: the folder's state cannot be read, or another run uses it.
         CheckFailed: a row was lost.
     """
-    run = _Run(rows, Path(folder), origin, settings)
+    run = _Run(rows, Path(folder), origin, _checked(origin, settings))
     with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has a loop already
         try:
             thread.submit(asyncio.run, run.settle_all()).result()
@@ -106,7 +122,21 @@ def fetch_pictures(rows, folder, origin="flickr", **settings):
     return counts
 
 
-def failures(folder):
+def _checked(origin: str, values: dict[str, Any]) -> Settings:
+    least = {setting.name: setting.metadata["least"] for setting in SETTINGS}
+    # "Not at least", since NaN is neither below nor above.
+    wrong = [n for n in values if n not in least or not values[n] >= least[n]]
+    if not re.fullmatch("[ -~]*", values.get("contact", "")):  # it goes into a header
+        wrong.append("contact")
+    if wrong or origin not in ORIGINS:
+        raise errors.ParameterError(
+            f"{origin=}, {values}: wrong is {wrong or 'origin'}; expected one of"
+            f" {ORIGINS} and the ranges of `Settings`. Choose other values."
+        )
+    return Settings(**values)
+
+
+def failures(folder: Path | str) -> pd.DataFrame:
     """Return what was not fetched: key, status, reason, url, attempts (requests)."""
     query = """SELECT key, status, reason, downloadurl AS url, attempts FROM pictures
         WHERE status != 'ok' ORDER BY key"""
@@ -114,10 +144,10 @@ def failures(folder):
         return pd.read_sql_query(query, state)
 
 
-def verify(folder):
+def verify(folder: Path | str) -> list[str]:
     """Return the keys whose picture vanished or changed; the next run asks again."""
 
-    def digest(downloadurl):
+    def digest(downloadurl: str) -> str:
         path = Path(folder, picture_path(downloadurl))
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
@@ -128,34 +158,45 @@ def verify(folder):
         return [key for (key,) in state.execute(update)]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What became of one row, in the order of the table's columns."""
+
+    status: str
+    reason: str
+    sha256: str = ""
+    num_bytes: int = 0
+    content_type: str = ""
+    final_url: str = ""
+    attempts: int = 1
+
+
 class _Run:
-    def __init__(self, rows, folder, origin, settings):
-        from commoncanvas.core.images import (
-            decode_picture,  # 4 s, and `--help` needs none
+    """One call of `fetch_pictures`; what is opened for it is set in `settle_all`."""
+
+    state: sqlite3.Connection
+    bar: tqdm
+    keeper: ThreadPoolExecutor
+    client: httpx.AsyncClient
+
+    def __init__(self, rows: Rows, folder: Path, origin: str, settings: Settings):
+        from commoncanvas.core.images import decode_picture  # 4 s, not for `--help`
+
+        self.rows, self.folder, self.origin = iter(rows), folder, origin
+        self.settings, self.decode = settings, decode_picture
+        self.stop: Callable[[], object] = lambda: None
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.free_at: dict[str, float] = collections.defaultdict(float)  # monotonic [s]
+        self.gates: dict[str, asyncio.Semaphore] = collections.defaultdict(
+            lambda: asyncio.Semaphore(settings.per_host)
         )
 
-        values = {name: default for name, (default, *_) in SETTINGS.items()} | settings
-        least = {name: low for name, (_, low, _) in SETTINGS.items()}
-        wrong = [n for n in values if n not in least or not values[n] >= least[n]]
-        if not re.fullmatch("[ -~]*", values["contact"]):  # it goes into a header
-            wrong.append("contact")
-        if wrong or origin not in ORIGINS:
-            raise errors.ParameterError(
-                f"{origin=}, {settings}: wrong is {wrong or 'origin'}; expected one of"
-                f" {ORIGINS} and the ranges of `SETTINGS`. Choose other values."
-            )
-        vars(self).update(values)
-        self.rows, self.folder, self.origin = iter(rows), folder, origin
-        self.decode, self.stop = decode_picture, lambda: None
-        self.counts = collections.Counter()
-        self.free_at = collections.defaultdict(float)  # host -> monotonic seconds
-        self.gates = collections.defaultdict(lambda: asyncio.Semaphore(self.per_host))
-
-    async def settle_all(self):
+    async def settle_all(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
         self.stop = lambda: loop.is_closed() or loop.call_soon_threadsafe(task.cancel)
         agent = f"commoncanvas/{importlib.metadata.version('commoncanvas')}"
-        agent += f" (+{self.contact})" if self.contact else ""
+        agent += f" (+{self.settings.contact})" if self.settings.contact else ""
         # The cap and the hash are of the bytes as served, so nothing is to be packed.
         headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -168,9 +209,10 @@ class _Run:
             self.state.execute("CREATE TEMP TABLE seen (key UNIQUE, hash UNIQUE)")
             # No timeout of httpx's: they hold between bytes, `get`'s for the request.
             async with httpx.AsyncClient(headers=headers, timeout=None) as self.client:
-                await asyncio.gather(*(self.work() for _ in range(self.concurrency)))
+                workers = [self.work() for _ in range(self.settings.concurrency)]
+                await asyncio.gather(*workers)
 
-    async def work(self):
+    async def work(self) -> None:
         while (row := next(self.rows, None)) is not None:  # one stream for all workers
             self.counts["rows"] += 1
             self.counts[await self.settle(row["key"], row["downloadurl"] or "")] += 1
@@ -178,7 +220,7 @@ class _Run:
             self.bar.update()
             await asyncio.sleep(0)  # a stretch of settled rows holds up no request
 
-    async def settle(self, key, url):
+    async def settle(self, key: str, url: str) -> str:
         seen = (key, picture_hash(url) if url else None)
         insert = "INSERT OR IGNORE INTO seen VALUES (?, ?)"
         if self.state.execute(insert, seen).rowcount == 0:
@@ -188,64 +230,67 @@ class _Run:
         status, attempts, address = before or ("failed", 0, "")
         if status == "failed" or address != url:
             self.counts["asked"] += 1
-            status, *told, more = await self.ask(key, url)
-            values = (key, url, status, *told, attempts + more)
+            found = await self.ask(key, url)
+            status, attempts = found.status, attempts + found.attempts
             insert = """INSERT OR REPLACE INTO pictures
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, date('now'), ?)"""
+            values = (key, url, *astuple(found)[:-1], attempts)
             self.state.execute(insert, values)
         return status
 
-    async def ask(self, key, url):
-        """Return status, reason, SHA-256, bytes, content type, final URL, attempts."""
+    async def ask(self, key: str, url: str) -> _Found:
+        """Ask for one picture, again where a failure may pass, and keep it."""
         of_bucket = url and BUCKET + picture_path(url)
         address = url if self.origin == "flickr" else of_bucket
         for attempt in itertools.count(1):
             try:
                 data, kind, final = await self.get(checked_url(address))
-                keep = (self.keeper, self.keep, data, self.folder / picture_path(url))
-                digest = await asyncio.get_running_loop().run_in_executor(*keep)
-                return "ok", "", digest, len(data), kind, final, attempt
+                path = self.folder / picture_path(url)
+                loop = asyncio.get_running_loop()
+                digest = await loop.run_in_executor(self.keeper, self.keep, data, path)
+                return _Found("ok", "", digest, len(data), kind, final, attempt)
             except Outcome as outcome:
                 status, reason = outcome.args
             except errors.PictureError as error:
                 status, reason = "refused", str(error)
             except (TimeoutError, httpx.TransportError) as error:
                 status, reason = "failed", f"{type(error).__name__} {error}"
-            if status != "failed" or attempt > self.retries:
-                return status, reason[:200], "", 0, "", "", attempt
+            if status != "failed" or attempt > self.settings.retries:
+                break
             # Seeded by the row, so that a second run waits as long as the first.
             jitter = random.Random(f"{key} {attempt}").uniform(0.5, 1.5)
-            wait_s = self.backoff * 2 ** (attempt - 1) * jitter
+            wait_s = self.settings.backoff * 2 ** (attempt - 1) * jitter
             await asyncio.sleep(min(wait_s, MAX_PAUSE_S))
+        return _Found(status, reason[:200], attempts=attempt)
 
-    async def get(self, url):
+    async def get(self, url: httpx.URL) -> tuple[bytes, str, str]:
         """Return bytes, content type and final URL, following allowed redirects."""
         for _ in range(1 + MAX_REDIRECTS):
             host, stream = url.host, self.client.stream("GET", url)
             async with self.gates[host]:
                 while (wait_s := self.free_at[host] - time.monotonic()) > 0:
                     await asyncio.sleep(wait_s)
-                async with asyncio.timeout(self.timeout), stream as answer:
+                async with asyncio.timeout(self.settings.timeout), stream as answer:
                     pause_s = retry_after_s(answer.headers.get("retry-after"))
                     free_at = time.monotonic() + pause_s
                     self.free_at[host] = max(self.free_at[host], free_at)
                     kind = judge(answer)
-                    if not answer.has_redirect_location:
+                    if answer.next_request is None:
                         return await self.read(answer), kind, str(url)
             url = checked_url(str(answer.next_request.url))
         raise Outcome("refused", f"more than {MAX_REDIRECTS} redirects")
 
-    async def read(self, answer):
+    async def read(self, answer: httpx.Response) -> bytes:
         data, size = bytearray(), int(answer.headers.get("content-length", 0))
-        chunks = answer.aiter_raw()
-        while size <= self.max_bytes and (chunk := await anext(chunks, None)):
+        chunks, max_bytes = answer.aiter_raw(), self.settings.max_bytes
+        while size <= max_bytes and (chunk := await anext(chunks, None)):
             data += chunk
             size = max(size, len(data))
-        if size > self.max_bytes:
-            raise Outcome("refused", f"more than {self.max_bytes} bytes")
+        if size > max_bytes:
+            raise Outcome("refused", f"more than {max_bytes} bytes")
         return bytes(data)
 
-    def keep(self, data, path):
+    def keep(self, data: bytes, path: Path) -> str:
         self.decode(data)
         for leftover in path.parent.glob(f"{LEFTOVER}*-{path.name}"):
             leftover.unlink()  # of a killed run
@@ -253,7 +298,7 @@ class _Run:
         return hashlib.sha256(data).hexdigest()
 
 
-def _opened(folder):
+def _opened(folder: Path | str) -> contextlib.closing[sqlite3.Connection]:
     """Open a folder's state for one user at a time, to be closed by a `with`."""
     try:
         state = sqlite3.connect(Path(folder) / STATE, timeout=1, isolation_level=None)
@@ -266,7 +311,9 @@ def _opened(folder):
         ) from None
 
 
-def read_rows(catalog, limit=None):
+def read_rows(
+    catalog: Path | str, limit: int | None = None
+) -> Iterator[dict[str, str]]:
     """Return `key` and `downloadurl` of a Parquet file's first rows, as a stream."""
     batches = dataset(catalog).to_batches(columns=["key", "downloadurl"])
     return itertools.islice((r for batch in batches for r in batch.to_pylist()), limit)

@@ -1,7 +1,8 @@
-"""Collections of the user's own: a folder of pictures with a table, webdataset tars.
+"""A user's own collection: a folder of pictures with a table.
 
-Stage 01 reads them here. Every row of the table, picture and sample gives one row,
-with a reason where it cannot be used. Titles come from strangers and stay plain text.
+Every row of the table and every picture gives one row, with a reason where it cannot
+be used. Titles come from strangers and stay plain text. `webdataset` reads tars with
+the same columns.
 """
 
 import csv
@@ -9,14 +10,16 @@ import datetime as dt
 import io
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from commoncanvas.catalog.stated import STATED
 from commoncanvas.core.errors import SourceError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-# What a column is called in the user's own table, in YFCC100M and CommonCatalog, by
-# img2dataset, in image folders of the Hub. The first that says something counts.
+# What a column is called in a user's own table, in YFCC100M and CommonCatalog, by
+# img2dataset, in image folders of the Hub. The first that is not empty counts.
 NAMES = {
     "file": ("file", "path", "filename", "file_name"),
     "title": ("title",),
@@ -31,7 +34,9 @@ NAMES = {
 }
 
 
-def read_folder(folder, table, source=""):
+def read_folder(
+    folder: Path | str, table: Path | str, source: str = ""
+) -> list[dict[str, Any]]:
     """Read a folder of pictures whose csv states title, author and licence.
 
     Args:
@@ -50,42 +55,43 @@ def read_folder(folder, table, source=""):
     """
     folder = Path(folder)
     source = source or folder.resolve().name
-    rows, listed = [], Counter()
-    for place, (told, reason) in enumerate(_table_rows(Path(table)), 1):
-        said, unread = _stated(told)
+    rows: list[dict[str, Any]] = []
+    listed: Counter[str] = Counter()
+    for place, (cells, reason) in enumerate(_table_rows(Path(table)), 1):
+        columns, unread = stated_columns(cells)
+        file = columns.pop("file")
         reason, path = reason or unread, ""
-        if not reason or said["file"]:
-            path, lost = _picture(folder, said["file"])
+        if not reason or file:
+            path, lost = _picture(folder, file)
             reason = reason or lost
-        del said["file"]
         listed[path] += 1
-        rows.append(_row(source, f"{source}#{place}", reason, **said, path=path))
+        rows.append(make_row(source, f"{source}#{place}", reason, **columns, path=path))
     for row in rows:
         if row["path"] and listed[row["path"]] > 1:
             row["reason"] = row["reason"] or "table names this picture more than once"
         if not row["reason"]:
             row["key"] = f"{source}/{row['path']}"
-    found = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
-    for path in sorted(path.relative_to(folder).as_posix() for path in found):
+    found = [Path(at, name) for at, _, names in os.walk(folder) for name in names]
+    for path in sorted(file.relative_to(folder).as_posix() for file in found):
         ending = path.rpartition(".")[2].lower()
         if ending in (*PICTURES, "bmp", "gif", "tif", "tiff") and path not in listed:
-            reason, path = "picture has no row in the table", _text(path)
-            rows.append(_row(source, f"{source}/{path}", reason, path=path))
+            reason, path = "picture has no row in the table", as_unicode(path)
+            rows.append(make_row(source, f"{source}/{path}", reason, path=path))
     return rows
 
 
-def _row(source, key, reason, **others):
+def make_row(source: str, key: str, reason: str, **others: Any) -> dict[str, Any]:
     """Return a row of all columns of `STATED` and of the others."""
     own = {"source": source, "key": key, "reason": reason}
     return dict.fromkeys(STATED, "") | others | own
 
 
-def _text(value):
-    """Return text that is Unicode for certain; lone surrogates become escapes."""
+def as_unicode(value: str) -> str:
+    """Return text that UTF-8 can hold; lone surrogates become escapes."""
     return value.encode("utf-8", "backslashreplace").decode()
 
 
-def _table_rows(table):
+def _table_rows(table: Path) -> Iterator[tuple[list[tuple[str, str]], str]]:
     """Yield ([(column, cell)], reason) of each row of a csv; empty lines are none."""
     try:
         data = table.read_bytes()
@@ -94,7 +100,7 @@ def _table_rows(table):
             f"table {table.name!a} cannot be read ({type(error).__name__}); expected "
             "a csv file; correct its path."
         ) from None
-    # Bytes that are not UTF-8 become lone surrogates, and cost no other row its place.
+    # Bytes that are not UTF-8 become lone surrogates, so that only their row is lost.
     text = data.decode("utf-8-sig", "surrogateescape")
     lines = _lines(csv.reader(io.StringIO(text, newline=""), strict=True))
     header = [name.strip().lower() for name in next(lines, ([], ""))[0]]
@@ -110,42 +116,43 @@ def _table_rows(table):
             yield list(zip(header, cells, strict=False)), reason
 
 
-def _lines(reader):
+def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[list[str], str]]:
     """Yield (cells, reason) until a csv ends; a row that is not csv has no cells."""
     while True:
         try:
-            cells, reason = next(reader), ""
+            yield next(reader), ""
         except StopIteration:
             return
         except csv.Error as error:
-            cells, reason = [], f"row is not csv ({error})"
-        yield cells, reason
+            yield [], f"row is not csv ({error})"
 
 
-def _stated(told):
+def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], str]:
     """Pick the columns of `NAMES` from pairs of name and value.
 
     Returns:
         ({column: text}, reason if a value is no text or no date). Licences that differ
         are all kept, so that the reader of licences refuses them.
     """
-    said, reason = {}, ""
+    texts: dict[str, list[str]] = {}  # name -> its values that are not empty
+    reason = ""
     known = {name for names in NAMES.values() for name in names}
-    for name, value in told:
+    for name, value in pairs:
         name = name.strip().lower()
         if name not in known:
             continue
         text = str("" if value is None else value).strip()
-        if isinstance(value, bool | list | tuple) or _text(text) != text:
+        if isinstance(value, bool | list | tuple) or as_unicode(text) != text:
             reason = reason or f"{name} is not text in UTF-8"
-        said.setdefault(name, []).append(_text(text))
+        if text:
+            texts.setdefault(name, []).append(as_unicode(text))
     values = {}
     for column, names in NAMES.items():
-        texts = dict.fromkeys(t for name in names for t in said.get(name, ()) if t)
+        found = [text for name in names for text in texts.get(name, ())]
         if column.startswith("license"):
-            values[column] = " | ".join(texts)
+            values[column] = " | ".join(dict.fromkeys(found))  # each once
         else:
-            values[column] = next(iter(texts), "")
+            values[column] = found[0] if found else ""
     try:
         dt.date.fromisoformat(values["date_seen"] or "2000-01-01")
     except ValueError:
@@ -153,7 +160,7 @@ def _stated(told):
     return values, reason
 
 
-def _picture(folder, file):
+def _picture(folder: Path, file: str) -> tuple[str, str]:
     """Return (path in the folder, reason if it leads to no file inside)."""
     path = Path(os.path.normpath(file))
     try:

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
 from tqdm import tqdm
 
@@ -31,25 +33,23 @@ class Pin:
     integrity: str
 
     @property
-    def path(self):
+    def path(self) -> Path:
         """Where the package's archive lies once fetched."""
         return SOURCES / f"iconify-json-{self.prefix}-{self.version}.tgz"
 
 
-def read_pins(lock=LOCK):
+def read_pins(lock: Path = LOCK) -> dict[str, Pin]:
     """Return {prefix: Pin} for every picture set named in `package-lock.json`."""
-    packages = json.loads(Path(lock).read_text())["packages"]
-    names = {path.removeprefix("node_modules/"): p for path, p in packages.items()}
-    return {
-        name.removeprefix(SCOPE): Pin(
-            name.removeprefix(SCOPE), package["version"], package["integrity"]
-        )
-        for name, package in sorted(names.items())
-        if name.startswith(SCOPE)
-    }
+    pins = {}
+    for path, package in sorted(json.loads(lock.read_text())["packages"].items()):
+        name = path.removeprefix("node_modules/")
+        if name.startswith(SCOPE):
+            prefix = name.removeprefix(SCOPE)
+            pins[prefix] = Pin(prefix, package["version"], package["integrity"])
+    return pins
 
 
-def verified_bytes(pin):
+def verified_bytes(pin: Pin) -> bytes:
     """Read a fetched archive whole and return its bytes once the hash agrees.
 
     Raises:
@@ -71,13 +71,14 @@ def verified_bytes(pin):
     return data
 
 
-def read_members(pin, *names):
+def read_members(pin: Pin, *names: str) -> list[dict[str, Any]]:
     """Return the named JSON members of a verified package, never unpacked to disk."""
     with tarfile.open(fileobj=io.BytesIO(verified_bytes(pin))) as archive:
-        return [json.load(archive.extractfile(f"package/{name}")) for name in names]
+        files = [archive.extractfile(f"package/{name}") for name in names]
+        return [json.load(cast(IO[bytes], file)) for file in files]
 
 
-def fetch(pin):
+def fetch(pin: Pin) -> None:
     """Fetch one package with npm, from whatever registry npm is set up for.
 
     Raises:
@@ -106,31 +107,28 @@ def fetch(pin):
         raise
 
 
-def fetch_all(pins=None):
+def fetch_all(pins: Mapping[str, Pin] | None = None) -> int:
     """Fetch what is missing, verify everything, and return the number of bytes."""
-    pins = list((pins or read_pins()).values())
-    for pin in tqdm(pins, desc="sources", unit="set", file=sys.stderr):
+    chosen = list((pins or read_pins()).values())
+    for pin in tqdm(chosen, desc="sources", unit="set", file=sys.stderr):
         if not pin.path.exists():
             fetch(pin)
         verified_bytes(pin)
-    return sum(pin.path.stat().st_size for pin in pins)
+    return sum(pin.path.stat().st_size for pin in chosen)
 
 
 SKIN_TONE = re.compile(r"-(medium-)?(light|medium|dark)(-skin-tone)?(?=-|$)")
 
 
-def read_set(prefix):
+def read_set(prefix: str) -> list[dict[str, Any]]:
     """Read one verified Iconify package into a list of row dictionaries.
 
     Titles are the set's own names with hyphens as spaces; a last word that at least
     40 % of the set shares ("flat", "duo") names the style and is left out.
 
-    Args:
-        prefix: the set's name in `package-lock.json`, e.g. "twemoji".
-
     Returns:
-        One dictionary a picture: the columns of `statements.STATED` (date_seen is the
-        day the set was packed), is_hidden, is_skin_tone and svg.
+        One dictionary a picture: the columns of `stated.STATED` (date_seen is the day
+        the set was packed), is_hidden, is_skin_tone and svg.
 
     Raises:
         SourceError: the set is not pinned, its package is missing, or its bytes are
@@ -174,13 +172,10 @@ def read_set(prefix):
     return rows
 
 
-def _document(icon, defaults):
+def _document(icon: dict[str, Any], defaults: dict[str, Any]) -> str:
     """Wrap an icon's body in an SVG document with its own view box."""
-    fallback = {"left": 0, "top": 0, "width": 16, "height": 16}
-    left, top, w, h = (
-        icon.get(k, defaults.get(k, fallback[k]))
-        for k in ("left", "top", "width", "height")
-    )
+    box = {"left": 0, "top": 0, "width": 16, "height": 16} | defaults | icon
+    left, top, w, h = (box[name] for name in ("left", "top", "width", "height"))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -1,11 +1,16 @@
 """Made-up metadata with YFCC100M's columns and its licences in their true shares.
 
-The benchmark and the tests need rows by the million, and those of YFCC100M are handed
-out on request only. Works, words and numbers here are nobody's.
+The benchmark and the tests need millions of rows, and those of YFCC100M are given out
+on request only. No work, word or number here is a real person's.
 """
 
 import bz2
 import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from duckdb import DuckDBPyConnection as Connection
+from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog import splits, yfcc
 
@@ -30,12 +35,14 @@ _CAMERAS = """Canon+EOS+350D NIKON+D90 SONY+DSC-W55 Apple+iPhone+4 Panasonic+DMC
 Canon+PowerShot+SD450 OLYMPUS+E-PL1 FUJIFILM+FinePix+S5600""".split()
 
 
-def scaled_counts(rows):
+def scaled_counts(rows: int) -> dict[tuple[str, int], int]:
     """Return {(slug, marker): rows}, Thomee's counts scaled by largest remainder.
 
     They add up to `rows`; at 100,000,000 they are Thomee's. marker: 0 photo, 1 video.
     """
-    whole = {(slug, m): row[m + 1] for slug, row in SHARES.items() for m in (0, 1)}
+    whole: dict[tuple[str, int], int] = {}
+    for slug, (_, photos, videos) in SHARES.items():
+        whole |= {(slug, 0): photos, (slug, 1): videos}
     total = sum(whole.values())
     scaled = {cell: rows * number // total for cell, number in whole.items()}
     by_remainder = sorted(whole, key=lambda cell: -(rows * whole[cell] % total))
@@ -44,8 +51,8 @@ def scaled_counts(rows):
     return scaled
 
 
-def expected_splits(rows):
-    """Return {split: rows} as a split of `made_up` must count; videos are rejected."""
+def expected_splits(rows: int) -> dict[str, int]:
+    """Return {split: rows} that a split of `made_up` must find; videos are rejected."""
     names = {"by": "c", "by-sa": "c", "by-nc": "nc", "by-nc-sa": "nc"}
     counts = dict.fromkeys(splits.SPLITS, 0)
     for (slug, marker), number in scaled_counts(rows).items():
@@ -53,11 +60,8 @@ def expected_splits(rows):
     return counts
 
 
-def paper_split(counts):
-    """Set counts of splits beside the paper's, whose NC includes C.
-
-    Args:
-        counts: {split: rows} with c and nc, disjoint.
+def paper_split(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Set {split: rows} beside the paper's counts, whose NC includes C.
 
     Returns:
         {"c" and "nc": {"found": rows, "paper": images, "share": paper / found}}.
@@ -69,13 +73,13 @@ def paper_split(counts):
     }
 
 
-def made_up(connection, rows, seed=0):
+def made_up(connection: Connection, rows: int, seed: int = 0) -> Relation:
     """Return a relation of `rows` made-up works with YFCC100M's 23 columns.
 
     Licences are `scaled_counts`, shuffled; 31 % have a description, 48 % a place. The
     same seed gives the same rows, under the same release of DuckDB.
     """
-    # Adding a step without a common factor visits every place once: a shuffle.
+    # A step that shares no factor with `rows` visits every place once: a shuffle.
     first = int(rows * 0.618) + 1
     step = next(s for s in range(first, first + rows + 2) if math.gcd(s, rows) == 1)
     bound, names, slugs, markers = 0, "", "", ""
@@ -85,12 +89,12 @@ def made_up(connection, rows, seed=0):
         slugs += f" WHEN place < {bound} THEN '{slug}'"
         markers += f" WHEN place < {bound} THEN {marker}"
 
-    def text(length, salt, between="+"):
+    def text(length: str, salt: int, between: str = "+") -> str:
         word = f"({_WORDS})[1 + (hash(h + k, {salt}) >> 2)::BIGINT % {len(_WORDS)}]"
         words = f"list_transform(range({length}), lambda k: {word})"
         return f"array_to_string({words}, '{between}')"
 
-    def some(share, value):
+    def some(share: str, value: str) -> str:
         return f"CASE WHEN {share} THEN {value} ELSE '' END"
 
     placed = "h % 25 < 12"
@@ -133,12 +137,14 @@ def made_up(connection, rows, seed=0):
     return numbers.select(", ".join(early)).select(", ".join(cells))
 
 
-def write_parquet(path, rows, seed=0, num_threads=2):
+def write_parquet(
+    path: Path | str, rows: int, seed: int = 0, num_threads: int = 2
+) -> None:
     """Write `made_up` works as one parquet file, in row groups of 122,880."""
     made_up(splits.connect("4GB", num_threads), rows, seed).write_parquet(str(path))
 
 
-def write_bz2(path, rows, seed=0, num_threads=2):
+def write_bz2(path: Path | str, rows: int, seed: int = 0, num_threads: int = 2) -> None:
     """Write `made_up` works as YFCC100M's tab-separated text, packed; 23 columns."""
     works = made_up(splits.connect("4GB", num_threads), rows, seed)
     cells = ", ".join(f"CAST({name} AS VARCHAR)" for name in yfcc.COLUMNS)

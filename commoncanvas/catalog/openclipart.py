@@ -1,8 +1,7 @@
 """The Open Clip Art Library: drawings by many hands, each with its licence in RDF.
 
-Stage 01 reads them here; `python -m commoncanvas fetch openclipart` fetches them from
-Debian's package. A licence is what a file's own RDF states, never what the library as
-a whole promises.
+`commoncanvas fetch openclipart` fetches them from Debian's package. A licence is what a
+file's own RDF states, never what the library as a whole promises.
 """
 
 import codecs
@@ -18,6 +17,7 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -43,13 +43,17 @@ _ENTITY = re.compile(r"""<!ENTITY\s+([\w:.-]+)\s+(["'])([^"'<>&%]*)\2\s*>""")
 _USE = re.compile(r"&([\w:.-]+);")
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 # A holder's name that speaks of rights is a statement, and has to be understood.
-_SPEAKS = re.compile(
+_RIGHTS = re.compile(
     r"(?i)licen[cs]e|copy ?(left|right)|\b(gpl|cc)\b|creative commons|public domain"
     r"|rights reserved|\(c\)|©"
 )
 
 
-def fetch(deb=None, unpacked=None, folder=FOLDER):
+def fetch(
+    deb: Path | str | None = None,
+    unpacked: Path | str | None = None,
+    folder: Path | str = FOLDER,
+) -> int:
     """Bring the library into `folder` and return the number of its drawings.
 
     Args:
@@ -82,7 +86,7 @@ def fetch(deb=None, unpacked=None, folder=FOLDER):
     return len(drawings(folder))
 
 
-def _verify(what, found, expected):
+def _verify(what: str, found: str, expected: str) -> None:
     if found != expected:
         raise SourceError(
             f"openclipart: sha256 of {what} is {found[:12]}…, expected "
@@ -90,31 +94,31 @@ def _verify(what, found, expected):
         )
 
 
-def _download(scratch):
+def _download(scratch: str) -> Path:
     """Download the pinned package into the folder `scratch` and return its path."""
     command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
     try:
         done = subprocess.run(
             command, cwd=scratch, stderr=subprocess.PIPE, text=True, timeout=600
         )
-        said = " ".join(re.findall("^E: (.*)", done.stderr, re.MULTILINE))
+        problem = " ".join(re.findall("^E: (.*)", done.stderr, re.MULTILINE))
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = type(error).__name__
+        problem = type(error).__name__
     found = sorted(Path(scratch).glob("*.deb"))
     if not found:
         raise SourceError(
             f"openclipart: apt-get could not download {PACKAGE} {VERSION} "
-            f"({said[:200]!a}); expected Debian, a network and package lists that name "
-            "it; run `apt-get update` as root, or give --deb FILE."
+            f"({problem[:200]!a}); expected Debian, a network and package lists that "
+            "name it; run `apt-get update` as root, or give --deb FILE."
         )
     return found[0]
 
 
-def _unpack(deb, folder):
+def _unpack(deb: Path, folder: Path) -> None:
     """Unpack the drawings of a .deb, an `ar` archive, once its hash agrees."""
     data = deb.read_bytes()
     _verify(ascii(deb.name), hashlib.sha256(data).hexdigest(), DEB_SHA256)
-    start = 8
+    start = 8  # after the magic; a member has a header of 60 bytes, its data, a pad
     while not data.startswith(b"data.tar", start):
         size = int(data[start + 48 : start + 58])
         start += 60 + size + size % 2
@@ -125,7 +129,7 @@ def _unpack(deb, folder):
                 archive.extract(member, folder, filter="data")
 
 
-def drawings(folder):
+def drawings(folder: Path | str) -> dict[str, Path]:
     """Return {relative path without .svg: path} of every drawing, sorted.
 
     Links to folders are not followed; what is not UTF-8 in a name is escaped.
@@ -137,7 +141,7 @@ def drawings(folder):
     return dict(sorted(found.items()))
 
 
-def tree_sha256(folder):
+def tree_sha256(folder: Path | str) -> str:
     """Return the SHA-256 of all drawings' names and bytes, links followed."""
     whole = hashlib.sha256()
     for name, path in drawings(folder).items():
@@ -146,15 +150,11 @@ def tree_sha256(folder):
     return whole.hexdigest()
 
 
-def read(folder=FOLDER, date_seen=PACKED):
+def read(folder: Path | str = FOLDER, date_seen: str = PACKED) -> list[dict[str, Any]]:
     """Read every drawing of the library into a row; none is lost.
 
     What is stated is what the file's RDF says, with white space evened. Several licence
     statements are handed on together: read_license accepts them only if they agree.
-
-    Args:
-        folder: as `fetch` leaves it.
-        date_seen: ISO date; by default the day on which the package was packed.
 
     Returns:
         One dictionary a file, sorted by key: the columns of `STATED` (pageurl is "": no
@@ -184,7 +184,7 @@ def read(folder=FOLDER, date_seen=PACKED):
     return rows
 
 
-def _parse(path, folder):
+def _parse(path: Path, folder: Path) -> tuple[str, ET.Element]:
     """Return text and root element of one drawing, its own entities expanded."""
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -201,8 +201,8 @@ def _parse(path, folder):
     return text, root
 
 
-def _decode(data):
-    """Decode a document in the encoding it declares, else UTF-8, never by guess."""
+def _decode(data: bytes) -> str:
+    """Decode a document in the encoding it declares, else UTF-8; nothing is guessed."""
     if not data.strip():
         raise PictureError("file is empty")
     if data.startswith(b"\x1f\x8b"):
@@ -217,8 +217,8 @@ def _decode(data):
     raise PictureError(f"file is not in the encoding {name[:40]!a}")
 
 
-def _expand(text):
-    """Put a document's own entities in their places: plain text only, and bounded."""
+def _expand(text: str) -> str:
+    """Expand a document's own entities: plain text only, and bounded."""
     if subset := _SUBSET.match(text, text.find("<!DOCTYPE")):
         # The first declaration of a name binds, hence backwards.
         own = {name: value for name, _, value in _ENTITY.findall(subset[1])[::-1]}
@@ -231,7 +231,7 @@ def _expand(text):
     return text
 
 
-def read_rdf(root):
+def read_rdf(root: ET.Element) -> dict[str, str]:
     """Read what the RDF of a drawing states; several blocks are taken together.
 
     Returns:
@@ -240,23 +240,18 @@ def read_rdf(root):
     Raises:
         PictureError: the drawing has no RDF, or too much.
     """
-    nodes, work = defaultdict(list), defaultdict(list)
-    told = (node for rdf in root.iter(f"{RDF}RDF") for node in rdf.iter())
-    for node in islice(told, MAX_RDF):
+    nodes: dict[str, list[ET.Element]] = defaultdict(list)  # by local name
+    elements = (node for rdf in root.iter(f"{RDF}RDF") for node in rdf.iter())
+    for node in islice(elements, MAX_RDF):
         nodes[_local(node)].append(node)
-    if not nodes or next(told, None) is not None:
+    if not nodes or next(elements, None) is not None:
         found = f"RDF of over {MAX_RDF} elements" if nodes else "no RDF"
         raise PictureError(f"file has {found}, so its licence cannot be read")
+    work: dict[str, list[str]] = defaultdict(list)  # texts by local name
     for child in (child for node in nodes["Work"] for child in node):
         work[_local(child)] += _texts(child)
-    said = [node.get(f"{RDF}resource") or node.text for node in nodes["license"]]
-    said += [node.get(f"{RDF}about") for node in nodes["License"]]
-    for node in nodes["rights"]:
-        # Inside an agent stands the holder's name; else what the rights are.
-        said += [t for t in _texts(node) if not len(node) or _SPEAKS.search(t)]
-    said = [" ".join(one.split()) for one in said if one and not one.isspace()]
-    said = list(dict.fromkeys(said))
-    urls = [one for one in said if "://" in one]
+    licenses = _licenses(nodes)
+    urls = [one for one in licenses if "://" in one]
     # Some give their licence's address as their own: no page of an author.
     pages = [n.get(f"{RDF}about", "") for node in nodes["creator"] for n in node]
     pages = [one for one in pages if re.match("https?://", one) and one not in urls]
@@ -264,17 +259,29 @@ def read_rdf(root):
         "title": "".join(work["title"][:1]),
         "author": ", ".join(dict.fromkeys(work["creator"])),
         "author_url": "".join(pages[:1]),
-        "license_text": " | ".join(urls[1:] + [x for x in said if x not in urls]),
+        "license_text": " | ".join(urls[1:] + [x for x in licenses if x not in urls]),
         "license_url": "".join(urls[:1]),
         "alt_text": ", ".join(dict.fromkeys(work["description"] + work["subject"])),
     }
 
 
-def _local(node):
+def _licenses(nodes: dict[str, list[ET.Element]]) -> list[str]:
+    """Return every different statement about the licence, white space evened."""
+    found: list[str | None] = []
+    found += [node.get(f"{RDF}resource") or node.text for node in nodes["license"]]
+    found += [node.get(f"{RDF}about") for node in nodes["License"]]
+    for node in nodes["rights"]:
+        # Inside an agent stands the holder's name; else what the rights are.
+        found += [t for t in _texts(node) if not len(node) or _RIGHTS.search(t)]
+    evened = [" ".join(one.split()) for one in found if one and not one.isspace()]
+    return list(dict.fromkeys(evened))
+
+
+def _local(node: ET.Element) -> str:
     """Return an element's name without its namespace: the old and the new of CC."""
     return node.tag.rpartition("}")[2]
 
 
-def _texts(node):
+def _texts(node: ET.Element) -> list[str]:
     """Return the texts in an element and below, none empty, white space evened."""
     return [" ".join(text.split()) for text in node.itertext() if text.strip()]

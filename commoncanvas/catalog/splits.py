@@ -1,20 +1,24 @@
 """Metadata of millions of works, split by licence on disk in one pass.
 
-Each licence statement is read once, by `licenses.read_license`; the rows stream past.
-Memory grows with the number of different statements, not with the number of rows.
+Each different licence statement is read once, and the rows stream past: memory grows
+with the number of statements, not with the number of rows.
 """
 
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection as Connection
+from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.stated import STATED
 from commoncanvas.core.errors import SourceError
@@ -29,7 +33,7 @@ class Counts:
     """What `split_metadata` wrote: numbers of rows.
 
     splits and alt_text go by split, licenses by (slug, version), reasons by the reason
-    of rejection. duplicates is the rows whose key an earlier row has; None, uncounted.
+    of rejection. duplicates: rows whose key an earlier row has; None if not counted.
     """
 
     rows: int
@@ -40,13 +44,12 @@ class Counts:
     duplicates: int | None = None
 
 
-def connect(memory="2GB", num_threads=2, folder=None):
+def connect(
+    memory: str = "2GB", num_threads: int = 2, folder: Path | None = None
+) -> Connection:
     """Return a DuckDB connection set up for one pass over many rows.
 
-    Args:
-        memory: limit of DuckDB's own memory, e.g. "2GB"; beyond, it spills to disk.
-        num_threads: threads that it uses.
-        folder: where it spills to; without, a folder of the system's choice.
+    Beyond `memory` it spills to `folder`, or to one of the system's choice.
     """
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit = '{memory}'; SET threads = {num_threads}")
@@ -56,6 +59,7 @@ def connect(memory="2GB", num_threads=2, folder=None):
     return connection
 
 
+Statement = tuple[str, str, str]
 _STATEMENT = ("license_text", "license_url", "reason")
 _STRUCT = pa.struct(dict.fromkeys(VERDICT, pa.string()))
 
@@ -63,9 +67,11 @@ _STRUCT = pa.struct(dict.fromkeys(VERDICT, pa.string()))
 class _Splitter:
     """Writes batches of rows to one parquet file a split, and counts them."""
 
-    def __init__(self, folder, schema):
-        self.verdicts, self.parts = {}, {split: [] for split in SPLITS}
-        self.rows, self.described = Counter(), Counter()
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.verdicts: dict[Statement, dict[str, str]] = {}
+        self.rows: Counter[Statement] = Counter()
+        self.described: Counter[Statement] = Counter()  # rows that have an alt text
+        self.parts: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
         self.stored = [name for name in VERDICT if name != "split"]
         for name in self.stored:
             schema = schema.append(pa.field(name, pa.string()))
@@ -79,23 +85,31 @@ class _Splitter:
                 path, schema, use_dictionary=repeated
             )
         self.pool = ThreadPoolExecutor(1)
-        self.writing = self.pool.submit(int)
+        self.writing: Future = self.pool.submit(int)
 
-    def add(self, statements, rows):
-        """Judge and keep one batch: a statement a row, and the columns to write."""
+    def add(self, statements: Sequence[pa.Array], rows: pa.RecordBatch) -> None:
+        """Judge one batch, given the columns of its statements and those to write."""
+        # One number a statement: each column is a digit, to the base of the number of
+        # its different values. So Python looks at every statement once, not every row.
         codes = np.zeros(len(rows), np.int64)
         for column in (column.dictionary_encode() for column in statements):
             codes = codes * len(column.dictionary) + column.indices.to_numpy()
+        # first: the row where each statement first stands; places: (rows,), the place
+        # of each row's statement in `found`.
         _, first, places = np.unique(codes, return_index=True, return_inverse=True)
-        found = [tuple(column[int(i)].as_py() for column in statements) for i in first]
+        found = []
+        for row in first:
+            text, url, reason = (column[int(row)].as_py() for column in statements)
+            found.append((text, url, reason))
         for statement in found:
             if statement not in self.verdicts:
                 self.verdicts[statement] = verdict(*statement)
         self.rows += _counted(found, places)
         if "alt_text" in rows.schema.names:
             is_described = pc.not_equal(pc.fill_null(rows["alt_text"], ""), "")
-            chosen = places[is_described.to_numpy(zero_copy_only=False)]
-            self.described += _counted(found, chosen)
+            described = places[is_described.to_numpy(zero_copy_only=False)]
+            self.described += _counted(found, described)
+        # The verdicts of the few statements, spread over the many rows by `places`.
         judged = pa.array([self.verdicts[statement] for statement in found], _STRUCT)
         splits = np.array(judged.field("split").to_pylist())[places]
         for split, parts in self.parts.items():
@@ -108,15 +122,15 @@ class _Splitter:
             if sum(map(len, parts)) >= ROWS:
                 self.flush(split)
 
-    def flush(self, split):
+    def flush(self, split: str) -> None:
         """Write a split's waiting rows as a row group, while the next are judged."""
-        self.writing.result()
+        self.writing.result()  # one group is written at a time; its error comes here
         parts, self.parts[split] = self.parts[split], []
         if any(map(len, parts)):
             rows = pa.Table.from_batches(parts)
             self.writing = self.pool.submit(self.writers[split].write_table, rows)
 
-    def close(self):
+    def close(self) -> None:
         """Write what still waits, and the footers."""
         for split in SPLITS:
             self.flush(split)
@@ -125,20 +139,27 @@ class _Splitter:
         for writer in self.writers.values():
             writer.close()
 
-    def count_by(self, rows, *names):
-        """Return {(value, ...): rows} of fields of VERDICT."""
-        counts = Counter()
+    def count_by(self, rows: Counter[Statement], *names: str) -> dict[Any, int]:
+        """Return {value or (value, ...): rows} of one or several fields of VERDICT."""
+        counts: Counter[Any] = Counter()
         for statement, number in rows.items():
-            counts[tuple(self.verdicts[statement][n] for n in names)] += number
+            values = tuple(self.verdicts[statement][name] for name in names)
+            counts[values if len(names) > 1 else values[0]] += number
         return dict(sorted(counts.items()))
 
 
-def _counted(found, places):
+def _counted(found: list[Statement], places: np.ndarray) -> Counter[Statement]:
     numbers = np.bincount(places, minlength=len(found)).tolist()
     return Counter(dict(zip(found, numbers, strict=True)))
 
 
-def split_metadata(connection, relation, folder, columns=None, count_duplicates=False):
+def split_metadata(
+    connection: Connection,
+    relation: Relation,
+    folder: Path | str,
+    columns: Sequence[str] | None = None,
+    count_duplicates: bool = False,
+) -> Counts:
     """Split works by licence into parquet files on disk, in one pass over them.
 
     What is written to `folder` is whole or not there: it is written beside and renamed
@@ -149,7 +170,7 @@ def split_metadata(connection, relation, folder, columns=None, count_duplicates=
         connection: the relation's DuckDB connection; `connect` sets one up well.
         relation: has the columns of STATED, NULL counting as "".
         folder: to write; must not exist.
-        columns: names of the relation's columns to write. Without, all of them.
+        columns: which of the relation's columns to write; None for all of them.
         count_duplicates: also count the rows with a key that is not new. This reads
             the keys back, and holds each different one in memory or, beyond the
             connection's limit, on disk. An approximate count would be no check.
@@ -178,38 +199,35 @@ def split_metadata(connection, relation, folder, columns=None, count_duplicates=
     partial.mkdir(parents=True)
     try:
         splitter = _split(relation, partial, [n for n in columns if n not in VERDICT])
-        splits = {s: n for (s,), n in splitter.count_by(splitter.rows, "split").items()}
-        splits = {split: splits.get(split, 0) for split in SPLITS}
+        splits = dict.fromkeys(SPLITS, 0) | splitter.count_by(splitter.rows, "split")
         _check(partial, splits)
         duplicates = _duplicates(connection, partial) if count_duplicates else None
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    described = splitter.count_by(splitter.described, "split")
     reasons = splitter.count_by(splitter.rows, "reason")
     return Counts(
         rows=sum(splits.values()),
         splits=splits,
-        alt_text={split: n for (split,), n in described.items()},
+        alt_text=splitter.count_by(splitter.described, "split"),
         licenses=splitter.count_by(splitter.rows, "license_slug", "license_version"),
-        reasons={reason: n for (reason,), n in reasons.items() if reason},
+        reasons={reason: number for reason, number in reasons.items() if reason},
         duplicates=duplicates,
     )
 
 
-def _split(relation, folder, columns):
+def _split(relation: Relation, folder: Path, columns: list[str]) -> _Splitter:
     """Stream the relation through a `_Splitter` and return it, closed."""
     statement = [f"coalesce({name}, '') AS said_{name}" for name in _STATEMENT]
     kept = [f'"{name}"' for name in columns]
-    rows, splitter = 0, None
+    rows, width = 0, len(statement)
     try:
         reader = relation.select(", ".join(statement + kept)).to_arrow_reader(ROWS)
-        schema = pa.schema(list(reader.schema)[len(statement) :])
+        schema = pa.schema(list(reader.schema)[width:])
         splitter = _Splitter(folder, schema)
         for batch in reader:
-            said = batch.columns[: len(statement)]
-            rest = batch.columns[len(statement) :]
-            splitter.add(said, pa.record_batch(rest, schema=schema))
+            stored = pa.record_batch(batch.columns[width:], schema=schema)
+            splitter.add(batch.columns[:width], stored)
             rows += len(batch)
         splitter.close()
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -221,9 +239,9 @@ def _split(relation, folder, columns):
     return splitter
 
 
-def _check(folder, splits):
+def _check(folder: Path, splits: dict[str, int]) -> None:
     """Compare the rows on disk, by the files' footers, with those that were read."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for path in folder.rglob("*.parquet"):
         split = path.parent.name.removeprefix("split=")
         found[split] += pq.read_metadata(path).num_rows
@@ -234,7 +252,7 @@ def _check(folder, splits):
         )
 
 
-def _duplicates(connection, folder):
+def _duplicates(connection: Connection, folder: Path) -> int:
     keys = connection.read_parquet(f"{folder}/*/*.parquet").select("key")
     [(rows,)] = keys.count("*").fetchall()
     [(different,)] = keys.distinct().count("*").fetchall()

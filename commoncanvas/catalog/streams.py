@@ -1,14 +1,16 @@
 """Lines of text and rows of SQLite as Arrow streams that DuckDB reads as relations.
 
-A relation made from a `Stream` can be read any number of times: each time, the file is
-opened anew and read from its beginning. One thread reads ahead, four batches at most,
-so that memory is flat and unpacking never waits for the parser.
+A relation made from a `Stream` can be read any number of times; each reading opens the
+file again. One thread reads ahead, four batches at most, so memory does not grow and
+unpacking never waits for the parser.
 """
 
 import sqlite3
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -21,23 +23,22 @@ LONGEST = 64 << 20  # bytes of one line
 
 
 class Stream:
-    """What DuckDB's `from_arrow` takes; starts anew for every reading.
+    """What DuckDB's `from_arrow` takes; every reading calls `batches` again."""
 
-    Args:
-        schema: column name -> Arrow type.
-        batches: function that returns a fresh iterator of record batches.
-    """
-
-    def __init__(self, schema, batches):
+    def __init__(
+        self,
+        schema: Mapping[str, pa.DataType],
+        batches: Callable[[], Iterator[pa.RecordBatch]],
+    ) -> None:
         self.schema = pa.schema(schema)
         self.batches = batches
 
-    def __arrow_c_stream__(self, requested_schema=None):
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """Return a new reader's capsule; nothing is opened before its first batch."""
         reader = pa.RecordBatchReader.from_batches(self.schema, self._ahead())
         return reader.__arrow_c_stream__(requested_schema)
 
-    def _ahead(self):
+    def _ahead(self) -> Iterator[pa.RecordBatch]:
         batches = self.batches()
         with ThreadPoolExecutor(1) as pool:
             waiting = deque(pool.submit(next, batches, None) for _ in range(4))
@@ -46,23 +47,21 @@ class Stream:
                 yield batch
 
 
-def read_lines(path, size=BLOCK):
+def read_lines(path: Path | str, size: int = BLOCK) -> Stream:
     """Return a stream of a text file's lines, plain or `.bz2` of one stream or many.
 
-    Args:
-        path: the file; nothing is unpacked to disk.
-        size: bytes of text in one batch.
+    Nothing is unpacked to disk; a batch holds `size` bytes of text.
 
     Returns:
-        Stream of place (int64, the line's number from 1), is_text (whether it is UTF-8;
-        if not, it has U+FFFD in it) and line (text, its end included; one is added to
-        a last line that lacks it).
+        place (int64, the line's number from 1), is_text (whether it is UTF-8; if not,
+        it has U+FFFD in it) and line (its end included; one is added to a last line
+        that lacks it).
     """
     schema = {"place": pa.int64(), "is_text": pa.bool_(), "line": pa.string()}
     return Stream(schema, lambda: _line_batches(Path(path), size))
 
 
-def read_head(path, size=1 << 20):
+def read_head(path: Path | str, size: int = 1 << 20) -> bytes:
     """Return the first bytes of a file, unpacked.
 
     Raises:
@@ -78,7 +77,7 @@ def read_head(path, size=1 << 20):
         ) from None
 
 
-def _line_batches(path, size):
+def _line_batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
     rest, first = b"", 1
     with pa.input_stream(str(path)) as stream:
         while block := stream.read(size):
@@ -98,7 +97,8 @@ def _line_batches(path, size):
         yield _line_batch(rest + b"\n", first)
 
 
-def _line_batch(data, first):
+def _line_batch(data: bytes, first: int) -> pa.RecordBatch:
+    # The text is Arrow's buffer of characters as it stands; only its line ends are new.
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     offsets = pa.py_buffer(np.concatenate([[0], ends]).astype(np.int32))
     lines = pa.StringArray.from_buffers(len(ends), offsets, pa.py_buffer(data))
@@ -107,35 +107,30 @@ def _line_batch(data, first):
     return pa.record_batch([place, is_text, lines], ["place", "is_text", "line"])
 
 
-def _checked(array):
+def _checked(array: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Return a text array, its faulty bytes replaced, and which values had none."""
     try:
         array.validate(full=True)
         return array, pa.array(np.ones(len(array), bool))
     except pa.ArrowInvalid:
         raw = array.cast(pa.binary()).to_pylist()
-    text = [
-        None if value is None else value.decode("utf-8", "replace") for value in raw
-    ]
-    pairs = zip(text, raw, strict=True)
-    same = [new is None or new.encode() == old for new, old in pairs]
-    return pa.array(text, pa.string()), pa.array(same)
+    texts: list[str | None] = []
+    same = []
+    for value in raw:
+        text = None if value is None else value.decode("utf-8", "replace")
+        texts.append(text)
+        same.append(text is None or text.encode() == value)
+    return pa.array(texts, pa.string()), pa.array(same)
 
 
-def read_table(path, table, columns, size=20_000):
+def read_table(
+    path: Path | str, table: str, columns: Sequence[str], size: int = 20_000
+) -> Stream:
     """Return a stream of an SQLite table, every value as text.
 
     The file is opened read-only, and must not change while it is read. Bytes that are
-    not UTF-8 become U+FFFD.
-
-    Args:
-        path: the file.
-        table: the table's name.
-        columns: names of the columns.
-        size: rows in one batch.
-
-    Returns:
-        Stream of place (the row's id) and the columns.
+    not UTF-8 become U+FFFD. The column place, the row's id, comes first; a batch holds
+    `size` rows.
 
     Raises:
         SourceError: the file is missing, is no SQLite file, or lacks table or columns.
@@ -146,7 +141,7 @@ def read_table(path, table, columns, size=20_000):
     query += f' FROM "{table}"'
     address = f"file:{quote(str(Path(path).absolute()))}?mode=ro&immutable=1"
 
-    def batches(limit=""):
+    def batches(limit: str = "") -> Iterator[pa.RecordBatch]:
         # Made in the thread that reads ahead, closed wherever the reader is dropped.
         file = sqlite3.connect(address, uri=True, check_same_thread=False)
         try:

@@ -4,20 +4,32 @@ import json
 import re
 import tarfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
-from commoncanvas.catalog.folder import PICTURES, _row, _stated, _text
+from commoncanvas.catalog.folder import PICTURES, as_unicode, make_row, stated_columns
 from commoncanvas.core.errors import SourceError
 
 MAX_BYTES = 64 * 2**20  # of one member of a tar; larger ones are not read
 _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # name and ending
 
 
-def read_webdataset(tars, source="webdataset"):
+class _Member(NamedTuple):
+    """A file of a tar; its name is an ending within a sample, a path outside."""
+
+    name: str
+    data: bytes
+    trouble: str
+
+
+def read_webdataset(
+    tars: Iterable[Path | str], source: str = "webdataset"
+) -> Iterator[dict[str, Any]]:
     """Read webdataset tars as streams: memory does not grow, nothing is unpacked.
 
-    A sample is what follows one another under one name: a picture (jpg, jpeg, png,
-    webp), a json object with the columns of `NAMES`, perhaps a txt with the alt text.
+    A sample is consecutive files of one name: a picture (jpg, jpeg, png, webp), a json
+    object with the columns of `folder.NAMES`, perhaps a txt with the alt text.
 
     Args:
         tars: paths, compressed or not; their names must differ.
@@ -31,17 +43,17 @@ def read_webdataset(tars, source="webdataset"):
     Raises:
         SourceError: two tars have the same name.
     """
-    tars = [Path(tar) for tar in tars]
-    for name, count in Counter(tar.name for tar in tars).items():
+    paths = [Path(tar) for tar in tars]
+    for name, count in Counter(tar.name for tar in paths).items():
         if count > 1:
             raise SourceError(
                 f"{count} tars are called {name!a}; expected different names, as they "
                 "are part of the keys; rename them."
             )
-    for tar in tars:
-        keys = set()
+    for tar in paths:
+        keys: set[str] = set()
         for name, members in _samples(tar):
-            key = f"{source}/{_text(tar.name)}/{_text(name)}".rstrip("/")
+            key = f"{source}/{as_unicode(tar.name)}/{as_unicode(name)}".rstrip("/")
             row = _sample_row(source, key, members)
             while row["key"] in keys:
                 row |= {"key": row["key"] + "+", "picture": b""}
@@ -50,42 +62,42 @@ def read_webdataset(tars, source="webdataset"):
             yield row
 
 
-def _sample_row(source, key, members):
-    """Turn the (ending, bytes, trouble) of one sample into a row."""
-    held = {ending: data for ending, data, _ in members}
-    reasons = [trouble for _, _, trouble in members]
-    pictures = [ending for ending, _, _ in members if ending in PICTURES]
+def _sample_row(source: str, key: str, members: list[_Member]) -> dict[str, Any]:
+    held = {member.name: member.data for member in members}
+    reasons = [member.trouble for member in members]
+    pictures = [member.name for member in members if member.name in PICTURES]
     if len(pictures) != 1:
         reasons.append(f"sample has {len(pictures)} pictures, expected 1")
     if len(held) < len(members):
         reasons.append("sample holds two files of one ending")
-    told, unread = _json_pairs(held.get("json"))
-    said, untold = _stated(told)
-    del said["file"]
+    pairs, no_json = _json_pairs(held.get("json"))
+    columns, no_text = stated_columns(pairs)
+    del columns["file"]
     caption = held.get("txt", b"").decode("utf-8", "replace").strip()
-    said["alt_text"] = said["alt_text"] or caption
-    reason = next(filter(None, [*reasons, unread, untold]), "")
+    columns["alt_text"] = columns["alt_text"] or caption
+    reason = next(filter(None, [*reasons, no_json, no_text]), "")
     picture = b"" if reason else held[pictures[0]]
-    return _row(source, key, reason, **said, picture=picture)
+    return make_row(source, key, reason, **columns, picture=picture)
 
 
-def _json_pairs(data):
+def _json_pairs(data: bytes | None) -> tuple[tuple[tuple[str, Any], ...], str]:
     """Return the (name, value) pairs of a json object, and the reason if it is none."""
     if data is None:
         return (), "sample has no json, so nothing states its licence"
     try:
         # As pairs, a name that stands twice is not lost; an array stays a list.
-        told = json.loads(data.decode("utf-8-sig"), object_pairs_hook=tuple)
+        found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         return (), f"json cannot be read ({type(error).__name__})"
-    if not isinstance(told, tuple):
-        return (), f"json is a {type(told).__name__}, expected an object"
-    return told, ""
+    if not isinstance(found, tuple):
+        return (), f"json is a {type(found).__name__}, expected an object"
+    return found, ""
 
 
-def _samples(tar):
-    """Yield (name, [(ending, bytes, trouble)]) of each sample of a tar."""
-    name, members = "", []
+def _samples(tar: Path) -> Iterator[tuple[str, list[_Member]]]:
+    """Yield the name and the members of each sample of a tar."""
+    name = ""
+    members: list[_Member] = []
     for path, data, trouble in _members(tar):
         found = _SAMPLE.fullmatch(path.removeprefix("./"))
         if path and not found:
@@ -95,18 +107,19 @@ def _samples(tar):
             yield name, members
             members = []
         name = new
-        members.append((found[2].lower() if found else "", data, trouble))
+        members.append(_Member(found[2].lower() if found else "", data, trouble))
     if members:
         yield name, members
 
 
-def _members(tar):
-    """Yield (path, bytes, trouble) of a tar's files; the path "" is the tar's own."""
+def _members(tar: Path) -> Iterator[_Member]:
+    """Yield a tar's files by path; the path "" is the tar's own."""
     path = ""
     try:
         with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # or the archive would remember every one
+                # Or the archive would remember every one; typeshed lacks it.
+                archive.members = []  # type: ignore[attr-defined]
                 if member.isdir():
                     continue
                 path, data, trouble = member.name, b"", ""
@@ -116,25 +129,25 @@ def _members(tar):
                 elif ending in (*PICTURES, "json", "txt"):
                     if member.size > MAX_BYTES:
                         trouble = f"{ending} is larger than {MAX_BYTES // 2**20} MiB"
-                    else:
-                        data = archive.extractfile(member).read()
-                yield path, data, trouble
+                    elif file := archive.extractfile(member):
+                        data = file.read()
+                yield _Member(path, data, trouble)
                 path = ""
     except Exception as error:
         # What the readers of tar, gzip and xz raise on broken bytes is their own.
         if path:
-            yield path, b"", "tar breaks off in this file"
-        yield "", b"", f"tar cannot be read further ({type(error).__name__})"
+            yield _Member(path, b"", "tar breaks off in this file")
+        yield _Member("", b"", f"tar cannot be read further ({type(error).__name__})")
 
 
 class _Header(tarfile.TarInfo):
     """A header that is broken or missing is an error, not the silent end of a tar."""
 
     @classmethod
-    def fromtarfile(cls, archive):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # nor has it this
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None

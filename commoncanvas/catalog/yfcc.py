@@ -2,10 +2,10 @@
 
 Nothing is read until a relation is used, and then it streams: memory does not grow
 with the number of rows. Every line or row of the source is one row of the relation; one
-that is malformed, or is a video, carries its reason. Rows come in no promised order.
+that is malformed, or is a video, carries its reason. Rows come in any order.
 
-YFCC has no alt text of its own. Its description stands for it here: an inference, from
-the share of works that have one, 31 %, the paper's share of images with alt text.
+YFCC has no alt text of its own. We take its description, since 31 % of the works have
+one, the paper's share of images with alt text.
 Its only date besides the camera's is the upload, which becomes date_seen.
 Text that is form-URL-encoded is decoded as `urllib.parse.unquote_plus` does, but where
 the escapes are not UTF-8, or a space shows that nothing is encoded, it stays as it is.
@@ -14,10 +14,13 @@ Source: commoncanvas-cvpr, §4.1; yfcc100m; the cards of CommonCatalog.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import duckdb
 import fsspec
+from duckdb import DuckDBPyConnection as Connection
+from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core.errors import SourceError
@@ -34,15 +37,14 @@ _UNUSED = "caption url key status error_message exif".split()
 CATALOG_COLUMNS = [*COLUMNS[:-1], *_SCRAPED, *_UNUSED]
 
 
-def read_tsv(connection, paths):
+def read_tsv(
+    connection: Connection, paths: Path | str | Iterable[Path | str]
+) -> Relation:
     """Read YFCC100M's tab-separated metadata, 23 or 25 columns and no header.
 
     Quotes are plain characters. Lines end in LF or CRLF; the last may lack its end.
-
-    Args:
-        connection: a DuckDB connection.
-        paths: one path or several, plain or `.bz2` (of one stream or many), each
-            unpacked in its own thread, never to disk.
+    Files are plain or `.bz2` (of one stream or many), each unpacked in its own thread,
+    never to disk.
 
     Returns:
         Relation, one row a line: STATED, then photoid (int64, NULL if unreadable), uid,
@@ -56,20 +58,25 @@ def read_tsv(connection, paths):
         SourceError: a file is missing or is no bz2 file. One that turns out damaged
             later makes whoever reads the relation raise duckdb.Error.
     """
-    paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
-    if not paths:
+    # One scan a file, so that several files are unpacked at once.
+    parts = [_tsv_rows(connection, path) for path in _listed(paths)]
+    if not parts:
         raise SourceError(
             "no file of metadata is named; expected one at least; add it."
         )
-    # One scan a file, so that several files are unpacked at once.
-    parts = [_tsv_rows(connection, path) for path in paths]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.union(part)
     return _stated(whole)
 
 
-def _tsv_rows(connection, path):
+def _listed(paths: Path | str | Iterable[Path | str]) -> list[Path]:
+    one_or_several = [paths] if isinstance(paths, str | Path) else paths
+    return [Path(path) for path in one_or_several]
+
+
+def _tsv_rows(connection: Connection, path: Path) -> Relation:
+    """Return fault, place and the 23 columns of one file, all as text."""
     counts = (line.count(b"\t") + 1 for line in read_head(path).split(b"\n"))
     width = next((count for count in counts if count in (23, 25)), 23)
     places = [2, *range(4, 26)] if width == 25 else range(1, 24)
@@ -91,7 +98,7 @@ def _tsv_rows(connection, path):
     )
 
 
-def read_sqlite(connection, path):
+def read_sqlite(connection: Connection, path: Path | str) -> Relation:
     """Read YFCC100M's SQLite file: the table yfcc100m_dataset with the 23 columns.
 
     The file is opened read-only. Bytes that are not UTF-8 become U+FFFD.
@@ -108,19 +115,23 @@ def read_sqlite(connection, path):
     )
 
 
-def read_parquet(connection, paths):
-    """Read YFCC100M's 23 columns from parquet, one file or several, as `read_tsv`.
+def read_parquet(
+    connection: Connection, paths: Path | str | Iterable[Path | str]
+) -> Relation:
+    """Read YFCC100M's 23 columns from parquet, as `read_tsv` does from text.
 
     Raises:
         SourceError: a file is missing, not parquet, or lacks a column.
     """
-    paths = [paths] if isinstance(paths, str | Path) else paths
-    rows = _open_parquet(connection, [str(path) for path in paths], COLUMNS)
+    files = [str(path) for path in _listed(paths)]
+    rows = _open_parquet(connection, files, COLUMNS)
     place = "parse_filename(filename) || ':' || file_row_number AS place"
     return _stated(rows.select(f"'' AS fault, {place}, {', '.join(COLUMNS)}"))
 
 
-def _open_parquet(connection, paths, columns):
+def _open_parquet(
+    connection: Connection, paths: list[str], columns: list[str]
+) -> Relation:
     try:
         rows = connection.read_parquet(paths, filename=True, file_row_number=True)
     except duckdb.Error as error:
@@ -137,16 +148,20 @@ def _open_parquet(connection, paths, columns):
     return rows
 
 
-def read_commoncatalog(connection, root, ranges=None, columns=None):
+def read_commoncatalog(
+    connection: Connection,
+    root: Path | str,
+    ranges: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Relation:
     """Read CommonCatalog's parquet files from a folder or from the Hugging Face Hub.
 
     Args:
-        connection: a DuckDB connection.
         root: the folder that holds `0` ... `9`, or an address of it such as
             `hf://datasets/common-canvas/commoncatalog-cc-by@REVISION`, where REVISION
             is a commit hash of 40 digits.
-        ranges: ranges of the shorter side [pixels] to read, such as ["256-512"].
-        columns: which columns to read. Without, all but the pictures.
+        ranges: of the shorter side [pixels], such as ["256-512"]; None for all.
+        columns: which columns to read; None for all but the pictures.
 
     Returns:
         Relation, one row a picture: STATED and the columns of `read_tsv`, then
@@ -182,13 +197,15 @@ def read_commoncatalog(connection, root, ranges=None, columns=None):
     return stated.select(", ".join(columns))
 
 
-def _stated(rows, source="yfcc100m", alt_text="description"):
+def _stated(
+    rows: Relation,
+    source: str = "yfcc100m",
+    alt_text: str = "description",
+) -> Relation:
     """Return STATED and the rest from fault, place, the 23 columns and the scrape's."""
     photoid = "TRY_CAST(photoid AS BIGINT)"
-    if (
-        dict(zip(rows.columns, map(str, rows.types), strict=True))["photoid"]
-        != "BIGINT"
-    ):
+    types = dict(zip(rows.columns, map(str, rows.types), strict=True))
+    if types["photoid"] != "BIGINT":
         # A cast alone would round 4.6 and read 1e5.
         digits = "regexp_full_match(photoid, '0|[1-9][0-9]{0,17}')"
         photoid = f"CASE WHEN {digits} THEN {photoid} END"
@@ -234,31 +251,27 @@ def _stated(rows, source="yfcc100m", alt_text="description"):
     numbers = [f"TRY_CAST({name} AS INTEGER) AS {name}" for name in whole]
     degrees = [f"TRY_CAST({n} AS DOUBLE) AS {n}" for n in ("longitude", "latitude")]
     usertags = f"list_transform({tags}, lambda tag: {_decoded('tag')}) AS usertags"
-    return rows.select(
-        ", ".join(
-            text
-            + ["photoid", datetaken, "dateuploaded", usertags]
-            + degrees
-            + numbers
-            + scraped
-        )
-    )
+    cells = [*text, "photoid", datetaken, "dateuploaded", usertags]
+    return rows.select(", ".join([*cells, *degrees, *numbers, *scraped]))
 
 
-def _decoded(name):
+def _decoded(name: str) -> str:
     """Return SQL that decodes a form-URL-encoded text."""
     return f"""CASE WHEN contains({name}, ' ') OR NOT regexp_matches({name}, '[+%]')
     THEN {name} ELSE coalesce(TRY(url_decode(replace({name}, '+', ' '))), {name}) END"""
 
 
-def _catalog_files(connection, root, ranges):
+def _catalog_files(
+    connection: Connection, root: str, ranges: Sequence[str] | None
+) -> list[str]:
+    """Return the parquet files of some ranges, sorted, and open the way to them."""
     revision = root.partition("@")[2].partition("/")[0]
     if root.startswith("hf://") and not re.fullmatch("[0-9a-f]{40}", revision):
         raise SourceError(
             f"{root}: revision {revision or 'none'!r}; expected @ and a commit hash of "
             "40 digits, which cannot change; copy it from the page of the data set."
         )
-    globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or "*"]
+    globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or ["*"]]
     if "://" not in root:
         found = [str(path) for glob in globs for path in Path(root).glob(glob)]
     else:

@@ -1,4 +1,4 @@
-"""No row is lost, and what is kept depends on the licence and the lots alone."""
+"""No row is lost, and what is kept depends on licence, seed and key alone."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from PIL import Image
 from commoncanvas.catalog import catalog, yfcc
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.images import encode_png, stored_pixels
+from commoncanvas.licenses.license import License
 
 BODY = '<rect width="16" height="16"/>'
 SPLITS = {"c", "nc", "nd", "web", "rejected"}
@@ -110,6 +111,16 @@ def test_the_split_follows_the_licence(frame, source, split):
     assert set(frame.loc[frame["source"] == source, "split"]) == {split}
 
 
+def test_a_ported_licence_can_be_rebuilt_from_the_catalogue():
+    rows = rows_of("free", 1, license_text="CC-BY-SA-3.0-DE", license_url="")
+    rows += rows_of("zero", 1)
+    frame = catalog.judge(rows, [], 0)
+    columns = frame[["license_slug", "license_version", "license_port"]]
+    read = [License.from_columns(*row) for row in columns.itertuples(index=False)]
+    assert [one.title for one in read] == ["CC BY-SA 3.0 DE", "CC0 1.0"]
+    assert [one.title for one in read] == frame["license_title"].tolist()
+
+
 @pytest.mark.parametrize("text", [s[0] for s in STATEMENTS.values()])
 def test_the_web_is_never_among_the_licensed(text):
     rows = rows_of("web", license_text=text)
@@ -182,16 +193,16 @@ def test_nothing_of_the_web_and_nothing_rejected_is_held_out(frame):
     assert set(chosen.loc[chosen["is_holdout"], "split"]) == {"c", "nc", "nd"}
 
 
-def test_lots_depend_on_seed_and_key_alone(frame):
+def test_the_random_order_depends_on_seed_and_key_alone(frame):
     part = catalog.judge(rows_of("free")[::-1], [], seed=3).set_index("key")["order"]
     assert (part == frame.set_index("key")["order"][part.index]).all()
     other = catalog.judge(rows_of("free"), [], seed=4).set_index("key")["order"]
     assert (part != other[part.index]).all()
 
 
-def test_lots_are_spread_evenly():
-    lots = np.array([catalog._lot(0, f"k{i}") for i in range(2000)])
-    assert 0 <= lots.min() and lots.max() < 1 and abs(lots.mean() - 0.5) < 0.03
+def test_random_shares_are_spread_evenly():
+    found = np.array([catalog._random_share(0, f"k{i}") for i in range(2000)])
+    assert 0 <= found.min() and found.max() < 1 and abs(found.mean() - 0.5) < 0.03
 
 
 def test_a_picture_that_cannot_be_drawn_has_a_reason_and_no_pixels():

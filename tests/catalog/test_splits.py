@@ -65,6 +65,7 @@ def test_what_is_written_is_the_row_and_its_verdict(tmp_path):
         .to_pylist()
     )
     assert row["license_slug"] == "by" and row["license_version"] == "2.0"
+    assert row["license_port"] == ""
     assert row["license_title"] == "CC BY 2.0" and row["split"] == "c"
     assert row["license_deed"] == "https://creativecommons.org/licenses/by/2.0/"
     assert row["key"] == "toy/0" and row["extra"] == 0 and row["reason"] == ""
