@@ -65,11 +65,10 @@ def judge(rows: Sequence[Row], web_sources: Collection[str], seed: int) -> pd.Da
         rows: with the columns of `stated.STATED`.
         web_sources: sets that stand for captioned web pictures; their split is "web"
             whatever their licence, and no Creative Commons variant trains on them.
-        seed: of `order`, a hash of seed and key in [0, 1).
+        seed: of the column `order`, a hash of seed and key in [0, 1).
 
     Returns:
-        One row a picture, sorted by key, with the columns of `policies.VERDICT` (split
-        is c, nc, nd, web or rejected) and order.
+        The rows, sorted by key, with the columns of `policies.VERDICT` and order.
     """
     frame = pd.DataFrame(rows).sort_values("key", ignore_index=True)
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
@@ -105,16 +104,12 @@ def choose(
     """Reject withdrawn works and works beyond this scale's limits; mark held-out ones.
 
     Args:
-        frame: from `judge`.
+        frame: from `judge`; a copy is returned, with a column is_holdout.
         max_per_source: pictures of each set to keep, at random; 0 keeps all.
         keep_skin_tones: whether the skin-tone variants of emoji stay.
-        holdout_share: share of the licensed works that is never trained on, at random
-            and the same in every split.
+        holdout_share: of the licensed works, at random, alike in every split.
         max_per_series: pictures to keep, at random, whose keys differ in their numbers
             alone, as those of 1,375 stars by one author do; 0 keeps all.
-
-    Returns:
-        The frame with reasons filled in, and a column is_holdout.
     """
     frame = frame.copy()
 
@@ -147,11 +142,7 @@ def draw_rows(
 ) -> tuple[np.ndarray | list[np.ndarray], list[str]]:
     """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
-    Args:
-        rows: each with an svg, a picture (the file's bytes) or a path.
-        size: edge of the square [pixels].
-        num_threads: pictures drawn at a time (resvg releases the interpreter).
-        keep_shape: whether photographs stay whole; see `draw_row`.
+    Threads draw at the same time, since resvg releases the interpreter.
 
     Returns:
         (pixels, reasons): (n, size, size, 4) uint8, or with `keep_shape` a list of
@@ -180,10 +171,9 @@ def draw_rows(
 
 
 def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
-    """Draw one row.
+    """Draw one row: its svg, its picture (the file's bytes) or the file at its path.
 
     Args:
-        row: as for `draw_rows`.
         size: edge of the square, or of a whole photograph's shorter side [pixels].
         keep_shape: a photograph keeps its shape, and loses its ends only beyond
             `MAX_RATIO` to one; an SVG stays a square.

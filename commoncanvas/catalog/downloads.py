@@ -27,13 +27,8 @@ import pandas as pd
 from pyarrow.dataset import dataset
 from tqdm import tqdm
 
-from commoncanvas.catalog.answers import (
-    MAX_PAUSE_S,
-    Outcome,
-    checked_url,
-    judge,
-    retry_after_s,
-)
+from commoncanvas.catalog import answers
+from commoncanvas.catalog.answers import Outcome, checked_url
 from commoncanvas.core import errors
 from commoncanvas.core.files import LEFTOVER, write_atomically
 
@@ -99,7 +94,7 @@ def fetch_pictures(
         rows: with `key` and `downloadurl`, read as a stream.
         folder: where the pictures and the state lie; made if need be.
         origin: `flickr` asks the download address, `multimedia-commons` the bucket.
-        **settings: see `Settings`.
+        **settings: of `Settings`.
 
     Returns:
         Counts: `rows` = `ok` + `gone` + `refused` + `failed` + `duplicate` (of a key or
@@ -172,12 +167,7 @@ class _Found:
 
 
 class _Run:
-    """One call of `fetch_pictures`; what is opened for it is set in `settle_all`."""
-
-    state: sqlite3.Connection
-    bar: tqdm
-    keeper: ThreadPoolExecutor
-    client: httpx.AsyncClient
+    """One call of `fetch_pictures`; `settle_all` opens what it needs."""
 
     def __init__(self, rows: Rows, folder: Path, origin: str, settings: Settings):
         from commoncanvas.core.images import decode_picture  # 4 s, not for `--help`
@@ -260,7 +250,7 @@ class _Run:
             # Seeded by the row, so that a second run waits as long as the first.
             jitter = random.Random(f"{key} {attempt}").uniform(0.5, 1.5)
             wait_s = self.settings.backoff * 2 ** (attempt - 1) * jitter
-            await asyncio.sleep(min(wait_s, MAX_PAUSE_S))
+            await asyncio.sleep(min(wait_s, answers.MAX_PAUSE_S))
         return _Found(status, reason[:200], attempts=attempt)
 
     async def get(self, url: httpx.URL) -> tuple[bytes, str, str]:
@@ -271,10 +261,10 @@ class _Run:
                 while (wait_s := self.free_at[host] - time.monotonic()) > 0:
                     await asyncio.sleep(wait_s)
                 async with asyncio.timeout(self.settings.timeout), stream as answer:
-                    pause_s = retry_after_s(answer.headers.get("retry-after"))
+                    pause_s = answers.retry_after_s(answer.headers.get("retry-after"))
                     free_at = time.monotonic() + pause_s
                     self.free_at[host] = max(self.free_at[host], free_at)
-                    kind = judge(answer)
+                    kind = answers.judge(answer)
                     if answer.next_request is None:
                         return await self.read(answer), kind, str(url)
             url = checked_url(str(answer.next_request.url))

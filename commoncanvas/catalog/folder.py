@@ -46,9 +46,9 @@ def read_folder(
         source: the collection's name; "" takes the folder's.
 
     Returns:
-        One dictionary a row of the table, in its order, then one a picture that has no
-        row: the columns of `STATED`, and path, relative to the folder, "" where it
-        leads to no picture. The key is source/path, or source#row where that fails.
+        The rows of the table in order, then a row for each picture that has none: the
+        columns of `STATED`, and path, relative to the folder, "" where it leads to no
+        picture. The key is source/path, or source#row where that fails.
 
     Raises:
         SourceError: the table is missing, or has no column for the file.

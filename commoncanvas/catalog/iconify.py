@@ -82,8 +82,7 @@ def fetch(pin: Pin) -> None:
     """Fetch one package with npm, from whatever registry npm is set up for.
 
     Raises:
-        SourceError: npm is missing, the network is, the package is, or its bytes are
-            not the pinned ones.
+        SourceError: no npm, network or package, or its bytes are not the pinned ones.
     """
     SOURCES.mkdir(exist_ok=True)
     name = f"{SCOPE}{pin.prefix}@{pin.version}"
@@ -127,12 +126,11 @@ def read_set(prefix: str) -> list[dict[str, Any]]:
     40 % of the set shares ("flat", "duo") names the style and is left out.
 
     Returns:
-        One dictionary a picture: the columns of `stated.STATED` (date_seen is the day
-        the set was packed), is_hidden, is_skin_tone and svg.
+        One row a picture: the columns of `stated.STATED` (date_seen is the day the set
+        was packed), is_hidden, is_skin_tone and svg.
 
     Raises:
-        SourceError: the set is not pinned, its package is missing, or its bytes are
-            not the pinned ones.
+        SourceError: the set is not pinned, or its package missing or not the pinned.
     """
     pins = read_pins()
     if prefix not in pins:

@@ -59,7 +59,7 @@ def fetch(
     Args:
         deb: the package's file; None downloads it with `apt-get`, which needs no root.
         unpacked: the package's `usr/share/openclipart/svg`, to copy instead.
-        folder: where to; left alone where it is whole, replaced where it is not.
+        folder: where to; left alone if it is whole, else replaced.
 
     Raises:
         SourceError: no package to be had, or its bytes are not the pinned ones.
@@ -157,9 +157,8 @@ def read(folder: Path | str = FOLDER, date_seen: str = PACKED) -> list[dict[str,
     statements are handed on together: read_license accepts them only if they agree.
 
     Returns:
-        One dictionary a file, sorted by key: the columns of `STATED` (pageurl is "": no
-        file names its page) and svg, the document's text, "" where it cannot be read.
-        A link to another drawing gives a row too.
+        One row a file or link, sorted by key: the columns of `STATED` (pageurl is "",
+        as no file names its page) and svg, the text, "" where it cannot be read.
 
     Raises:
         SourceError: there are no drawings in the folder.

@@ -167,16 +167,14 @@ def split_metadata(
     promised, so sort by key where order matters.
 
     Args:
-        connection: the relation's DuckDB connection; `connect` sets one up well.
+        connection: the relation's own; `connect` sets one up well.
         relation: has the columns of STATED, NULL counting as "".
         folder: to write; must not exist.
-        columns: which of the relation's columns to write; None for all of them.
+        columns: of the relation, to write; None for all. alt_text is counted if it is
+            one of them.
         count_duplicates: also count the rows with a key that is not new. This reads
             the keys back, and holds each different one in memory or, beyond the
             connection's limit, on disk. An approximate count would be no check.
-
-    Returns:
-        `Counts`. Alt texts are counted if the column alt_text is written.
 
     Raises:
         SourceError: the folder exists, columns are missing, the source breaks off, or

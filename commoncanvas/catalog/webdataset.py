@@ -6,21 +6,14 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from commoncanvas.catalog.folder import PICTURES, as_unicode, make_row, stated_columns
 from commoncanvas.core.errors import SourceError
 
 MAX_BYTES = 64 * 2**20  # of one member of a tar; larger ones are not read
+_Member = tuple[str, bytes, str]  # ending or path, bytes, reason if unreadable
 _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # name and ending
-
-
-class _Member(NamedTuple):
-    """A file of a tar; its name is an ending within a sample, a path outside."""
-
-    name: str
-    data: bytes
-    trouble: str
 
 
 def read_webdataset(
@@ -31,14 +24,10 @@ def read_webdataset(
     A sample is consecutive files of one name: a picture (jpg, jpeg, png, webp), a json
     object with the columns of `folder.NAMES`, perhaps a txt with the alt text.
 
-    Args:
-        tars: paths, compressed or not; their names must differ.
-        source: the collection's name.
-
     Yields:
-        One dictionary a sample, in order: the columns of `STATED`, and picture, the
-        undecoded bytes, b"" where there is a reason. The key is source/tar/name. A tar
-        that breaks off gives one more row, with the reason.
+        One row a sample, in order: the columns of `STATED`, and picture, the undecoded
+        bytes, b"" where there is a reason. The key is source/tar/name. A tar that
+        breaks off gives one more row, with the reason.
 
     Raises:
         SourceError: two tars have the same name.
@@ -63,9 +52,9 @@ def read_webdataset(
 
 
 def _sample_row(source: str, key: str, members: list[_Member]) -> dict[str, Any]:
-    held = {member.name: member.data for member in members}
-    reasons = [member.trouble for member in members]
-    pictures = [member.name for member in members if member.name in PICTURES]
+    held = {ending: data for ending, data, _ in members}
+    reasons = [trouble for _, _, trouble in members]
+    pictures = [ending for ending, _, _ in members if ending in PICTURES]
     if len(pictures) != 1:
         reasons.append(f"sample has {len(pictures)} pictures, expected 1")
     if len(held) < len(members):
@@ -107,7 +96,7 @@ def _samples(tar: Path) -> Iterator[tuple[str, list[_Member]]]:
             yield name, members
             members = []
         name = new
-        members.append(_Member(found[2].lower() if found else "", data, trouble))
+        members.append((found[2].lower() if found else "", data, trouble))
     if members:
         yield name, members
 
@@ -131,13 +120,13 @@ def _members(tar: Path) -> Iterator[_Member]:
                         trouble = f"{ending} is larger than {MAX_BYTES // 2**20} MiB"
                     elif file := archive.extractfile(member):
                         data = file.read()
-                yield _Member(path, data, trouble)
+                yield path, data, trouble
                 path = ""
     except Exception as error:
         # What the readers of tar, gzip and xz raise on broken bytes is their own.
         if path:
-            yield _Member(path, b"", "tar breaks off in this file")
-        yield _Member("", b"", f"tar cannot be read further ({type(error).__name__})")
+            yield path, b"", "tar breaks off in this file"
+        yield "", b"", f"tar cannot be read further ({type(error).__name__})"
 
 
 class _Header(tarfile.TarInfo):

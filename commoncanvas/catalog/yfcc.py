@@ -34,12 +34,11 @@ licensename licenseurl serverid farmid secret secretoriginal ext marker""".split
 _SCRAPED = """blip2_caption width height original_width original_height sha256
 jpg""".split()
 _UNUSED = "caption url key status error_message exif".split()
+Paths = Path | str | Iterable[Path | str]
 CATALOG_COLUMNS = [*COLUMNS[:-1], *_SCRAPED, *_UNUSED]
 
 
-def read_tsv(
-    connection: Connection, paths: Path | str | Iterable[Path | str]
-) -> Relation:
+def read_tsv(connection: Connection, paths: Paths) -> Relation:
     """Read YFCC100M's tab-separated metadata, 23 or 25 columns and no header.
 
     Quotes are plain characters. Lines end in LF or CRLF; the last may lack its end.
@@ -47,7 +46,7 @@ def read_tsv(
     never to disk.
 
     Returns:
-        Relation, one row a line: STATED, then photoid (int64, NULL if unreadable), uid,
+        One row a line: STATED, then photoid (int64, NULL if unreadable), uid,
         marker ("photo", "video" or ""), datetaken (timestamp, NULL where it says null
         or cannot be true), dateuploaded [Unix s], capturedevice, usertags (list of
         text), machinetags, longitude, latitude [degrees], accuracy (1 ... 16),
@@ -70,9 +69,9 @@ def read_tsv(
     return _stated(whole)
 
 
-def _listed(paths: Path | str | Iterable[Path | str]) -> list[Path]:
-    one_or_several = [paths] if isinstance(paths, str | Path) else paths
-    return [Path(path) for path in one_or_several]
+def _listed(paths: Paths) -> list[Path]:
+    many = [paths] if isinstance(paths, str | Path) else paths
+    return [Path(path) for path in many]
 
 
 def _tsv_rows(connection: Connection, path: Path) -> Relation:
@@ -101,10 +100,8 @@ def _tsv_rows(connection: Connection, path: Path) -> Relation:
 def read_sqlite(connection: Connection, path: Path | str) -> Relation:
     """Read YFCC100M's SQLite file: the table yfcc100m_dataset with the 23 columns.
 
-    The file is opened read-only. Bytes that are not UTF-8 become U+FFFD.
-
-    Returns:
-        Relation as `read_tsv` gives it, one row a row of the table.
+    The file is opened read-only. Bytes that are not UTF-8 become U+FFFD. The relation
+    is as `read_tsv` gives it.
 
     Raises:
         SourceError: the file is missing, is no SQLite file, or lacks table or columns.
@@ -115,9 +112,7 @@ def read_sqlite(connection: Connection, path: Path | str) -> Relation:
     )
 
 
-def read_parquet(
-    connection: Connection, paths: Path | str | Iterable[Path | str]
-) -> Relation:
+def read_parquet(connection: Connection, paths: Paths) -> Relation:
     """Read YFCC100M's 23 columns from parquet, as `read_tsv` does from text.
 
     Raises:
@@ -164,7 +159,7 @@ def read_commoncatalog(
         columns: which columns to read; None for all but the pictures.
 
     Returns:
-        Relation, one row a picture: STATED and the columns of `read_tsv`, then
+        One row a picture: STATED and the columns of `read_tsv`, then
         blip2_caption, width, height, original_width, original_height [pixels], sha256
         and, if `columns` names it, jpg (the picture file's bytes). alt_text is the
         column caption, or the description where that is empty.

@@ -41,12 +41,7 @@ font:16px/1.6 system-ui,sans-serif;color-scheme:light dark}}</style>
 
 
 def ledger(frame: pd.DataFrame, changes: str) -> pd.DataFrame:
-    """Return the attribution ledger of catalogue rows, one full row a work.
-
-    Args:
-        frame: catalogue rows of the splits c and nc.
-        changes: what was done to every picture, in words.
-    """
+    """Return the ledger of catalogue rows; `changes` says what was done to pictures."""
     return frame[list(COLUMNS)].rename(columns=COLUMNS).assign(changes=changes)
 
 

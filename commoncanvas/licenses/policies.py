@@ -58,22 +58,16 @@ def verdict(text: str, url: str, reason: str = "") -> dict[str, str]:
 
     Returns:
         The columns `VERDICT`: slug ("unread" if the licence cannot be read), version
-        and port as `License.from_columns` takes them, title, deed, split (c, nc, nd or
-        rejected) and reason.
+        and port for `License.from_columns`, title, deed, split (c, nc, nd or rejected)
+        and reason.
     """
-    columns = dict.fromkeys(VERDICT, "")
     try:
-        license_ = read_license(text, url)
+        one = read_license(text, url)
     except LicenseError as error:
-        columns |= {"license_slug": "unread", "license_title": text}
-        columns |= {"license_deed": url, "split": "rejected", "reason": str(error)}
+        values = ("unread", "", "", text, url, "rejected", str(error))
     else:
-        columns["license_slug"] = license_.slug
-        columns["license_version"] = license_.version
-        columns["license_port"] = license_.port
-        columns["license_title"] = license_.title
-        columns["license_deed"] = license_.url
-        columns["split"], columns["reason"] = split_of(license_)
+        values = (one.slug, one.version, one.port, one.title, one.url, *split_of(one))
+    columns = dict(zip(VERDICT, values, strict=True))
     return columns | ({"split": "rejected", "reason": reason} if reason else {})
 
 

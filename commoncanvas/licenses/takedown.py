@@ -80,9 +80,7 @@ def copies_of(works: pd.DataFrame, catalog: pd.DataFrame) -> list[str]:
 def report(entries: Collection[str], add: bool = False) -> None:
     """Print what each entry names, its copies, and what has to be retrained.
 
-    Args:
-        entries: keys or SHA-256 sums.
-        add: also write the works' keys at the end of the list.
+    With `add`, also write the works' keys at the end of the list.
 
     Raises:
         ParameterError: no scale was run yet, or an entry names no work.
