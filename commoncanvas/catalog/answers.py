@@ -19,10 +19,7 @@ OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
 
 
 class Outcome(Exception):
-    """Why there is no picture: `gone`, `refused` or `failed`, and a reason.
-
-    Only what has failed may pass, so it is worth another request.
-    """
+    """`gone`, `refused` or `failed` (worth another request), and the reason."""
 
 
 def checked_url(text: str) -> httpx.URL:
@@ -37,9 +34,6 @@ def checked_url(text: str) -> httpx.URL:
 
 def judge(answer: httpx.Response) -> str:
     """Return the content type of a picture, or of a redirect that may be followed.
-
-    Args:
-        answer: streamed; its redirect was not followed.
 
     Raises:
         Outcome: the headers alone decide that there is no picture.

@@ -31,10 +31,9 @@ Row = dict[str, Any]
 def read_source(name: str) -> list[Row]:
     """Read one source into rows with the columns of `stated.STATED`.
 
-    Args:
-        name: an Iconify set pinned in `package-lock.json`, `openclipart`,
-            `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT`
-            (see `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by.
+    A source is an Iconify set pinned in `package-lock.json`, `openclipart`,
+    `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT` (see
+    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by.
 
     Raises:
         SourceError: the source is not there, or not what it should be.
@@ -48,10 +47,8 @@ def read_source(name: str) -> list[Row]:
         return list(webdataset.read_webdataset(sorted(glob(path))))
     if kind == "commoncatalog":
         ranges, _, root = path.partition(":")
-        columns = [*STATED, "jpg"]
-        found = yfcc.read_commoncatalog(
-            splits.connect(), root, ranges.split(","), columns
-        )
+        columns, connection = [*STATED, "jpg"], splits.connect()
+        found = yfcc.read_commoncatalog(connection, root, ranges.split(","), columns)
         names = [*STATED, "picture"]
         cells = found.order("key").fetchall()
         return [dict(zip(names, row, strict=True)) for row in cells]
@@ -139,7 +136,7 @@ def choose(
 
 def draw_rows(
     rows: Sequence[Row], size: int, num_threads: int = 2, keep_shape: bool = False
-) -> tuple[np.ndarray | list[np.ndarray], list[str]]:
+) -> tuple[Any, list[str]]:
     """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
     Threads draw at the same time, since resvg releases the interpreter.
@@ -156,30 +153,23 @@ def draw_rows(
         except PictureError as error:
             return np.zeros((size, size, 4), np.uint8), str(error)
 
+    shape = (len(rows), size, size, 4)
+    pixels: Any = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
     reasons = []
-    whole: list[np.ndarray] = []
-    squares = np.zeros((0 if keep_shape else len(rows), size, size, 4), np.uint8)
     with ThreadPoolExecutor(num_threads) as pool:
         drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
         for place, (picture, reason) in enumerate(drawn):
-            if keep_shape:
-                whole.append(picture)
-            else:
-                squares[place] = picture
+            pixels[place] = picture
             reasons.append(reason)
-    return whole if keep_shape else squares, reasons
+    return pixels, reasons
 
 
 def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
     """Draw one row: its svg, its picture (the file's bytes) or the file at its path.
 
-    Args:
-        size: edge of the square, or of a whole photograph's shorter side [pixels].
-        keep_shape: a photograph keeps its shape, and loses its ends only beyond
-            `MAX_RATIO` to one; an SVG stays a square.
-
-    Returns:
-        (h, w, 4) uint8.
+    An SVG becomes a square, `size` pixels wide; so does a photograph, unless
+    `keep_shape` makes `size` its shorter side, and only what is beyond `MAX_RATIO` to
+    one is cut off. Returns (h, w, 4) uint8.
 
     Raises:
         PictureError: the file is missing, or no picture.

@@ -92,7 +92,7 @@ def fetch_pictures(
 
     Args:
         rows: with `key` and `downloadurl`, read as a stream.
-        folder: where the pictures and the state lie; made if need be.
+        folder: of the pictures and the state; made if need be.
         origin: `flickr` asks the download address, `multimedia-commons` the bucket.
         **settings: of `Settings`.
 

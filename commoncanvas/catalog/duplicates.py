@@ -19,13 +19,9 @@ TOLERANCE = 1 / 7  # of a picture's own contrast, so that faint drawings differ 
 def mark_duplicates(frame: pd.DataFrame, pixels: Sequence[np.ndarray]) -> pd.DataFrame:
     """Mark exact and near copies with the key of their group's first member.
 
-    Args:
-        frame: the rows of the drawn pictures.
-        pixels: n pictures, (h, w, 3) uint8, in the order of `frame`.
-
-    Returns:
-        The frame with sha256 (of the pixels), exact_group and near_group (see
-        `near_leaders`); a picture alone in its group names itself.
+    The rows of `frame` have their `pixels`, (h, w, 3) uint8, in the same order, and get
+    sha256 (of the pixels), exact_group and near_group (see `near_leaders`). A picture
+    alone in its group names itself.
     """
     sums = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
     frame = frame.assign(sha256=sums)
@@ -41,12 +37,9 @@ def near_leaders(pixels: Sequence[np.ndarray]) -> np.ndarray:
     right is one that faces left. The time grows with the square of the number of
     different pictures: ten seconds for 8,000, six minutes for 50,000.
 
-    Args:
-        pixels: n pictures, (h, w, 3) uint8.
-
     Returns:
-        (n,) int: for each picture the place of the earliest one that it nearly copies,
-        which copies none itself, or its own place.
+        (n,) int: for each of `pixels`, (h, w, 3) uint8, the place of the earliest that
+        it nearly copies, which copies none itself, or its own place.
     """
     edge, box = (BLOCKS, BLOCKS), Image.Resampling.BOX
     thumbnails = [np.asarray(Image.fromarray(p).resize(edge, box)) for p in pixels]

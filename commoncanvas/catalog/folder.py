@@ -128,11 +128,9 @@ def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[list[str], str]]:
 
 
 def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], str]:
-    """Pick the columns of `NAMES` from pairs of name and value.
+    """Pick {column of `NAMES`: text}, and a reason if a value is no text or no date.
 
-    Returns:
-        ({column: text}, reason if a value is no text or no date). Licences that differ
-        are all kept, so that the reader of licences refuses them.
+    Licences that differ are all kept, so that the reader of licences refuses them.
     """
     texts: dict[str, list[str]] = {}  # name -> its values that are not empty
     reason = ""

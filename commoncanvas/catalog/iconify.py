@@ -50,11 +50,7 @@ def read_pins(lock: Path = LOCK) -> dict[str, Pin]:
 
 
 def verified_bytes(pin: Pin) -> bytes:
-    """Read a fetched archive whole and return its bytes once the hash agrees.
-
-    Raises:
-        SourceError: the archive is missing, or its SHA-512 is not the pinned one.
-    """
+    """Return a fetched archive's bytes; SourceError if missing or not as pinned."""
     if not pin.path.exists():
         raise SourceError(
             f"source {pin.prefix} {pin.version}: {pin.path.name} is missing from "

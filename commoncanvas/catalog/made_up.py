@@ -4,7 +4,6 @@ The benchmark and the tests need millions of rows, and those of YFCC100M are giv
 on request only. No work, word or number here is a real person's.
 """
 
-import bz2
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,21 +50,8 @@ def scaled_counts(rows: int) -> dict[tuple[str, int], int]:
     return scaled
 
 
-def expected_splits(rows: int) -> dict[str, int]:
-    """Return {split: rows} that a split of `made_up` must find; videos are rejected."""
-    names = {"by": "c", "by-sa": "c", "by-nc": "nc", "by-nc-sa": "nc"}
-    counts = dict.fromkeys(splits.SPLITS, 0)
-    for (slug, marker), number in scaled_counts(rows).items():
-        counts["rejected" if marker else names.get(slug, "nd")] += number
-    return counts
-
-
 def paper_split(counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Set {split: rows} beside the paper's counts, whose NC includes C.
-
-    Returns:
-        {"c" and "nc": {"found": rows, "paper": images, "share": paper / found}}.
-    """
+    """Set {split: rows} beside the paper's counts, whose NC includes C, as shares."""
     found = {"c": counts["c"], "nc": counts["c"] + counts["nc"]}
     return {
         name: {"found": n, "paper": PAPER[name], "share": PAPER[name] / n if n else 0.0}
@@ -142,13 +128,3 @@ def write_parquet(
 ) -> None:
     """Write `made_up` works as one parquet file, in row groups of 122,880."""
     made_up(splits.connect("4GB", num_threads), rows, seed).write_parquet(str(path))
-
-
-def write_bz2(path: Path | str, rows: int, seed: int = 0, num_threads: int = 2) -> None:
-    """Write `made_up` works as YFCC100M's tab-separated text, packed; 23 columns."""
-    works = made_up(splits.connect("4GB", num_threads), rows, seed)
-    cells = ", ".join(f"CAST({name} AS VARCHAR)" for name in yfcc.COLUMNS)
-    lines = works.select(f"concat_ws(chr(9), {cells}) || chr(10) AS line")
-    with bz2.open(path, "wb") as file:
-        for batch in lines.to_arrow_reader(100_000):
-            file.write("".join(batch["line"].to_pylist()).encode())

@@ -231,10 +231,7 @@ def _expand(text: str) -> str:
 
 
 def read_rdf(root: ET.Element) -> dict[str, str]:
-    """Read what the RDF of a drawing states; several blocks are taken together.
-
-    Returns:
-        {column of `STATED`: text}; alt_text is description and keywords, with commas.
+    """Read {column of `STATED`: text} from the RDF of a drawing, all blocks together.
 
     Raises:
         PictureError: the drawing has no RDF, or too much.

@@ -47,10 +47,7 @@ class Counts:
 def connect(
     memory: str = "2GB", num_threads: int = 2, folder: Path | None = None
 ) -> Connection:
-    """Return a DuckDB connection set up for one pass over many rows.
-
-    Beyond `memory` it spills to `folder`, or to one of the system's choice.
-    """
+    """Return a DuckDB connection; beyond `memory` it spills to `folder`, if given."""
     connection = duckdb.connect()
     connection.execute(f"SET memory_limit = '{memory}'; SET threads = {num_threads}")
     connection.execute("SET preserve_insertion_order = false")
@@ -59,7 +56,7 @@ def connect(
     return connection
 
 
-Statement = tuple[str, str, str]
+Statement = tuple[str, ...]  # the values of these columns
 _STATEMENT = ("license_text", "license_url", "reason")
 _STRUCT = pa.struct(dict.fromkeys(VERDICT, pa.string()))
 
@@ -81,9 +78,8 @@ class _Splitter:
         for split in SPLITS:
             path = folder / f"split={split}" / "part-0.parquet"
             path.parent.mkdir()
-            self.writers[split] = pq.ParquetWriter(
-                path, schema, use_dictionary=repeated
-            )
+            writer = pq.ParquetWriter(path, schema, use_dictionary=repeated)
+            self.writers[split] = writer
         self.pool = ThreadPoolExecutor(1)
         self.writing: Future = self.pool.submit(int)
 
@@ -94,13 +90,9 @@ class _Splitter:
         codes = np.zeros(len(rows), np.int64)
         for column in (column.dictionary_encode() for column in statements):
             codes = codes * len(column.dictionary) + column.indices.to_numpy()
-        # first: the row where each statement first stands; places: (rows,), the place
-        # of each row's statement in `found`.
+        # first: the first row of each statement; places: (rows,), its place in `found`.
         _, first, places = np.unique(codes, return_index=True, return_inverse=True)
-        found = []
-        for row in first:
-            text, url, reason = (column[int(row)].as_py() for column in statements)
-            found.append((text, url, reason))
+        found = [tuple(column[int(i)].as_py() for column in statements) for i in first]
         for statement in found:
             if statement not in self.verdicts:
                 self.verdicts[statement] = verdict(*statement)
@@ -167,7 +159,7 @@ def split_metadata(
     promised, so sort by key where order matters.
 
     Args:
-        connection: the relation's own; `connect` sets one up well.
+        connection: the relation's own, from `connect`.
         relation: has the columns of STATED, NULL counting as "".
         folder: to write; must not exist.
         columns: of the relation, to write; None for all. alt_text is counted if it is
@@ -189,9 +181,7 @@ def split_metadata(
             "and those asked for; correct the adapter or `columns`."
         )
     if folder.exists():
-        raise SourceError(
-            f"{folder.name} exists; expected a folder yet to be written; delete it."
-        )
+        raise SourceError(f"{folder.name} exists; expected a new folder; delete it.")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -62,11 +62,7 @@ def read_lines(path: Path | str, size: int = BLOCK) -> Stream:
 
 
 def read_head(path: Path | str, size: int = 1 << 20) -> bytes:
-    """Return the first bytes of a file, unpacked.
-
-    Raises:
-        SourceError: it is missing, or is no bz2 file though its name says so.
-    """
+    """Return the first bytes of a file, unpacked; SourceError if it cannot be read."""
     try:
         with pa.input_stream(str(path)) as stream:
             return stream.read(size)

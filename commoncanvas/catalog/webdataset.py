@@ -107,8 +107,7 @@ def _members(tar: Path) -> Iterator[_Member]:
     try:
         with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
-                # Or the archive would remember every one; typeshed lacks it.
-                archive.members = []  # type: ignore[attr-defined]
+                archive.members = []  # type: ignore[attr-defined]  # else it keeps all
                 if member.isdir():
                     continue
                 path, data, trouble = member.name, b"", ""
@@ -136,7 +135,7 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # nor has it this
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in stub
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None

@@ -60,9 +60,7 @@ def read_tsv(connection: Connection, paths: Paths) -> Relation:
     # One scan a file, so that several files are unpacked at once.
     parts = [_tsv_rows(connection, path) for path in _listed(paths)]
     if not parts:
-        raise SourceError(
-            "no file of metadata is named; expected one at least; add it."
-        )
+        raise SourceError("no file of metadata is named; expected one; add it.")
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.union(part)
@@ -101,22 +99,17 @@ def read_sqlite(connection: Connection, path: Path | str) -> Relation:
     """Read YFCC100M's SQLite file: the table yfcc100m_dataset with the 23 columns.
 
     The file is opened read-only. Bytes that are not UTF-8 become U+FFFD. The relation
-    is as `read_tsv` gives it.
-
-    Raises:
-        SourceError: the file is missing, is no SQLite file, or lacks table or columns.
+    is as `read_tsv` gives it, and errors are those of `streams.read_table`.
     """
     rows = connection.from_arrow(read_table(path, "yfcc100m_dataset", COLUMNS))
-    return _stated(
-        rows.select("'' AS fault, 'row ' || place AS place, * EXCLUDE place")
-    )
+    place = "'row ' || place AS place"
+    return _stated(rows.select(f"'' AS fault, {place}, * EXCLUDE place"))
 
 
 def read_parquet(connection: Connection, paths: Paths) -> Relation:
     """Read YFCC100M's 23 columns from parquet, as `read_tsv` does from text.
 
-    Raises:
-        SourceError: a file is missing, not parquet, or lacks a column.
+    A file that is missing, not parquet, or lacks a column is a SourceError.
     """
     files = [str(path) for path in _listed(paths)]
     rows = _open_parquet(connection, files, COLUMNS)
@@ -178,9 +171,8 @@ def read_commoncatalog(
         * EXCLUDE ({", ".join(["jpg", "key", "url", "filename"])}),
         '0' AS marker, {jpg} AS jpg"""
     )
-    stated = _stated(
-        rows, "commoncatalog", "coalesce(nullif(caption, ''), description)"
-    )
+    alt_text = "coalesce(nullif(caption, ''), description)"
+    stated = _stated(rows, "commoncatalog", alt_text)
     if columns is None:
         return stated.select("* EXCLUDE jpg")
     lacking = [name for name in columns if name not in stated.columns]
@@ -210,7 +202,6 @@ def _stated(
     taken = "TRY_CAST(datetaken AS TIMESTAMP)"
     tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
     scraped = [name for name in _SCRAPED if name in rows.columns]
-    whole = ("accuracy", "serverid", "farmid")
     plain = ("secret", "secretoriginal", "ext")
     rows = rows.select(
         f"* REPLACE ({photoid} AS photoid, {uploaded} AS dateuploaded, {taken} AS "
@@ -243,11 +234,12 @@ def _stated(
     # The first photograph is of 1826; a day's grace, for time zones.
     datetaken = f"""CASE WHEN datetaken BETWEEN TIMESTAMP '1826-01-01'
     AND CAST({day} AS TIMESTAMP) + INTERVAL 2 DAY THEN datetaken END AS datetaken"""
-    numbers = [f"TRY_CAST({name} AS INTEGER) AS {name}" for name in whole]
-    degrees = [f"TRY_CAST({n} AS DOUBLE) AS {n}" for n in ("longitude", "latitude")]
+    numbers = [f"TRY_CAST({n} AS DOUBLE) AS {n}" for n in ("longitude", "latitude")]
+    whole = ("accuracy", "serverid", "farmid")
+    numbers += [f"TRY_CAST({name} AS INTEGER) AS {name}" for name in whole]
     usertags = f"list_transform({tags}, lambda tag: {_decoded('tag')}) AS usertags"
     cells = [*text, "photoid", datetaken, "dateuploaded", usertags]
-    return rows.select(", ".join([*cells, *degrees, *numbers, *scraped]))
+    return rows.select(", ".join([*cells, *numbers, *scraped]))
 
 
 def _decoded(name: str) -> str:

@@ -52,17 +52,13 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     its author and its page too, which the public-domain tools do not ask for.
     Source: CC BY 4.0, section 3(a); CC BY 2.0, section 4(b).
 
-    Args:
-        frame: rows with the ledger's column names.
-        always: fields that every work needs.
-
     Returns:
-        Field names with commas between, "" where nothing is missing.
+        For each row with the ledger's columns the names of its fields that are empty,
+        with commas between, of those `always` needed and those that credit.
     """
     needed = [*always, *CREDITED]
-    is_missing = (
-        frame[needed].fillna("").astype(str).apply(lambda c: c.str.strip()) == ""
-    )
+    texts = frame[needed].fillna("").astype(str)
+    is_missing = texts.apply(lambda column: column.str.strip()) == ""
     is_owed = frame["license_slug"].isin(SLUGS)
     for field in CREDITED:
         is_missing[field] &= is_owed
@@ -85,9 +81,8 @@ def attribution_text(ledger_frame: pd.DataFrame) -> str:
         ["source", "author", "author_url", "license", "license_url"]
     )
     for (source, author, author_url, title, deed), works in groups:
-        names = ", ".join(
-            _link(w.title or "untitled", w.source_url) for w in works.itertuples()
-        )
+        named = zip(works["title"], works["source_url"], strict=True)
+        names = ", ".join(_link(name or "untitled", url) for name, url in named)
         lines += [
             f"## {_plain(source)}",
             "",
@@ -123,11 +118,9 @@ def _link(text: str, url: str) -> str:
 def licenses_of(licenses_folder: Path, keys: Iterable[str]) -> pd.DataFrame:
     """Return licence, split and source of the works with the given keys, in order.
 
-    They come from the catalogue, since the ledger does not hold the captioned web.
-    `License.from_columns` takes license_slug, license_version and license_port.
-
-    Raises:
-        KeyError: the catalogue lacks a work.
+    They come from the catalogue, since the ledger does not hold the captioned web; a
+    work that it lacks is a KeyError. `License.from_columns` takes license_slug,
+    license_version and license_port.
     """
     catalog = pd.read_parquet(licenses_folder / "catalog.parquet").set_index("key")
     columns = ["license_title", "license_deed", "split", "source"]

@@ -33,35 +33,16 @@ for _slug in _RETIRED_SLUGS:
     FAMILIES |= {(_slug, *text): "cc" for text in _TABLES["retired"]["texts"]}
 FAMILIES |= {(*key, ""): row["family"] for key, row in _FIXED.items()}
 
-# What a name calls the place of a port -> the port.
+# What a name calls a port -> the port.
 _PLACES = {port: port for ports in PORTS.values() for port in ports}
 _PLACES |= {"generic": "", "unported": "", "international": ""}
 _FLICKR_2_0 = {name.lower().replace("-", " ") for name in FLICKR_NAMES[1:7]}
-# Replaced in names one after another, before a name is looked up.
-_WORDS = {
-    "non ?commercial": "nc",
-    "share ?alike": "sa",
-    "no ?deriv(ative)?s?( works?)?": "nd",
-    "attribution": "by",
-    "creative commons": "cc",
-    "(public )?licen[cs]ed?|under|the": "",
-}
-_CC0 = ("cc0", "1.0")
-# Names of what has one text, after these replacements -> its slug and version.
-_NAMES = {
-    r"(cc )?cc ?(0|zero)( v?1\.0)?( universal)?( public domain dedication)?": _CC0,
-    r"(cc )?(pdm|public domain mark)( 1\.0)?": ("pdm", "1.0"),
-    r"cc pddc|(cc )?public domain dedication (and|or) certification": ("pdm", ""),
-    r"no known copyright( restrictions)?": ("no-known-restrictions", ""),
-    r"(united states|u ?s)( federal)? government works?": ("us-government", ""),
-}
 _CC_NAME = re.compile(
     r"(cc )?(?P<slug>(by|nc|nd|sa)( (by|nc|nd|sa))*)"
     r"( v?(?P<version>\d\.\d)( (?P<port>\D+))?)?"
 )
 _PAGES = {r["page"].strip("/").removeprefix("www."): key for key, r in _FIXED.items()}
-_PAGES["web.resource.org/cc/publicdomain"] = ("pdm", "")
-_PAGES["rightsstatements.org/vocab/nkc/1.0"] = ("no-known-restrictions", "")
+_PAGES |= {page: tuple(key) for page, key in _TABLES["pages"].items()}
 # What may follow the address of a licence on the page of its deed, its text or its RDF.
 _LEAF = r"/(deed|legalcode|rdf)([.-][\w.-]+)?$|\.html$|\.json$|\.txt$"
 _CC_PAGE = re.compile(
@@ -163,11 +144,8 @@ def read_license(text: str = "", url: str = "") -> License:
     """Read one licence from its name, its address, or both.
 
     A name may leave version and port to the address; an address that only points at
-    a copy elsewhere states nothing. Flickr's numbers 0 ... 10 are names too.
-
-    Args:
-        text: a name, SPDX id, Flickr number, address, or slug with version.
-        url: the licence's address.
+    a copy elsewhere states nothing. `text` may also be an SPDX id, an address, a slug
+    with version, or Flickr's number, 0 ... 10.
 
     Raises:
         LicenseError: nothing is stated, both disagree, or either is not certain.
@@ -235,9 +213,9 @@ def _read_name(value: str) -> set[tuple[str, str]]:
     name = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w.+]|_", " ", name)
     name = " ".join(name.split())
     flickr = {("version", "2.0")} if name in _FLICKR_2_0 else set()
-    for pattern, word in _WORDS.items():
+    for pattern, word in _TABLES["words"].items():
         name = " ".join(re.sub(rf"\b({pattern})\b", word, name).split())
-    for pattern, key in _NAMES.items():
+    for pattern, key in _TABLES["names"].items():
         if re.fullmatch(pattern, name):
             return _fixed(*key)
     if (name.replace(" ", "-"), "") in _FIXED:  # an SPDX id

@@ -21,10 +21,8 @@ POLICIES = {
     "by_only": ("by",),
     "web": ("web",),  # the captioned web sets, whatever their licence
 }
-VERDICT = (
-    *("license_slug", "license_version", "license_port", "license_title"),
-    *("license_deed", "split", "reason"),
-)
+VERDICT = """license_slug license_version license_port license_title license_deed
+split reason""".split()
 REASONS = {
     "cc": "licence {} is retired and in no policy",
     "other": "licence {} is not a Creative Commons licence",
@@ -35,12 +33,9 @@ REASONS = {
 
 
 def split_of(license: License) -> tuple[str, str]:
-    """Name the split of one licence, and the reason if it is rejected.
+    """Return the split (c, nc, nd or rejected), and the reason, "" unless rejected.
 
     Source: commoncanvas-cvpr, §4.1.
-
-    Returns:
-        (`c`, `nc`, `nd` or `rejected`; the reason, "" unless rejected).
     """
     for split in ("c", "nc", "nd"):
         if license.slug in POLICIES[split]:

@@ -51,9 +51,7 @@ def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
 def find(entries: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find works by key or SHA-256 and what trained on them, in every scale's data.
 
-    Returns:
-        (works, variants): catalogue rows with a column scale, each once a scale, and
-        rows of scale, variant and key, one for every training that held a work.
+    Returns catalogue rows with a column scale, and rows of scale, variant and key.
     """
     works: list[pd.DataFrame] = []
     variants: list[tuple[str, str, str]] = []

@@ -31,7 +31,7 @@ def test_scaled_counts_add_up_and_stay_within_one_of_the_share(rows):
 
 
 def test_the_split_of_all_photos_is_set_beside_the_paper_s():
-    found = licenses.paper_split(made_up.expected_splits(100_000_000))
+    found = licenses.paper_split(licenses.expected_splits(100_000_000))
     assert found["c"]["found"] == 26_618_298 and found["c"]["paper"] == 26_232_417
     assert found["nc"]["found"] == 68_070_018 and found["nc"]["paper"] == 67_015_331
     assert 0.984 < found["nc"]["share"] < found["c"]["share"] < 0.986
@@ -72,7 +72,7 @@ def test_every_engine_counts_and_keeps_the_same(tmp_path, engine):
     made_up.write_parquet(tmp_path / "a.parquet", 3000)
     out = tmp_path / "out"
     counts = licenses.ENGINES[engine](str(tmp_path / "a.parquet"), str(out))
-    expected = made_up.expected_splits(3000)
+    expected = licenses.expected_splits(3000)
     assert counts == {name: number for name, number in expected.items() if number}
     files = f"{out}/*/*.parquet" if out.is_dir() else str(out)
     kept = splits.connect().sql(
@@ -86,10 +86,10 @@ def test_every_engine_counts_and_keeps_the_same(tmp_path, engine):
 
 
 def test_packed_text_splits_as_the_same_works_in_parquet(tmp_path):
-    made_up.write_bz2(tmp_path / "a.tsv.bz2", 3000)
+    licenses.write_bz2(tmp_path / "a.tsv.bz2", 3000)
     made_up.write_parquet(tmp_path / "a.parquet", 3000)
     counts = licenses.run_ours_bz2(tmp_path / "a.tsv.bz2", tmp_path / "out")
-    assert counts == made_up.expected_splits(3000)
+    assert counts == licenses.expected_splits(3000)
     connection = splits.connect()
     text = yfcc.read_tsv(connection, tmp_path / "a.tsv.bz2").order("key").fetchall()
     parquet = yfcc.read_parquet(connection, tmp_path / "a.parquet")
