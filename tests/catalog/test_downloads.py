@@ -310,9 +310,9 @@ def test_a_good_picture_is_kept_as_served_and_recorded(server, tmp_path):
 def test_the_user_agent_is_ours_and_names_a_contact(server, tmp_path):
     fetch_one(server, tmp_path / "a", "good/1.jpg")
     fetch_one(server, tmp_path / "b", "good/2.jpg", contact="https://example.org/us")
-    told = [headers["User-Agent"] for headers in server.headers]
-    assert re.fullmatch(r"commoncanvas/\d[\w.]*", told[0])
-    assert told[1] == told[0] + " (+https://example.org/us)"
+    agents = [headers["User-Agent"] for headers in server.headers]
+    assert re.fullmatch(r"commoncanvas/\d[\w.]*", agents[0])
+    assert agents[1] == agents[0] + " (+https://example.org/us)"
     assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
 
 
@@ -726,7 +726,7 @@ def test_every_row_is_accounted_for_whatever_the_answers(
         assert len(pictures_in(Path(folder))) == counts["ok"]
 
 
-def told_by(*words):
+def run_command(*words):
     done = CliRunner().invoke(door, ["download", *(str(word) for word in words)])
     return done.exit_code, done
 
@@ -736,15 +736,15 @@ def test_the_command_counts_and_says_whether_to_run_again(server, tmp_path):
     catalog = tmp_path / "catalog.parquet"
     pq.write_table(pa.table({"key": urls, "downloadurl": urls, "x": urls}), catalog)
     words = (catalog, tmp_path / "out", "--retries", "0", "--max-bytes", "5000")
-    code, told = told_by(*words)
+    code, done = run_command(*words)
     assert code == 1
     line = "3 rows, 1 ok, 1 gone, 0 refused, 1 failed, 0 duplicate, 3 asked"
-    assert told.stdout.splitlines()[-1].startswith(line)
-    assert "ok=1" in told.stderr
+    assert done.stdout.splitlines()[-1].startswith(line)
+    assert "ok=1" in done.stderr
     pictures_in(tmp_path / "out")[0].unlink()
-    code, told = told_by(*words, "--verify", "--limit", "2")
+    code, done = run_command(*words, "--verify", "--limit", "2")
     assert code == 0
-    assert told.stdout.startswith("1 pictures had vanished or changed\n2 rows, 1 ok")
+    assert done.stdout.startswith("1 pictures had vanished or changed\n2 rows, 1 ok")
 
 
 @pytest.mark.parametrize("fault", ["no file", "no columns", "no table", "no range"])
@@ -756,15 +756,15 @@ def test_the_command_ends_in_one_line(tmp_path, fault):
         names = ["key", "other"] if fault == "no columns" else ["key", "downloadurl"]
         pq.write_table(pa.table({name: ["1"] for name in names}), catalog)
     more = ["--concurrency", "0"] if fault == "no range" else []
-    told = call("download", catalog, tmp_path / "out", *more, fails=True)
-    assert told.startswith("downloads stopped: ")
+    printed = call("download", catalog, tmp_path / "out", *more, fails=True)
+    assert printed.startswith("downloads stopped: ")
     assert {"no range": "concurrency", "no columns": "downloadurl"}.get(
         fault, "catalog.parquet"
-    ) in told
+    ) in printed
 
 
 def test_help_names_every_option():
-    told = call("download", "--help")
+    printed = call("download", "--help")
     for word in "concurrency per-host timeout max-bytes retries contact limit".split():
-        assert f"--{word} " in told
-    assert "--from [flickr|multimedia-commons]" in told
+        assert f"--{word} " in printed
+    assert "--from [flickr|multimedia-commons]" in printed

@@ -341,12 +341,12 @@ def test_a_download_that_fails_says_why_in_one_line(tmp_path, monkeypatch, lines
 
 
 def test_the_command_says_what_it_takes_and_what_failed(tmp_path):
-    told = call("fetch", "--help")
-    assert "--deb" in told and "--folder" in told
+    printed = call("fetch", "--help")
+    assert "--deb" in printed and "--folder" in printed
     library = tmp_path / "no library"
     library.mkdir()
-    told = call("fetch", "openclipart", "--folder", library, fails=True)
-    assert told.startswith("openclipart: sha256 of the drawings is ")
+    printed = call("fetch", "openclipart", "--folder", library, fails=True)
+    assert printed.startswith("openclipart: sha256 of the drawings is ")
     both = ["fetch", "openclipart", "--folder", library, "--deb", library]
     assert CliRunner().invoke(door, [str(word) for word in both]).exit_code == 2
 
