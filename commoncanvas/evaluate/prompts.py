@@ -20,7 +20,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.settings import call_named
-from commoncanvas.latents.reader import Latents
+from commoncanvas.latents.selection import read_works
 
 COLUMNS = ["prompt", "id", "source", "category"]
 PARTI_HEADER = ["Prompt", "Category", "Challenge", "Note"]
@@ -81,7 +81,7 @@ def human_names(
     Args:
         folder: of stage 03.
         sources: picture sets to keep; none for all.
-        licenses: as for `Latents`.
+        licenses: as for `choose_works`.
         holdout: of held-out pictures; False takes those that are trained on.
     """
     return _of_works(folder, sources, licenses, "human", holdout)
@@ -193,8 +193,8 @@ def _of_works(
     holdout: bool,
 ) -> pd.DataFrame:
     wanted = sources or None
-    works = Latents(folder, licenses, caption_source, holdout=holdout, sources=wanted)
-    rows = pd.DataFrame({"prompt": works.texts(), "id": works.keys})
+    works = read_works(folder, licenses, caption_source, 1.0, holdout, wanted)
+    rows = pd.DataFrame({"prompt": works["text"], "id": works["key"]})
     return rows.assign(source=caption_source, category=rows["id"].str.partition("/")[0])
 
 

@@ -5,6 +5,7 @@ shape is nearest, and training draws every batch from one. Source: sdxl, §2.3.
 """
 
 import io
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -14,16 +15,17 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.images import stored_pixels
 
 PIXELS_PER_LATENT = 8
+Buckets = Sequence[Sequence[int]]  # [width, height] each [pixels]
 
 
-def check_buckets(buckets):
+def check_buckets(buckets: Sequence) -> None:
     """Refuse buckets that no VAE could encode.
 
     Raises:
         ParameterError: one is no pair of positive multiples of 8, or comes twice.
     """
     for place, bucket in enumerate(buckets):
-        sides = bucket if isinstance(bucket, list | tuple) else []
+        sides = bucket if isinstance(bucket, list | tuple) else ()
         fits = [type(s) is int and s > 0 and s % PIXELS_PER_LATENT == 0 for s in sides]
         if len(fits) != 2 or not all(fits) or bucket in buckets[:place]:
             raise ParameterError(
@@ -32,19 +34,15 @@ def check_buckets(buckets):
             )
 
 
-def bucket_of(png, buckets):
+def bucket_of(png: bytes, buckets: Buckets) -> int:
     """Return the number of the bucket that a stored picture goes to."""
     return nearest_bucket(*Image.open(io.BytesIO(png)).size, buckets)
 
 
-def nearest_bucket(width, height, buckets):
+def nearest_bucket(width: int, height: int, buckets: Buckets) -> int:
     """Return the number of the bucket whose aspect ratio is nearest, by its logarithm.
 
-    Of several that are as near, it is the first listed.
-
-    Args:
-        width, height: of the picture [pixels].
-        buckets: see `check_buckets`, at least one.
+    Of ties, the first listed wins; `buckets` has at least one.
     """
     # Ratios of whole numbers, since floating point would break some ties.
     ratios = [Fraction(width * high, height * wide) for wide, high in buckets]
@@ -52,7 +50,9 @@ def nearest_bucket(width, height, buckets):
     return gaps.index(min(gaps))
 
 
-def crops(pngs, buckets, batch_size):
+def crops(
+    pngs: Sequence[bytes], buckets: Buckets, batch_size: int
+) -> Iterator[tuple[int, list[int], np.ndarray]]:
     """Cut stored pictures to their buckets, at most a batch of one bucket at a time.
 
     Yields:
@@ -68,7 +68,7 @@ def crops(pngs, buckets, batch_size):
             yield number, places, pixels
 
 
-def bucket_shape(channels, bucket):
+def bucket_shape(channels: int, bucket: Sequence[int]) -> tuple[int, int, int]:
     """Return (channels, h/8, w/8) of a bucket's latents."""
     width, height = bucket
     return channels, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT

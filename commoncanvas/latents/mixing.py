@@ -2,8 +2,10 @@
 
 Stage 03 lays captions out once; training draws one of them a step, so that alt text,
 synthetic and imported captions, several of a kind too, are mixed by weight and none is
-frozen into the data.
+fixed in the data.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,9 @@ import pandas as pd
 from commoncanvas.core.errors import ParameterError
 
 
-def make_index(catalog, captions):
+def make_index(
+    catalog: pd.DataFrame, captions: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
     """Give every picture its place and every distinct text a row.
 
     Args:
@@ -26,32 +30,35 @@ def make_index(catalog, captions):
         texts[0] is "".
     """
     index = catalog.sort_values("key", ignore_index=True)
-    told = [
+    parts = [
         index.assign(source="human", caption=index["title"]),
         index.assign(source="alt_text", caption=index["alt_text"]),
         captions,
     ]
-    told = pd.concat([part[["key", "source", "caption"]] for part in told])
-    told = told[told["caption"].fillna("") != ""]
-    texts = ["", *sorted(set(told["caption"]))]
-    told = told.assign(row=told["caption"].map({t: row for row, t in enumerate(texts)}))
+    every = pd.concat([part[["key", "source", "caption"]] for part in parts])
+    every = every[every["caption"].fillna("") != ""]
+    texts = ["", *sorted(set(every["caption"]))]
+    row_of = {text: row for row, text in enumerate(texts)}
+    every = every.assign(row=every["caption"].map(row_of))
     # The captioned web has licences too, and no Creative Commons variant may see it.
     slugs = index["license_slug"].where(index["split"] != "web", "web")
     index = index.assign(license_slug=slugs)
     index = index[["key", "source", "split", "license_slug", "is_holdout", "order"]]
     for source in ["human", "alt_text", *captions["source"].unique()]:
-        rows = told[told["source"] == source].groupby("key")["row"].agg(list)
+        rows = every[every["source"] == source].groupby("key")["row"].agg(list)
         rows = rows.reindex(index["key"])
         index[f"text_{source}"] = [r if isinstance(r, list) else [] for r in rows]
     return index, texts
 
 
-def caption_choices(index, caption_source):
+def caption_choices(
+    index: pd.DataFrame, caption_source: str | Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay out the captions among which training draws.
 
     Args:
         index: from `make_index`.
-        caption_source: as for `Latents`.
+        caption_source: as for `choose_works`.
 
     Returns:
         (rows, shares), each (works, captions): int64 rows of the texts, and the
@@ -61,29 +68,30 @@ def caption_choices(index, caption_source):
     Raises:
         ParameterError: an unknown source, or a weight that is not above 0.
     """
-    if isinstance(caption_source, str):
-        caption_source = {caption_source: 1.0}
+    mixture = caption_source
+    if isinstance(mixture, str):
+        mixture = {mixture: 1.0}
     known = [c.removeprefix("text_") for c in index if c.startswith("text_")]
-    weights = list(caption_source.values())
-    if not caption_source.keys() <= set(known) or not weights or min(weights) <= 0:
+    weights = list(mixture.values())
+    if not mixture.keys() <= set(known) or not weights or min(weights) <= 0:
         raise ParameterError(
-            f"caption_source is {caption_source!r}; expected one of "
+            f"caption_source is {mixture!r}; expected one of "
             f"{', '.join(known)}, or weights above 0 of some of them; edit the profile."
         )
-    columns = [index[f"text_{source}"] for source in caption_source]
+    columns = [index[f"text_{source}"] for source in mixture]
     width = max(1, sum(column.map(len).max() for column in columns))
     rows = np.zeros((len(index), width), np.int64)
     shares = np.zeros((len(index), width))
     for place, lists in enumerate(zip(*columns, strict=True)):
-        pairs = [
-            (row, weight / len(texts))
-            for texts, weight in zip(lists, weights, strict=True)
-            for row in texts
-        ]
-        if pairs:
-            found, odds = zip(*pairs, strict=True)
+        found: list[int] = []
+        odds: list[float] = []
+        for texts, weight in zip(lists, weights, strict=True):
+            for row in texts:
+                found.append(row)
+                odds.append(weight / len(texts))
+        if found:
             rows[place, : len(found)] = found
-            odds = np.cumsum(odds) / sum(odds)
+            # 1 exactly at the last caption and after it, whatever the rounding.
             shares[place] = 1.0
-            shares[place, : len(found) - 1] = odds[:-1]
+            shares[place, : len(found) - 1] = (np.cumsum(odds) / sum(odds))[:-1]
     return rows, shares

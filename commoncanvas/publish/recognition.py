@@ -21,6 +21,7 @@ from commoncanvas.core.manifest import read_manifest
 from commoncanvas.evaluate.judges import scorer_open
 from commoncanvas.evaluate.prompts import human_names
 from commoncanvas.latents.reader import Latents
+from commoncanvas.latents.selection import read_works
 from commoncanvas.models.efficientnet import closest
 from commoncanvas.models.pipelines import draw_samples
 
@@ -65,8 +66,7 @@ def choose_names(folder, trained, sources, num, seed):
             f"{num} or more; ask for fewer names, or of more sets."
         )
     names = np.random.default_rng(seed).permutation(shared)[:num]
-    every = Latents(folder, ["c", "nc"], "human")
-    texts = pd.Series(every.texts(), index=every.keys)
+    texts = read_works(folder, ["c", "nc"], "human").set_index("key")["text"]
     held = held.set_index("prompt").loc[names].reset_index()
     held["is_new"] = ~held["prompt"].isin(texts[texts.index.isin(trained)])
     is_shown = gallery["name"].isin(names)

@@ -38,7 +38,7 @@ from commoncanvas.publish.strips import write_pictures
 MAX_BYTES = 25_000_000  # of the whole folder
 MAX_TEXT_BYTES = 2_000_000  # of the attribution; a longer one is packed
 # The text encoder is larger than the limit; whoever loads the folder brings it.
-LEFT_OUT = ("text_encoder", "README.md")
+LEFT_OUT = ("text_encoder", "README.md", "card.json")
 UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
 MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
 

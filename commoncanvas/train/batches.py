@@ -5,13 +5,16 @@ processes find it without having seen an earlier batch. Source: sdxl, §2.3, for
 """
 
 import functools
+from collections.abc import Sequence
 
 import torch
 
 from commoncanvas.core.determinism import make_generator
 
 
-def batch_places(works, batch_size, seed, step):
+def batch_places(
+    works: int | Sequence[torch.Tensor], batch_size: int, seed: int, step: int
+) -> torch.Tensor:
     """Return the places of one batch in the order of (seed, epoch, position).
 
     Every epoch is a fresh permutation; a batch may span two. The order depends on no
@@ -37,13 +40,16 @@ def batch_places(works, batch_size, seed, step):
     batches, orders = _bucket_orders(sizes, int(counts.sum()), seed, epoch)
     batch, ends = batches[position], counts.cumsum(0)
     bucket = int(torch.searchsorted(ends, batch, right=True))
+    # The batch's number within its bucket, times works a batch.
     first = int(batch - ends[bucket] + counts[bucket]) * batch_size
     order = orders[bucket]
-    rows = torch.arange(first, first + batch_size) % len(order)
+    rows = torch.arange(first, first + batch_size) % len(order)  # the last fills up
     return works[bucket][order[rows]]
 
 
-def _across_epochs(num_works, batch_size, seed, step):
+def _across_epochs(
+    num_works: int, batch_size: int, seed: int, step: int
+) -> torch.Tensor:
     first = step * batch_size
     epochs = range(first // num_works, (first + batch_size - 1) // num_works + 1)
     pieces = []
@@ -55,12 +61,14 @@ def _across_epochs(num_works, batch_size, seed, step):
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch_order(num_works, seed, epoch):
+def _epoch_order(num_works: int, seed: int, epoch: int) -> torch.Tensor:
     return _permutation(num_works, seed, "order", epoch)
 
 
 @functools.lru_cache(maxsize=2)
-def _bucket_orders(sizes, num_batches, seed, epoch):
+def _bucket_orders(
+    sizes: tuple[int, ...], num_batches: int, seed: int, epoch: int
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return an epoch's order of the batches, and each bucket's order of its works."""
     orders = [
         _permutation(size, seed, f"order of bucket {bucket}", epoch)
@@ -69,5 +77,5 @@ def _bucket_orders(sizes, num_batches, seed, epoch):
     return _permutation(num_batches, seed, "order of batches", epoch), orders
 
 
-def _permutation(num, seed, purpose, epoch):
+def _permutation(num: int, seed: int, purpose: str, epoch: int) -> torch.Tensor:
     return torch.randperm(num, generator=make_generator(seed, purpose, epoch))

@@ -1,11 +1,12 @@
 """One denoising step in the paper's seven moves, for a batch or any part of one.
 
 Everything random of a batch is drawn for the whole of it before it is split, so the
-same numbers meet the same works however many processes and passes share the batch.
+same numbers go to the same works however many processes and passes share the batch.
 Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
@@ -16,39 +17,40 @@ from commoncanvas.core.errors import ParameterError
 
 @dataclass(frozen=True)
 class Draws:
-    """All that is random of one batch; each field has one entry a work.
+    """All that is random of one batch; each field has one entry a work."""
 
-    places: (batch,) int64, which works. eps: (batch, channels, h, w), the posterior
-    sample's. is_dropped: (batch,) bool. timesteps: (batch,) int64. noise: as eps.
-    choices: (batch,) float64 in [0, 1), which caption is read; or None, the first.
-    """
+    places: torch.Tensor  # (batch,) int64, which works
+    eps: torch.Tensor  # (batch, channels, h, w), the posterior sample's
+    is_dropped: torch.Tensor  # (batch,) bool
+    timesteps: torch.Tensor  # (batch,) int64
+    noise: torch.Tensor  # as eps
+    choices: torch.Tensor | None = None  # (batch,) float64 in [0, 1): which caption
 
-    places: torch.Tensor
-    eps: torch.Tensor
-    is_dropped: torch.Tensor
-    timesteps: torch.Tensor
-    noise: torch.Tensor
-    choices: torch.Tensor | None = None
-
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.places)
 
-    def part(self, rows):
+    def part(self, rows: slice | torch.Tensor) -> "Draws":
         """Return the draws of some rows, a slice or (n,) places in the batch."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Draws(*(None if t is None else t[rows] for t in parts))
+        return Draws(
+            self.places[rows],
+            self.eps[rows],
+            self.is_dropped[rows],
+            self.timesteps[rows],
+            self.noise[rows],
+            None if self.choices is None else self.choices[rows],
+        )
 
 
 def draw_batch(
-    data,
-    places,
-    drop_prob,
-    generator,
-    num_timesteps=1000,
-    choices=None,
-    weighting_scheme="none",
-    logit_mean=0.0,
-):
+    data: Any,
+    places: torch.Tensor,
+    drop_prob: float,
+    generator: torch.Generator,
+    num_timesteps: int = 1000,
+    choices: torch.Generator | None = None,
+    weighting_scheme: str = "none",
+    logit_mean: float = 0.0,
+) -> Draws:
     """Draw posterior samples, dropped captions, timesteps and noise for a batch.
 
     Args:
@@ -64,19 +66,26 @@ def draw_batch(
             prompt decides most.
         logit_mean: of logit_normal, whose deviation is 1.
     """
-    shape = (len(places), *data.shape_of(places))
+    shape = (len(places), *data.shape_of(places))  # (batch, channels, h, w)
     eps = torch.randn(shape, generator=generator)
     is_dropped = torch.rand(len(places), generator=generator) < drop_prob
     timesteps = draw_timesteps(
         len(places), num_timesteps, generator, weighting_scheme, logit_mean
     )
     noise = torch.randn(shape, generator=generator)
+    chosen = None
     if choices is not None:
-        choices = torch.rand(len(places), dtype=torch.float64, generator=choices)
-    return Draws(places, eps, is_dropped, timesteps, noise, choices)
+        chosen = torch.rand(len(places), dtype=torch.float64, generator=choices)
+    return Draws(places, eps, is_dropped, timesteps, noise, chosen)
 
 
-def draw_timesteps(num, num_timesteps, generator, weighting_scheme, logit_mean):
+def draw_timesteps(
+    num: int,
+    num_timesteps: int,
+    generator: torch.Generator,
+    weighting_scheme: str,
+    logit_mean: float,
+) -> torch.Tensor:
     """Draw (num,) int64 timesteps; see `draw_batch`.
 
     Raises:
@@ -95,7 +104,12 @@ def draw_timesteps(num, num_timesteps, generator, weighting_scheme, logit_mean):
     )
 
 
-def training_target(noise_scheduler, latents, noise, timesteps):
+def training_target(
+    noise_scheduler: Any,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+) -> torch.Tensor:
     """Return what the UNet must predict for the scheduler's `prediction_type`."""
     kind = noise_scheduler.config.prediction_type
     if kind == "epsilon":
@@ -110,18 +124,24 @@ def training_target(noise_scheduler, latents, noise, timesteps):
     )
 
 
-def sample_latents(data, draws, scaling_factor):
+def sample_latents(data: Any, draws: Draws, scaling_factor: float) -> torch.Tensor:
     """Return scaled samples of the works' posteriors, (n, channels, h, w) float32."""
     mean, std = data.posterior(draws.places)
     return (mean + std * draws.eps) * scaling_factor
 
 
-def denoising_losses(unet, noise_scheduler, data, draws, scaling_factor):
+def denoising_losses(
+    unet: torch.nn.Module,
+    noise_scheduler: Any,
+    data: Any,
+    draws: Draws,
+    scaling_factor: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute every work's denoising loss.
 
     Args:
         unet: predicts from (latents, timesteps, prompt_embeds).
-        noise_scheduler: from `schedules.make_noise_scheduler`.
+        noise_scheduler: from `make_noise_scheduler`.
         data: a `Latents`.
         draws: from `draw_batch`, or a part of it.
         scaling_factor: multiplies raw latents to about unit variance.
@@ -129,29 +149,35 @@ def denoising_losses(unet, noise_scheduler, data, draws, scaling_factor):
     Returns:
         (losses, latents): (n,) float32 mean squared errors, and the clean latents.
     """
-    latents = sample_latents(data, draws, scaling_factor)
-    prompt_embeds = data.prompt_embeds(draws.places, draws.is_dropped, draws.choices)
+    clean = sample_latents(data, draws, scaling_factor)  # (n, channels, h, w)
+    states = data.prompt_embeds(draws.places, draws.is_dropped, draws.choices)
     device = next(unet.parameters()).device
     latents, noise, timesteps, prompt_embeds = (
         t.to(device, non_blocking=True)
-        for t in (latents, draws.noise, draws.timesteps, prompt_embeds)
+        for t in (clean, draws.noise, draws.timesteps, states)
     )
     noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
+    # The UNet knows how noisy its input is, and what it shows: (n, tokens, width).
     model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
     target = training_target(noise_scheduler, latents, noise, timesteps)
+    # In float32, since squares of small errors vanish in half precision.
     error = torch.nn.functional.mse_loss(
         model_pred.float(), target.float(), reduction="none"
     )
-    return error.flatten(1).mean(1), latents
+    # One mean a work, so that works of any number of parts add up to their batch's.
+    return error.flatten(1).mean(1), latents  # (n, channels · h · w) to (n,)
 
 
 def diffusion_loss(
-    unet, noise_scheduler, data, places, scaling_factor, drop_prob, generator
-):
-    """Draw one batch and return its mean denoising loss, a scalar.
-
-    Args: as `draw_batch` and `denoising_losses`.
-    """
+    unet: torch.nn.Module,
+    noise_scheduler: Any,
+    data: Any,
+    places: torch.Tensor,
+    scaling_factor: float,
+    drop_prob: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Draw one batch and return its mean denoising loss, a scalar."""
     num_timesteps = noise_scheduler.config.num_train_timesteps
     draws = draw_batch(data, places, drop_prob, generator, num_timesteps)
     losses, _ = denoising_losses(unet, noise_scheduler, data, draws, scaling_factor)
@@ -159,7 +185,14 @@ def diffusion_loss(
 
 
 @torch.no_grad()
-def validation_loss(unet, noise_scheduler, data, scaling_factor, seed, num_works=128):
+def validation_loss(
+    unet: torch.nn.Module,
+    noise_scheduler: Any,
+    data: Any,
+    scaling_factor: float,
+    seed: int,
+    num_works: int = 128,
+) -> float:
     """Return the loss on held-out works; same works, noise, timesteps each time.
 
     It is the mean over the first `num_works`, whatever their buckets.

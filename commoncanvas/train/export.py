@@ -1,62 +1,78 @@
 """What a training leaves: a pipeline in plain diffusers form, with its model card."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.core.errors import LicenseError
+from commoncanvas.core.files import write_json
 from commoncanvas.licenses.license import read_license
 from commoncanvas.licenses.policies import combined_license
 
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
-def model_card(variant, works, caption_source, num_parameters, recipe, text_encoder):
-    """Write the card of a trained variant: data, licence, inherited parts, recipe.
+
+def card_facts(
+    variant: str,
+    works: pd.DataFrame,
+    caption_source: str | Mapping[str, float],
+    num_parameters: int,
+    recipe: Mapping[str, Any],
+    text_encoder: str,
+) -> dict[str, Any]:
+    """Gather what the card of a trained variant tells, as JSON.
 
     Args:
         variant: the row of the experiment.
-        works: DataFrame with license, license_url, split and source of every work.
+        works: license, license_url, split and source of every work trained on.
         caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
-        recipe: training arguments.
+        recipe: `TrainRecipe.as_dict()`.
         text_encoder: name of the frozen text encoder.
 
     Returns:
-        A `huggingface_hub.ModelCard`; its licence is the one that the works' licences
-        leave room for, share-alike and non-commercial terms carried through.
+        These, with works as counts by source and licence, and `license`: the one that
+        the works' licences allow, share-alike and non-commercial terms kept.
     """
-    licenses = works[["license", "license_url"]].drop_duplicates()
+    pairs = works[["license", "license_url"]].drop_duplicates()
     try:
-        read = [read_license(*pair) for pair in licenses.itertuples(index=False)]
+        read = [read_license(*pair) for pair in pairs.itertuples(index=False)]
         spdx = combined_license(read).spdx.lower() or "other"
     except LicenseError:  # the captioned web is under software licences
         spdx = "other"
-    if not isinstance(caption_source, str):
-        weights = [f"{source} ({w:g})" for source, w in caption_source.items()]
-        caption_source = " and ".join(weights)
+    captions = caption_source
+    if not isinstance(captions, str):
+        captions = " and ".join(f"{s} ({w:g})" for s, w in captions.items())
     counts = works.groupby(["source", "license"], as_index=False).size()
-    data = "\n".join(
-        f"| {row.source} | {row.license} | {row.size_} |"
-        for row in counts.rename(columns={"size": "size_"}).itertuples(index=False)
-    )
-    settings = "\n".join(f"| {name} | {value} |" for name, value in recipe.items())
+    return {
+        "variant": variant,
+        "num_parameters": num_parameters,
+        "num_works": len(works),  # as many are credited
+        "captions": captions,
+        "works": counts.rename(columns={"size": "works"}).to_dict("records"),
+        "license": spdx,
+        "text_encoder": text_encoder,
+        "inherited": ["text encoder", "VAE", "captioner"],  # not trained on the works
+        "recipe": dict(recipe),
+    }
+
+
+def model_card(facts: Mapping[str, Any]) -> ModelCard:
+    """Write the card of `card_facts`: data, licence, inherited parts, recipe."""
     head = ModelCardData(
-        license=spdx,
+        license=facts["license"],
         library_name="diffusers",
         pipeline_tag="text-to-image",
         tags=["commoncanvas", "openly-licensed"],
     )
-    return ModelCard(
-        f"---\n{head.to_yaml()}\n---\n\n# CommonCanvas, replicated: {variant}\n\n"
-        f"A UNet of {num_parameters:,} parameters trained from noise on {len(works):,} "
-        f"works with {caption_source} captions.\n\n"
-        "## Data\n\n| source | licence | works |\n|---|---|---|\n"
-        f"{data}\n\n"
-        "## What the licence does not cover\n\n"
-        f"The text encoder ({text_encoder}), the VAE "
-        "and the captioner were trained on other data, not on these works.\n\n"
-        f"## Recipe\n\n| setting | value |\n|---|---|\n{settings}\n"
-    )
+    return ModelCard.from_template(head, template_path=str(TEMPLATE), **facts)
 
 
-def save_pipeline(pipeline, card, folder):
-    """Save a pipeline that plain diffusers loads, with its card as README.md."""
+def save_pipeline(pipeline: Any, facts: Mapping[str, Any], folder: Path) -> None:
+    """Save a pipeline for plain diffusers, with card.json and its card, README.md."""
     pipeline.save_pretrained(folder, safe_serialization=True)
-    card.save(folder / "README.md")
+    write_json(folder / "card.json", facts)
+    model_card(facts).save(folder / "README.md")

@@ -1,11 +1,15 @@
 """The state of a training: weights, average, optimiser; whole or in shards (FSDP)."""
 
 import json
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.optimization import get_scheduler
@@ -23,20 +27,21 @@ from torch.nn.functional import group_norm, layer_norm
 from torch.nn.utils import get_total_norm
 
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.train.denoising import Draws
+from commoncanvas.train.recipe import TrainRecipe
 from commoncanvas.train.snapshots import write_snapshot
 
 # Gathered and freed one at a time, so that few are whole at once.
 UNITS = (BasicTransformerBlock, ResnetBlock2D)
 
 
-def shard(unet, device, mixed_precision="no"):
+def shard(
+    unet: torch.nn.Module, device: torch.device, mixed_precision: str = "no"
+) -> None:
     """Shard a UNet's parameters over all processes, in place.
 
-    Args:
-        unet: a UNet on the device, with the same weights on every process.
-        device: of this process.
-        mixed_precision: "no" or "bf16", in which units compute; gradients are added
-            up in float32.
+    It lies on the process's device, with the same weights on each. Units compute in
+    `mixed_precision`, "no" or "bf16"; gradients are added up in float32.
 
     Raises:
         ParameterError: fp16, whose scaled gradients would need a scaler of shards.
@@ -56,7 +61,7 @@ def shard(unet, device, mixed_precision="no"):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
 
 
-def whole(tensor):
+def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor put together from its shards; one without any as it is.
 
     Every process must call this, in the same order.
@@ -65,7 +70,7 @@ def whole(tensor):
 
 
 @torch.no_grad()
-def take_over(tensor, values):
+def take_over(tensor: torch.Tensor, values: torch.Tensor) -> None:
     """Copy whole `values` into a tensor, or each process's part into its shard."""
     if isinstance(tensor, DTensor):
         values = values.to(tensor.device)
@@ -83,38 +88,47 @@ class TrainState:
     Args:
         accelerator: moves and wraps them.
         unet: an untrained UNet.
-        recipe: see `train`.
+        recipe: its rates, schedule and precision.
         is_sharded: whether each process holds a part (FSDP) or all of them.
     """
 
-    def __init__(self, accelerator, unet, recipe, is_sharded=False):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        unet: Any,
+        recipe: TrainRecipe,
+        is_sharded: bool = False,
+    ) -> None:
         self.accelerator, self.bare = accelerator, unet
-        precision = recipe["mixed_precision"]
-        if precision != "no":
+        if recipe.mixed_precision != "no":
             lower_norms(unet)
         if is_sharded:
-            shard(unet.to(accelerator.device), accelerator.device, precision)
+            unet.to(accelerator.device)
+            shard(unet, accelerator.device, recipe.mixed_precision)
         optimizer = torch.optim.AdamW(
             unet.parameters(),
-            recipe["learning_rate"],
-            weight_decay=recipe["weight_decay"],
+            recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
             fused=True,
         )
         self.lr_scheduler = get_scheduler(
-            recipe["lr_schedule"],
+            recipe.lr_schedule,
             optimizer,
-            num_warmup_steps=recipe["lr_warmup_steps"],
-            num_training_steps=recipe["num_train_steps"],
+            num_warmup_steps=recipe.lr_warmup_steps,
+            num_training_steps=recipe.num_train_steps,
         )
         self.unet = unet if is_sharded else accelerator.prepare_model(unet)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.ema_decay, self.ema, self.is_sharded = (
-            recipe["ema_decay"],
-            None,
-            is_sharded,
-        )
+        self.ema_decay, self.is_sharded = recipe.ema_decay, is_sharded
+        self.ema: EMAModel | None = None
 
-    def update(self, losses_of, parts, num_works, is_averaged):
+    def update(
+        self,
+        losses_of: Callable[[Draws], torch.Tensor],
+        parts: Sequence[Draws],
+        num_works: int,
+        is_averaged: bool,
+    ) -> tuple[float, float]:
         """Add up the gradients of a batch's parts and take one optimiser step.
 
         Args:
@@ -124,47 +138,53 @@ class TrainState:
             is_averaged: whether the moving average takes these weights in.
 
         Returns:
-            (loss, grad_norm) of the whole batch, floats.
+            (loss, grad_norm) of the whole batch.
         """
         total = torch.zeros((), device=self.accelerator.device)
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, start=1):
-            # Gradients travel between processes once a step, after the last part.
+            # Processes exchange gradients once a step, after the last part.
             with self._gradients_wait(number < len(parts)):
+                # (n,) to a scalar: a part's share of the mean over the whole batch, so
+                # that the gradients of all parts add up to that of the mean.
                 loss = losses_of(part).sum() / num_works
-                # Processes' gradients are averaged where their sum is meant.
+                # The exchange averages over processes; times their number, it sums.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
+        # In fp16 the loss was scaled up, lest small gradients vanish; undone here.
         self.accelerator.unscale_gradients()
-        # Read but not clipped: the recipe clips nothing.
+        # Of all parameters together, for the log; the recipe clips no gradient.
         grads = [p.grad for p in self.bare.parameters() if p.grad is not None]
         grad_norm = whole(get_total_norm(grads)).item()
         self.optimizer.step()
-        self.lr_scheduler.step()
+        self.lr_scheduler.step()  # after the optimiser, which uses this step's rate
         if is_averaged:
+            # Made at its first step: earlier weights have no part in the average.
             self.ema = self.ema or EMAModel(
                 self.bare.parameters(), decay=self.ema_decay
             )
             self.ema.step(self.bare.parameters())
+        # Each process has the share of its own parts.
         total = self.accelerator.reduce(total, "sum")
         return total.item(), grad_norm
 
-    def _gradients_wait(self, waits):
+    def _gradients_wait(self, waits: bool) -> AbstractContextManager:
         if self.is_sharded:
             self.unet.set_requires_gradient_sync(not waits)
             return nullcontext()
         return self.accelerator.no_sync(self.unet) if waits else nullcontext()
 
-    def save(self, folder, step, log, facts):
+    def save(self, folder: Path, step: int, log: list[dict[str, float]]) -> None:
         """Write a snapshot: everything that the next step depends on.
 
-        Every process calls this, the first one writes. A snapshot does not tell how
-        many processes there were, nor whether they held shards.
+        Every process calls this, the first one writes. A snapshot is the same however
+        many processes there were, and whether or not they held shards.
         """
-        unet, optimizer = get_state_dict(
+        weights: Any
+        weights, optimizer = get_state_dict(
             self.bare, self.optimizer.optimizer, options=_WHOLE
         )
-        ema = self.ema and self.ema.state_dict()
+        ema = self.ema.state_dict() if self.ema else None
         if ema:
             ema["shadow_params"] = [whole(p).cpu() for p in ema["shadow_params"]]
         if not self.accelerator.is_main_process:
@@ -175,21 +195,22 @@ class TrainState:
             "ema": ema,
             "scaler": self._scaler().state_dict() if self._scaler() else None,
         }
-        unet = {k: v.contiguous() for k, v in unet.items()}
+        unet = {name: tensor.contiguous() for name, tensor in weights.items()}
         writers = {
             "unet.safetensors": lambda path: save_file(unet, path),
             "state.pt": lambda path: torch.save(state, path),
             "log.json": lambda path: path.write_text(json.dumps(log)),
         }
-        write_snapshot(folder, step, writers, facts)
+        write_snapshot(folder, step, writers)
 
-    def load(self, folder):
+    def load(self, folder: Path) -> tuple[int, list[dict[str, float]]]:
         """Take over a snapshot and return (steps done, log)."""
         state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+        weights: dict[str, Any] = load_file(folder / "unet.safetensors")
         set_state_dict(
             self.bare,
             self.optimizer.optimizer,
-            model_state_dict=load_file(folder / "unet.safetensors"),
+            model_state_dict=weights,
             optim_state_dict=state["optimizer"],
             options=_WHOLE,
         )
@@ -207,21 +228,24 @@ class TrainState:
         self.accelerator.wait_for_everyone()
         return log[-1]["step"], log
 
-    def _scaler(self):
+    def _scaler(self) -> Any:
         return self.accelerator.scaler  # of fp16 gradients; None otherwise
 
 
-def lower_norms(unet):
-    """Let the norms run in their input's type, which autocast would lift to float32.
+def lower_norms(unet: torch.nn.Module) -> None:
+    """Let the norms compute in their input's type; autocast would take float32.
 
     Source: commoncanvas-cvpr, §5.1 (low-precision GroupNorm and LayerNorm).
     """
     for module in unet.modules():
         if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
-            module.forward = partial(_low_norm, module)
+            # For this module alone, not for its class.
+            module.forward = partial(_low_norm, module)  # type: ignore[method-assign]
 
 
-def _low_norm(module, hidden):
+def _low_norm(
+    module: torch.nn.GroupNorm | torch.nn.LayerNorm, hidden: torch.Tensor
+) -> torch.Tensor:
     weight, bias = (p.to(hidden.dtype) for p in (module.weight, module.bias))
     with torch.autocast(hidden.device.type, enabled=False):
         if isinstance(module, torch.nn.GroupNorm):

@@ -1,6 +1,7 @@
 """A picture goes to the bucket nearest its shape, and is encoded and trained there."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from toys import UNET, raw
+from toys import UNET, make_recipe, raw
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError, ShapeError
@@ -25,6 +26,7 @@ from commoncanvas.models.unets import make_unet
 from commoncanvas.pretrain import autoencoder
 from commoncanvas.speed import ablation, clocks
 from commoncanvas.train import launch, loop
+from commoncanvas.train.recipe import TrainSpec
 
 BUCKETS = [[32, 16], [16, 24], [80, 8]]  # nothing is near the last
 WIDE, TALL = [(60, 30), (50, 30), (32, 16), (40, 25)], [(20, 30), (16, 24), (9, 16)]
@@ -205,26 +207,13 @@ def test_one_square_bucket_is_encoded_as_none(store, tmp_path):
     assert set(square["bucket"].to_pylist()) == {0}
 
 
-RECIPE = {
-    "seed": 5,
-    "num_train_steps": 20,
-    "train_batch_size": 4,
-    "micro_batch_size": 3,
-    "learning_rate": 1e-2,
-    "lr_warmup_steps": 2,
-    "lr_schedule": "cosine",
-    "weight_decay": 0.01,
-    "caption_drop_prob": 0.3,
-    "ema_fraction": 0.3,
-    "ema_decay": 0.9,
-    "weighting_scheme": "none",
-    "logit_mean": 0.0,
-    "prediction_type": "epsilon",
-    "scheduler": ["", ""],
-    "scaling_factor": 1.0,
-    "checkpoint_steps": 4,
-    "mixed_precision": "no",
-}
+RECIPE = make_recipe(
+    num_train_steps=20,
+    train_batch_size=4,
+    ema_fraction=0.3,
+    scaling_factor=1.0,
+    checkpoint_steps=4,
+)
 
 
 def test_a_training_on_two_buckets_that_is_interrupted_ends_with_the_same_bits(
@@ -261,11 +250,16 @@ def test_a_training_on_two_buckets_that_is_interrupted_ends_with_the_same_bits(
 def test_a_launch_is_told_the_shape_of_samples(store, tmp_path, monkeypatch):
     for name in ("CHECKPOINTS", "FINISHED", "RUNS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
-    spec = {"key": "told", "folder": str(store[0]), "unet_config": UNET}
-    spec |= {"works": {"licenses": ["c"], "caption_source": "human"}}
-    spec |= {"text_width": TEXT_SHAPE[1], "recipe": RECIPE | {"num_train_steps": 1}}
-    spec |= {"description": "told", "previews": None, "init_from": "", "shard": False}
+    spec = TrainSpec(
+        key="told",
+        folder=str(store[0]),
+        works={"licenses": ["c"], "caption_source": "human"},
+        unet_config=UNET,
+        text_width=TEXT_SHAPE[1],
+        recipe=replace(RECIPE, num_train_steps=1),
+        description="told",
+    )
     with pytest.raises(ShapeError, match="expected one"):
         launch.fit(spec)
-    unet, _ = launch.fit(spec | {"latent_shape": [4, 2, 2]})
+    unet, _ = launch.fit(replace(spec, latent_shape=[4, 2, 2]))
     assert (unet.config.in_channels, unet.config.sample_size) == (4, 2)

@@ -1,5 +1,6 @@
 """A trained pipeline is plain diffusers, and sample i is sample i in any batch."""
 
+import json
 import os
 import subprocess
 import sys
@@ -81,10 +82,14 @@ def works(*pairs):
     return pd.DataFrame(rows)
 
 
-def card_of(*pairs):
-    return export.model_card(
+def facts_of(*pairs):
+    return export.card_facts(
         "cc_toy", works(*pairs), "synthetic", 1234, {"lr": 0.1}, "MiniLM"
     )
+
+
+def card_of(*pairs):
+    return export.model_card(facts_of(*pairs))
 
 
 BY = ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/")
@@ -170,7 +175,7 @@ print(type(pipeline).__name__, type(pipeline.scheduler).__name__)
 
 
 def test_a_saved_pipeline_needs_diffusers_alone(pipeline, tmp_path):
-    export.save_pipeline(pipeline, card_of(BY), tmp_path / "pipeline")
+    export.save_pipeline(pipeline, facts_of(BY), tmp_path / "pipeline")
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", PLAIN, "pipeline"]
     done = subprocess.run(
@@ -181,16 +186,28 @@ def test_a_saved_pipeline_needs_diffusers_alone(pipeline, tmp_path):
 
 
 def test_a_saved_pipeline_draws_what_it_drew(pipeline, tmp_path):
-    export.save_pipeline(pipeline, card_of(BY), tmp_path)
+    export.save_pipeline(pipeline, facts_of(BY), tmp_path)
     loaded = StableDiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
     assert distance(draw(pipeline), draw(loaded)) <= 1
 
 
 def test_nothing_saved_is_a_pickle(pipeline, tmp_path):
-    export.save_pipeline(pipeline, card_of(BY), tmp_path)
+    export.save_pipeline(pipeline, facts_of(BY), tmp_path)
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert kinds <= {".json", ".safetensors", ".md", ".txt", ".jinja"}
     assert (tmp_path / "README.md").exists()
+
+
+def test_the_facts_of_the_card_lie_beside_it_as_data(pipeline, tmp_path):
+    export.save_pipeline(pipeline, facts_of(BY, BY_SA, BY), tmp_path)
+    facts = json.loads((tmp_path / "card.json").read_text())
+    assert facts == facts_of(BY, BY_SA, BY)
+    assert (facts["license"], facts["num_works"]) == ("cc-by-sa-4.0", 3)
+    assert str(export.model_card(facts)) == (tmp_path / "README.md").read_text()
+    assert facts["works"] == [
+        {"source": "toy", "license": "CC BY 4.0", "works": 2},
+        {"source": "toy", "license": "CC BY-SA 4.0", "works": 1},
+    ]
 
 
 @pytest.mark.parametrize(

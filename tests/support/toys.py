@@ -20,6 +20,7 @@ from commoncanvas.latents.store import write_latents
 from commoncanvas.models import captioner
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.pretrain import training
+from commoncanvas.train.recipe import TrainRecipe
 
 NUM = 24
 CLIP_SIZE = 16  # edge at which `save_clip`'s model looks at pictures [pixels]
@@ -50,6 +51,31 @@ UNET = {
     "attention_head_dim": 4,
     "norm_num_groups": 4,
 }
+
+
+def make_recipe(**changes):
+    """Return a recipe of few steps, of which some fields are changed."""
+    recipe = {
+        "seed": 5,
+        "num_train_steps": 7,
+        "train_batch_size": 3,
+        "micro_batch_size": 3,
+        "learning_rate": 1e-2,
+        "lr_warmup_steps": 2,
+        "lr_schedule": "cosine",
+        "weight_decay": 0.01,
+        "caption_drop_prob": 0.3,
+        "ema_fraction": 0.5,
+        "ema_decay": 0.9,
+        "prediction_type": "epsilon",
+        "weighting_scheme": "none",
+        "logit_mean": 0.0,
+        "scheduler": ["", ""],
+        "scaling_factor": 0.5,
+        "checkpoint_steps": 2,
+        "mixed_precision": "no",
+    }
+    return TrainRecipe(**(recipe | changes))
 
 
 class FakeLatents:

@@ -50,8 +50,8 @@ def write_trained_world(root):
     parts = unet, load_toy_vae(root / "vae"), *reader, make_noise_scheduler("sample")
     works = attribution.licenses_of(licensed, keys)
     told = "cc_toy", works, "synthetic", 1234, {"learning_rate": 0.1}
-    card = export.model_card(*told, OPEN_TEXT_ENCODER)
-    export.save_pipeline(make_pipeline(*parts), card, trained / "pipeline")
+    facts = export.card_facts(*told, OPEN_TEXT_ENCODER)
+    export.save_pipeline(make_pipeline(*parts), facts, trained / "pipeline")
     figures = {
         "fd_efficientnet": estimate(41.5, 40, 43),
         "alignment": estimate(7, 6, 8),

@@ -1,12 +1,12 @@
 """Two processes and one see the same works and take the same steps."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +16,24 @@ import torch
 from accelerate.state import AcceleratorState
 from doors import call
 from torch.distributed.tensor import DTensor
-from toys import UNET, write_store
+from toys import UNET, make_recipe, write_store
 
 from commoncanvas.core import keys, paths
 from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.train import launch, loop
+from commoncanvas.train.recipe import TrainSpec, read_spec
 
 NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
 RECIPE = {
-    "seed": 5,
     "num_train_steps": 50,
     "train_batch_size": 6,
     "micro_batch_size": 2,
     "learning_rate": 1e-3,
     "lr_warmup_steps": 5,
-    "lr_schedule": "cosine",
-    "weight_decay": 0.01,
     "caption_drop_prob": 0.1,
     "ema_fraction": 0.1,
-    "ema_decay": 0.9,
-    "weighting_scheme": "none",
-    "logit_mean": 0.0,
-    "prediction_type": "epsilon",
-    "scheduler": ["", ""],
     "scaling_factor": 1.0,
     "checkpoint_steps": 1,
-    "mixed_precision": "no",
 }
 
 
@@ -75,25 +67,23 @@ def make_spec(store):
     begun = []
 
     def make(name, folder=store, shard=False, **recipe):
-        spec = {
-            "key": f"test-launching-{os.getpid()}-{name}",
-            "folder": str(folder),
-            "works": {"licenses": ["c"], "caption_source": "human"},
-            "unet_config": UNET,
-            "text_width": TEXT_SHAPE[1],
-            "init_from": "",
-            "recipe": {**RECIPE, **recipe},
-            "shard": shard,
-            "description": f"test-launching-{os.getpid()}-{name}",
-            "previews": None,
-        }
+        spec = TrainSpec(
+            key=f"test-launching-{os.getpid()}-{name}",
+            folder=str(folder),
+            works={"licenses": ["c"], "caption_source": "human"},
+            unet_config=UNET,
+            text_width=TEXT_SHAPE[1],
+            recipe=make_recipe(**(RECIPE | recipe)),
+            description=f"test-launching-{os.getpid()}-{name}",
+            shard=shard,
+        )
         begun.append(spec)
         return spec
 
     yield make
     for spec in begun:
-        shutil.rmtree(keys.work_folder(spec["key"]), ignore_errors=True)
-        shutil.rmtree(paths.RUNS / spec["description"], ignore_errors=True)
+        shutil.rmtree(keys.work_folder(spec.key), ignore_errors=True)
+        shutil.rmtree(paths.RUNS / spec.description, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +127,12 @@ def test_a_run_of_two_processes_goes_on_as_one_and_the_reverse(make_spec, alone)
             target=launch.launch, args=(spec, first)
         )
         run.start()
-        folder = keys.work_folder(spec["key"])
+        folder = keys.work_folder(spec.key)
         while run.is_alive() and len(list(folder.glob("step-*"))) < 2:
             time.sleep(0.02)
         os.kill(run.pid, signal.SIGKILL)
         run.join()
-        while is_named_in_a_command(spec["key"]):  # what it started ends with it
+        while is_named_in_a_command(spec.key):  # what it started ends with it
             time.sleep(0.1)
         step = int(max(folder.glob("step-*")).name.removeprefix("step-"))
         assert step < 50
@@ -170,7 +160,7 @@ def test_processes_that_share_the_weights_have_the_losses_of_one(alone, sharded)
 
 
 def without_its_last_step(spec):
-    shutil.rmtree(keys.work_folder(spec["key"]) / "step-00000050")
+    shutil.rmtree(keys.work_folder(spec.key) / "step-00000050")
     return spec
 
 
@@ -207,13 +197,13 @@ def test_a_training_starts_from_the_weights_of_another(make_spec, alone, tmp_pat
     alone[0].save_pretrained(tmp_path / "pipeline" / "unet")
     folder = str(tmp_path / "pipeline")
     still = make_spec("from", num_train_steps=1, learning_rate=0.0, ema_fraction=0.0)
-    unet, _ = launch.launch({**still, "init_from": folder})
+    unet, _ = launch.launch(replace(still, init_from=folder))
     close(alone[0], unet, tolerance=0)
     with pytest.raises(ParameterError, match="'nowhere', which holds no UNet"):
-        launch.fit({**make_spec("from-2"), "init_from": "nowhere"})
+        launch.fit(replace(make_spec("from-2"), init_from="nowhere"))
     wider = {**UNET, "block_out_channels": [16]}
     with pytest.raises(ParameterError, match=r"differs in \d+ tensors, conv_in.bias"):
-        launch.fit({**make_spec("from-3"), "init_from": folder, "unet_config": wider})
+        launch.fit(replace(make_spec("from-3"), init_from=folder, unet_config=wider))
 
 
 def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_spec):
@@ -221,7 +211,7 @@ def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_sp
     with pytest.raises(EngineError, match="accelerate launch --config_file") as told:
         launch.launch(spec, 0)
     file = str(told.value).split("commoncanvas launch ")[1].split("`")[0]
-    assert json.loads((paths.ROOT / file).read_text()) == spec
+    assert read_spec(paths.ROOT / file) == spec
     call("launch", paths.ROOT / file)
     unet, log = launch.launch(spec, 0)
     assert [entry["step"] for entry in log] == [1, 2, 3] and not unet.training
@@ -257,7 +247,7 @@ def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     spec = make_spec("alone")
-    folder = paths.RUNS / spec["description"] / spec["key"]
+    folder = paths.RUNS / spec.description / spec.key
     events = EventAccumulator(str(folder)).Reload()
     assert {"loss", "grad_norm", "latent_std", "learning_rate", "ema_decay"} <= set(
         events.Tags()["scalars"]

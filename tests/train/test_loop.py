@@ -10,35 +10,16 @@ import time
 
 import pytest
 import torch
-from toys import UNET, FakeLatents
+from toys import UNET, FakeLatents, make_recipe
 
 from commoncanvas.core import keys, paths
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.models import unet
+from commoncanvas.models import unets
 from commoncanvas.train import loop, state
 from commoncanvas.train.denoising import draw_batch
 
-SETTINGS = {
-    "seed": 5,
-    "num_train_steps": 7,
-    "train_batch_size": 3,
-    "learning_rate": 1e-2,
-    "lr_warmup_steps": 2,
-    "lr_schedule": "cosine",
-    "weight_decay": 0.01,
-    "caption_drop_prob": 0.3,
-    "ema_fraction": 0.5,
-    "ema_decay": 0.9,
-    "weighting_scheme": "none",
-    "logit_mean": 0.0,
-    "prediction_type": "epsilon",
-    "scheduler": ["", ""],
-    "scaling_factor": 0.5,
-    "checkpoint_steps": 2,
-    "micro_batch_size": 3,
-    "mixed_precision": "no",
-}
+NUM_STEPS = 7  # of `make_recipe`
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +29,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def make_unet(seed=1):
-    return unet.make_unet(UNET, 4, 4, 8, seed)
+    return unets.make_unet(UNET, 4, 4, 8, seed)
 
 
 def run(key="run", data=None, **changes):
     data = data or FakeLatents()
     held = FakeLatents(4, seed=1)
-    unet, log = loop.train(key, make_unet(), data, held, {**SETTINGS, **changes})
+    unet, log = loop.train(key, make_unet(), data, held, make_recipe(**changes))
     return unet.state_dict(), log
 
 
@@ -261,7 +242,7 @@ def test_the_choice_of_captions_is_drawn_anew_at_each_step():
             return super().prompt_embeds(places, is_dropped)
 
     run("drawn", data=Recorder())
-    assert len(set(Recorder.choices)) == SETTINGS["num_train_steps"]
+    assert len(set(Recorder.choices)) == NUM_STEPS
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 5])
@@ -290,7 +271,7 @@ def test_each_snapshot_is_shown_to_the_watch():
     seen = []
     data, held = FakeLatents(), FakeLatents(4, seed=1)
     watch = lambda entry, *_: seen.append(entry["step"])  # noqa: E731
-    loop.train("watched", make_unet(), data, held, SETTINGS, watch=watch)
+    loop.train("watched", make_unet(), data, held, make_recipe(), watch=watch)
     assert seen == [2, 4, 6, 7]
 
 
@@ -320,8 +301,7 @@ def test_twenty_kills_at_random_steps_end_with_the_same_bits():
     torch.set_num_threads(1)
     weights, log = run("whole", num_train_steps=40)
     context = multiprocessing.get_context("forkserver")
-    names = ["training", "captioner", "latents"]  # these tests and their toys
-    context.set_forkserver_preload([f"commoncanvas.{name}" for name in names])
+    context.set_forkserver_preload(["commoncanvas.train.loop", "toys"])
     chance, kills, reached = random.Random(3), 0, set()
     folder = keys.work_folder("killed")
     while kills < 20:
