@@ -192,8 +192,8 @@ def _of_works(
     caption_source: str,
     holdout: bool,
 ) -> pd.DataFrame:
-    wanted = sources or None
-    works = read_works(folder, licenses, caption_source, 1.0, holdout, wanted)
+    choice = {"holdout": holdout, "sources": sources or None}
+    works = read_works(folder, licenses, caption_source, **choice)
     rows = pd.DataFrame({"prompt": works["text"], "id": works["key"]})
     return rows.assign(source=caption_source, category=rows["id"].str.partition("/")[0])
 

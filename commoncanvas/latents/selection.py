@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,13 +88,9 @@ def read_works(
     folder: Path | str,
     licenses: Sequence[str],
     caption_source: str | Mapping[str, float],
-    fraction: float = 1.0,
-    holdout: bool = False,
-    sources: Sequence[str] | None = None,
+    **more: Any,
 ) -> pd.DataFrame:
     """Read the key and the text (first caption) of chosen works; see `choose_works`."""
-    works = choose_works(
-        read_index(folder), licenses, caption_source, fraction, holdout, sources
-    )
+    works = choose_works(read_index(folder), licenses, caption_source, **more)
     (texts,) = local_files(folder, "texts.parquet")
     return pd.DataFrame({"key": works.keys, "text": works.texts(texts)})

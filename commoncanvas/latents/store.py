@@ -61,9 +61,9 @@ def write_latents(
         for number, (width, height) in enumerate(buckets):
             shape = bucket_shape(latent_shape[0], (width, height))
             stem = folder / f"latents-{number}-{width}x{height}"
-            _write_posteriors(stem, tables, shape, numbers == number)
+            _write(stem, tables, _posterior(shape), numbers == number)
     else:
-        _write_posteriors(folder / "latents", tables, latent_shape)
+        _write(folder / "latents", tables, _posterior(latent_shape))
     _write(folder / "features", tables, {"features": ((NUM_FEATURES,), np.float32)})
     _write(folder / "texts", texts, {"states": (tuple(text_shape), np.float16)})
     words = [text for (text,) in _rows(texts, ["text"])]
@@ -71,14 +71,8 @@ def write_latents(
     index.to_parquet(folder / "index.parquet")
 
 
-def _write_posteriors(
-    stem: Path,
-    tables: Sequence[Part],
-    shape: Sequence[int],
-    is_in: np.ndarray | None = None,
-) -> None:
-    half = tuple(shape), np.float16
-    _write(stem, tables, {"mean": half, "logvar": half}, is_in)
+def _posterior(shape: Sequence[int]) -> Columns:
+    return {name: (tuple(shape), np.float16) for name in ("mean", "logvar")}
 
 
 def _check_keys(tables: Sequence[Part], keys: Sequence[str]) -> None:
@@ -111,10 +105,7 @@ def _rows(parts: Iterable[Part], columns: Sequence[str]) -> Iterator[tuple]:
 
 
 def _write(
-    stem: Path,
-    parts: Sequence[Part],
-    columns: Columns,
-    is_in: np.ndarray | None = None,
+    stem: Path, parts: Sequence[Part], columns: Columns, is_in: np.ndarray | None = None
 ) -> None:
     """Write columns of raw bytes, file by file; `is_in` is (n,) bool, None for all."""
     rows, total = _rows(parts, list(columns)), num_rows(parts)
@@ -126,9 +117,7 @@ def _write(
         del arrays  # before the next are made: memory holds one file
 
 
-def _unpacked(
-    rows: Iterator[tuple], num: int, columns: Columns
-) -> dict[str, np.ndarray]:
+def _unpacked(rows: Iterator[tuple], num: int, columns: Columns) -> dict[str, Any]:
     """Return {name: (num, *shape)} of the next rows of raw bytes."""
     arrays = {
         name: np.empty((num, *shape), kind) for name, (shape, kind) in columns.items()

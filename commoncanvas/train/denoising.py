@@ -5,11 +5,14 @@ same numbers go to the same works however many processes and passes share the ba
 Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
+from torch import Generator, Tensor
+from torch.nn import Module
+from torch.nn.functional import mse_loss
 
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import ParameterError
@@ -19,35 +22,33 @@ from commoncanvas.core.errors import ParameterError
 class Draws:
     """All that is random of one batch; each field has one entry a work."""
 
-    places: torch.Tensor  # (batch,) int64, which works
-    eps: torch.Tensor  # (batch, channels, h, w), the posterior sample's
-    is_dropped: torch.Tensor  # (batch,) bool
-    timesteps: torch.Tensor  # (batch,) int64
-    noise: torch.Tensor  # as eps
-    choices: torch.Tensor | None = None  # (batch,) float64 in [0, 1): which caption
+    places: Tensor  # (batch,) int64, which works
+    eps: Tensor  # (batch, channels, h, w), the posterior sample's
+    is_dropped: Tensor  # (batch,) bool
+    timesteps: Tensor  # (batch,) int64
+    noise: Tensor  # as eps
+    choices: Tensor | None = None  # (batch,) float64 in [0, 1): which caption
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def part(self, rows: slice | torch.Tensor) -> "Draws":
+    def part(self, rows: slice | Tensor) -> "Draws":
         """Return the draws of some rows, a slice or (n,) places in the batch."""
-        return Draws(
-            self.places[rows],
-            self.eps[rows],
-            self.is_dropped[rows],
-            self.timesteps[rows],
-            self.noise[rows],
-            None if self.choices is None else self.choices[rows],
-        )
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        part: dict[str, Any] = {
+            name: None if tensor is None else tensor[rows]
+            for name, tensor in whole.items()
+        }
+        return Draws(**part)
 
 
 def draw_batch(
     data: Any,
-    places: torch.Tensor,
+    places: Tensor,
     drop_prob: float,
-    generator: torch.Generator,
+    generator: Generator,
     num_timesteps: int = 1000,
-    choices: torch.Generator | None = None,
+    choices: Generator | None = None,
     weighting_scheme: str = "none",
     logit_mean: float = 0.0,
 ) -> Draws:
@@ -82,10 +83,10 @@ def draw_batch(
 def draw_timesteps(
     num: int,
     num_timesteps: int,
-    generator: torch.Generator,
+    generator: Generator,
     weighting_scheme: str,
     logit_mean: float,
-) -> torch.Tensor:
+) -> Tensor:
     """Draw (num,) int64 timesteps; see `draw_batch`.
 
     Raises:
@@ -105,11 +106,8 @@ def draw_timesteps(
 
 
 def training_target(
-    noise_scheduler: Any,
-    latents: torch.Tensor,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
-) -> torch.Tensor:
+    noise_scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
     """Return what the UNet must predict for the scheduler's `prediction_type`."""
     kind = noise_scheduler.config.prediction_type
     if kind == "epsilon":
@@ -124,26 +122,21 @@ def training_target(
     )
 
 
-def sample_latents(data: Any, draws: Draws, scaling_factor: float) -> torch.Tensor:
+def sample_latents(data: Any, draws: Draws, scaling_factor: float) -> Tensor:
     """Return scaled samples of the works' posteriors, (n, channels, h, w) float32."""
     mean, std = data.posterior(draws.places)
     return (mean + std * draws.eps) * scaling_factor
 
 
 def denoising_losses(
-    unet: torch.nn.Module,
-    noise_scheduler: Any,
-    data: Any,
-    draws: Draws,
-    scaling_factor: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    unet: Module, noise_scheduler: Any, data: Any, draws: Draws, scaling_factor: float
+) -> tuple[Tensor, Tensor]:
     """Compute every work's denoising loss.
 
     Args:
         unet: predicts from (latents, timesteps, prompt_embeds).
-        noise_scheduler: from `make_noise_scheduler`.
         data: a `Latents`.
-        draws: from `draw_batch`, or a part of it.
+        draws: of a batch, or of a part of it.
         scaling_factor: multiplies raw latents to about unit variance.
 
     Returns:
@@ -161,22 +154,20 @@ def denoising_losses(
     model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
     target = training_target(noise_scheduler, latents, noise, timesteps)
     # In float32, since squares of small errors vanish in half precision.
-    error = torch.nn.functional.mse_loss(
-        model_pred.float(), target.float(), reduction="none"
-    )
+    error = mse_loss(model_pred.float(), target.float(), reduction="none")
     # One mean a work, so that works of any number of parts add up to their batch's.
     return error.flatten(1).mean(1), latents  # (n, channels · h · w) to (n,)
 
 
 def diffusion_loss(
-    unet: torch.nn.Module,
+    unet: Module,
     noise_scheduler: Any,
     data: Any,
-    places: torch.Tensor,
+    places: Tensor,
     scaling_factor: float,
     drop_prob: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
+    generator: Generator,
+) -> Tensor:
     """Draw one batch and return its mean denoising loss, a scalar."""
     num_timesteps = noise_scheduler.config.num_train_timesteps
     draws = draw_batch(data, places, drop_prob, generator, num_timesteps)
@@ -186,7 +177,7 @@ def diffusion_loss(
 
 @torch.no_grad()
 def validation_loss(
-    unet: torch.nn.Module,
+    unet: Module,
     noise_scheduler: Any,
     data: Any,
     scaling_factor: float,

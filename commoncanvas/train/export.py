@@ -30,7 +30,7 @@ def card_facts(
         works: license, license_url, split and source of every work trained on.
         caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
-        recipe: `TrainRecipe.as_dict()`.
+        recipe: the fields of a `TrainRecipe`.
         text_encoder: name of the frozen text encoder.
 
     Returns:

@@ -10,6 +10,7 @@ is what each of several processes runs, under torchrun on one machine or under
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def launch(
             other machines have not finished yet (says what to run there).
     """
     file = work_folder(spec.key) / "spec.json"
-    write_json(file, spec.as_dict())
+    write_json(file, asdict(spec))
     if num_processes == 0 and not is_finished(spec):
         raise EngineError(
             "num_processes is 0, and the training is not finished; run on every "

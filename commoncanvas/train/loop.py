@@ -99,9 +99,8 @@ def train(
 
     Args:
         key: names the work folder, from `key_of`.
-        unet: an untrained UNet.
+        unet: an untrained UNet, or a warm start.
         data, held_out: `Latents` to train on and to measure on.
-        description: words for the progress bar.
         watch: called with (log entry, UNet, whether this is the main process) on
             every process at each snapshot.
         is_sharded: whether processes share the UNet's weights too; the UNet that

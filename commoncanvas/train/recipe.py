@@ -1,6 +1,6 @@
 """What a training is asked for, as notebook 04 says it and every process reads it."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,6 @@ class TrainRecipe:
     checkpoint_steps: int  # steps between snapshots and validations
     mixed_precision: str  # no, fp16 or bf16
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Previews:
@@ -62,12 +59,9 @@ class TrainSpec:
     previews: Previews | None = None
     latent_shape: list[int] | None = None  # of samples, if works are of several shapes
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def read_spec(file: Path | str) -> TrainSpec:
-    """Read the JSON of `TrainSpec.as_dict`.
+    """Read a `TrainSpec` from its JSON.
 
     Raises:
         ManifestError: the file cannot be read.

@@ -151,7 +151,7 @@ class TrainState:
                 # The exchange averages over processes; times their number, it sums.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
-        # In fp16 the loss was scaled up, lest small gradients vanish; undone here.
+        # In fp16 the loss was scaled up, so that small gradients do not underflow.
         self.accelerator.unscale_gradients()
         # Of all parameters together, for the log; the recipe clips no gradient.
         grads = [p.grad for p in self.bare.parameters() if p.grad is not None]

@@ -97,20 +97,6 @@ def test_training_and_held_out_works_have_none_in_common(written):
     assert sorted(trained + held) == sorted(named["key"])
 
 
-def test_a_users_own_policy_chooses_by_licence(written):
-    data = Latents(written[0], ["cc0"], "human")
-    wanted = (CATALOG["license_slug"] == "cc0") & (CATALOG["title"] != "")
-    wanted &= ~CATALOG["is_holdout"]
-    assert sorted(data.keys) == sorted(CATALOG.loc[wanted, "key"])
-
-
-def test_only_the_asked_splits_and_sets_are_read(written):
-    data = Latents(written[0], ["c"], "human", sources=["a"])
-    wanted = (CATALOG["split"] == "c") & (CATALOG["source"] == "a")
-    wanted &= ~CATALOG["is_holdout"]
-    assert sorted(data.keys) == sorted(CATALOG.loc[wanted, "key"])
-
-
 @pytest.mark.parametrize(
     "words",
     [

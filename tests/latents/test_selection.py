@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import CAPTIONS, CATALOG, write_store
 
-from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.errors import ManifestError
 from commoncanvas.evaluate.prompts import human_names
 from commoncanvas.latents.mixing import make_index
 from commoncanvas.latents.reader import Latents
@@ -63,10 +63,3 @@ def test_the_choice_is_the_one_written_out_here(asked):
     assert works.keys == rows["key"].tolist()
     assert works.text_rows.shape == works.text_shares.shape
     assert len(works.text_rows) == len(rows) and (works.text_shares[:, -1] == 1).all()
-
-
-def test_no_work_left_is_one_line():
-    index, _ = make_index(CATALOG, CAPTIONS)
-    with pytest.raises(ParameterError, match="no work is left.*expected") as caught:
-        choose_works(index, ["c"], "human", sources=["no such set"])
-    assert "\n" not in str(caught.value)

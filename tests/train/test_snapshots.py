@@ -124,67 +124,49 @@ def test_a_run_that_goes_back_keeps_what_it_wrote_before_a_damaged_one(tmp_path)
     assert names(tmp_path) == ["step-00000070", "step-00000080"]
 
 
-def truncate(path):
-    (path / "model.bin").write_text("state")
-
-
-def change(path):
-    (path / "model.bin").write_text("State of step 80")
-
-
-def lengthen(path):
-    (path / "model.bin").write_text("state of step 80.")
-
-
-def remove(path):
-    (path / "optimizer.bin").unlink()
-
-
-def without_hashes(path):
-    (path / "hashes.json").unlink()
-
-
-def with_hashes(text):
-    return lambda path: (path / "hashes.json").write_text(text)
-
-
-def as_a_folder(path):
-    (path / "hashes.json").unlink()
-    (path / "hashes.json").mkdir()
-
-
+CHANGED = "was changed or cut short"
+GONE = "cannot be read (No such file or directory)"
 FAULTS = [
-    (truncate, "model.bin was changed or cut short"),
-    (change, "model.bin was changed or cut short"),
-    (lengthen, "model.bin was changed or cut short"),
-    (remove, "optimizer.bin cannot be read (No such file or directory)"),
-    (without_hashes, "hashes.json cannot be read (No such file or directory)"),
-    (with_hashes(""), "hashes.json is empty or garbled"),
-    (with_hashes('{"model.bin": "ab'), "hashes.json is empty or garbled"),
-    (with_hashes("\0" * 90), "hashes.json is empty or garbled"),
-    (with_hashes("[1]"), "hashes.json is empty or garbled"),
-    (with_hashes("{}"), "hashes.json was changed or cut short"),
-    (as_a_folder, "hashes.json cannot be read (Is a directory)"),
+    ("model.bin", "state", CHANGED),
+    ("model.bin", "State of step 80", CHANGED),
+    ("model.bin", "state of step 80.", CHANGED),
+    ("optimizer.bin", None, GONE),
+    ("hashes.json", None, GONE),
+    ("hashes.json", "", "is empty or garbled"),
+    ("hashes.json", '{"model.bin": "ab', "is empty or garbled"),
+    ("hashes.json", "\0" * 90, "is empty or garbled"),
+    ("hashes.json", "[1]", "is empty or garbled"),
+    ("hashes.json", "{}", CHANGED),
+    ("hashes.json", dict, "cannot be read (Is a directory)"),
 ]
 
 
-@pytest.mark.parametrize(("harm", "fault"), FAULTS)
+def harm(path, name="model.bin", text="state"):
+    """Damage one file of a snapshot: other text, no file (None) or a folder (dict)."""
+    (path / name).unlink()
+    if text is dict:
+        (path / name).mkdir()
+    elif text is not None:
+        (path / name).write_text(text)
+
+
+@pytest.mark.parametrize(("name", "text", "fault"), FAULTS)
 def test_a_damaged_one_is_refused_the_one_before_used_and_the_step_replaced(
-    two, harm, fault
+    two, name, text, fault
 ):
-    harm(two[1])
+    harm(two[1], name, text)
     path, refused = newest_snapshot(two[0].parent)
     assert path == two[0]
-    expected = f"step-00000080 is damaged: {fault}; the one before is used"
-    assert refused == [expected]
+    line = f"step-00000080 is damaged: {name} {fault}; the one before is used"
+    assert refused == [line]
     assert written(two[0].parent, 80) == two[1]
     assert newest_snapshot(two[0].parent) == (two[1], [])
     assert names(two[0].parent) == ["step-00000040", "step-00000080"]
 
 
 def test_where_none_is_good_training_starts_anew(two):
-    truncate(two[0])
-    change(two[1])
+    harm(two[0])
+    harm(two[1])
     path, refused = newest_snapshot(two[0].parent)
     assert path is None
     assert [line.split()[0] for line in refused] == ["step-00000080", "step-00000040"]
@@ -193,7 +175,7 @@ def test_where_none_is_good_training_starts_anew(two):
 
 
 def test_older_ones_are_not_looked_at(two):
-    truncate(two[0])
+    harm(two[0])
     assert newest_snapshot(two[0].parent) == (two[1], [])
 
 
@@ -281,7 +263,7 @@ def test_kills_between_any_two_changes_lose_nothing(
         written(folder, 40)
         written(folder, 80)
         if is_damaged:
-            truncate(folder / "step-00000080")
+            harm(folder / "step-00000080")
         killed_at(again, monkeypatch, lambda folder=folder: written(folder, step))
         alive = not killed_at(
             number, monkeypatch, lambda folder=folder: written(folder, step)
