@@ -27,8 +27,8 @@ class TrainRecipe:
     weighting_scheme: str  # of timesteps; see `draw_batch`
     logit_mean: float  # of logit_normal
     scheduler: list[str]  # [folder, revision]; see `make_noise_scheduler`
-    scaling_factor: float  # brings raw latents to about unit variance
     checkpoint_steps: int  # steps between snapshots and validations
+    scaling_factor: float  # brings raw latents to about unit variance
     mixed_precision: str  # no, fp16 or bf16
 
 
