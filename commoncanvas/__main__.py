@@ -13,8 +13,14 @@ import click
 from commoncanvas import __version__
 from commoncanvas.core.errors import CommonCanvasError
 
+NAME = "commoncanvas"
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY = click.Path(path_type=Path)
+
+# Options that several verbs share.
+SCALE = click.option("--scale", required=True, help="Profile: a file in profiles/.")
+MINI = click.option("--scale", default="mini", help="Profile: a file in profiles/.")
+VARIANT = click.option("--variant", required=True, help="Row of the experiment.")
 
 
 class Door(click.Group):
@@ -35,20 +41,11 @@ def stop(line: str, code: int = 1) -> None:
     sys.exit(code)
 
 
-def scale(default: str | None = None, told: str = "") -> Any:
-    """Return the option `--scale`, required where it has no default."""
-    words = told or "A profile: name of a file in profiles/."
-    return click.option(
-        "--scale",
-        default=default,
-        required=default is None,
-        help=words,
-        show_default=default is not None,
-    )
+HELP = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="commoncanvas")
+@click.group(NAME, cls=Door, context_settings=HELP)
+@click.version_option(__version__, prog_name=NAME)
 def door() -> None:
     """CommonCanvas, replicated: licences, captions, latents, training, evaluation.
 
@@ -59,10 +56,8 @@ def door() -> None:
 
 @door.command()
 @click.argument("stage")
-@click.option(
-    "--scale", help="A profile; default: `scale` of params.yaml. None for 00."
-)
-@click.option("--variant", help="An entry of `variants`, for 04_train and 05_evaluate.")
+@click.option("--scale", help="Profile; default: that of params.yaml. None for 00.")
+@click.option("--variant", help="Row of the experiment, for 04_train and 05_evaluate.")
 def run(stage: str, scale: str | None, variant: str | None) -> None:
     """Run one STAGE: execute its notebook with the profile's values.
 
@@ -74,16 +69,16 @@ def run(stage: str, scale: str | None, variant: str | None) -> None:
 
 
 @door.command()
-@scale()
+@SCALE
 def pages(scale: str) -> None:
-    """Write one offline page a notebook that has run."""
-    from commoncanvas.publish.index import write_pages
+    """Write an offline page for every notebook that has run."""
+    from commoncanvas.publish.pages import write_pages
 
     click.echo(f"wrote {len(write_pages(scale))} pages")
 
 
 @door.command()
-@scale()
+@SCALE
 def index(scale: str) -> None:
     """Write the front page."""
     from commoncanvas.core.files import shown
@@ -102,27 +97,13 @@ def documents(check: bool) -> None:
 
 
 @door.command()
-@scale("mini")
-@click.option(
-    "--variants", default="", help="Some of params.yaml, a,b; default: all run."
-)
-@click.option(
-    "--machine",
-    default="cpu",
-    show_default=True,
-    help="A machine of results/rates.json; cpu is one core.",
-)
-@click.option("--seeds", default=1, show_default=True, help="Runs of each variant.")
-@click.option("--price", type=float, help="Dollars an hour of the machine.")
-@click.option("--json", "file", type=ANY, help="File to write the same to.")
-def plan(
-    scale: str,
-    variants: str,
-    machine: str,
-    seeds: int,
-    price: float | None,
-    file: Path | None,
-) -> None:
+@MINI
+@click.option("--variants", help="Some of params.yaml: a,b. Default: all that run.")
+@click.option("--machine", default="cpu", help="Of results/rates.json; cpu: one core.")
+@click.option("--seeds", "num_seeds", default=1, help="Runs of each variant.")
+@click.option("--price", type=float, help="Dollars per machine hour.")
+@click.option("--json", "file", type=ANY, help="Write the plan to this file, too.")
+def plan(scale: str, variants: str | None, file: Path | None, **options: Any) -> None:
     """Say what a scale will cost before it runs: pictures, bytes, hours, money.
 
     Example: commoncanvas plan --scale paper --variants cc_synthetic --machine a100
@@ -130,8 +111,8 @@ def plan(
     from commoncanvas.core.files import write_json
     from commoncanvas.speed import plan as planning
 
-    names = [name for name in variants.split(",") if name]
-    found = planning.plan(scale, names, machine, seeds, price)
+    names = [name for name in (variants or "").split(",") if name]
+    found = planning.plan(scale, names, **options)
     click.echo("\n".join(planning.as_lines(found)))
     if file:
         write_json(file, found)
@@ -153,14 +134,12 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
     from commoncanvas.catalog import iconify
     from commoncanvas.models import weights
 
-    size_bytes = iconify.fetch_all()
+    megabytes = iconify.fetch_all() / 1e6
     for name in weights.WEIGHTS:
         weights.weights_path(name)
-    sets, files = len(iconify.read_pins()), len(weights.WEIGHTS)
-    click.echo(
-        f"{sets} picture sets and {files} weight files verified, "
-        f"{size_bytes / 1e6:.0f} MB"
-    )
+    sets = f"{len(iconify.read_pins())} picture sets"
+    files = f"{len(weights.WEIGHTS)} weight files"
+    click.echo(f"{sets} and {files} verified, {megabytes:.0f} MB")
 
 
 class Download(click.Command):
@@ -169,12 +148,11 @@ class Download(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from commoncanvas.catalog.downloads import SETTINGS
 
-        options = [
+        options: list[click.Parameter] = [
             click.Option(
                 ["--" + setting.name.replace("_", "-")],
                 type=type(setting.default),
                 default=setting.default,
-                show_default=True,
                 help=setting.metadata["help"],
             )
             for setting in SETTINGS
@@ -189,19 +167,13 @@ class Download(click.Command):
     "--from",
     "origin",
     default="flickr",
-    show_default=True,
     type=click.Choice(["flickr", "multimedia-commons"]),
     help="Where the pictures are.",
 )
 @click.option("--limit", type=int, help="Look at the first rows only.")
-@click.option("--verify", is_flag=True, help="Hash what lies there first.")
+@click.option("--verify", is_flag=True, help="First hash the pictures in FOLDER.")
 def download(
-    catalog: Path,
-    folder: Path,
-    origin: str,
-    limit: int | None,
-    verify: bool,
-    **settings: Any,
+    catalog: Path, folder: Path, limit: int | None, verify: bool, **settings: Any
 ) -> None:
     """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
     from commoncanvas.catalog import downloads
@@ -211,7 +183,7 @@ def download(
             lost = len(downloads.verify(folder))
             click.echo(f"{lost} pictures had vanished or changed")
         rows = downloads.read_rows(catalog, limit)
-        counts = downloads.fetch_pictures(rows, folder, origin=origin, **settings)
+        counts = downloads.fetch_pictures(rows, folder, **settings)
     except (CommonCanvasError, OSError, ValueError) as error:
         stop(f"downloads stopped: {' '.join(str(error).split())}")
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -222,7 +194,7 @@ def download(
 @click.argument("entry", nargs=-1, required=True)
 @click.option("--add", is_flag=True, help="Put them on the list, docs/takedown.txt.")
 def takedown(entry: tuple[str, ...], add: bool) -> None:
-    """Say which works an ENTRY (key or SHA-256) names, and which trainings saw them.
+    """Say which works an ENTRY (key or SHA-256) names, and which models used them.
 
     Example: commoncanvas takedown twemoji/red-apple --add
     """
@@ -233,51 +205,32 @@ def takedown(entry: tuple[str, ...], add: bool) -> None:
 
 @door.command()
 @click.argument("prompt")
-@click.option(
-    "--out", default="sample.png", show_default=True, type=ANY, help="PNG to write."
-)
-@click.option("--seed", default=0, show_default=True, help="Of the starting noise.")
-@click.option(
-    "--num",
-    default=1,
-    show_default=True,
-    help="Pictures, of this seed and the next; each file's name then ends in "
-    "its seed: apple-0.png, apple-1.png.",
-)
+@click.option("--out", default="sample.png", type=ANY, help="PNG to write.")
+@click.option("--seed", default=0, help="Of the starting noise.")
+@click.option("--num", default=1, help="Pictures, of this seed and the next ones.")
 @click.option(
     "--guidance",
+    "guidance_scale",
     type=float,
     metavar="SCALE",
-    help="How closely to follow the prompt; 1 is off. Default: what the model "
-    "was measured at.",
-)
-@click.option("--steps", type=int, help="DDIM steps. Default: as measured.")
-@click.option(
-    "--model",
-    type=ANY,
-    metavar="FOLDER",
-    help="A released model. Default: results/model.",
+    help="How closely to follow the prompt; 1 is off. Default: as measured.",
 )
 @click.option(
-    "--scale",
-    help="Profile that the model was trained at; where its stages 01 "
-    "to 05 have run, the closest training works are named, in the PNG too.",
+    "--steps",
+    "num_inference_steps",
+    type=int,
+    help="DDIM steps. Default: as measured.",
 )
-def sample(
-    prompt: str,
-    out: Path,
-    seed: int,
-    num: int,
-    guidance: float | None,
-    steps: int | None,
-    model: Path | None,
-    scale: str | None,
-) -> None:
+@click.option("--model", type=ANY, help="Its folder. Default: results/model.")
+@click.option("--scale", help="The model's profile, to name the closest works.")
+def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
     """Draw a PROMPT with a released model, on the CPU, in seconds.
 
     The PNG's metadata holds prompt, model, seed, settings and attribution; the same
-    words and seed give the same bytes. Short names work best (red apple, blue heart):
-    such were the captions that the model learnt from.
+    command gives the same bytes. Short names work best (red apple, blue heart): the
+    model was trained on such captions. Of several pictures each file's name ends in
+    its seed: apple-0.png, apple-1.png. With --scale, whose stages 01 to 05 have run,
+    the closest training works are named, in the PNG too.
 
     Example: commoncanvas sample "red apple" --seed 0 --out apple.png
     """
@@ -286,34 +239,25 @@ def sample(
 
     settle()
     folder = model or sampling.MODEL
-    drawn = sampling.sample(prompt, out, seed, num, guidance, steps, folder, scale)
-    for path, credits in drawn:
+    for path, credits in sampling.sample(prompt, out, folder=folder, **options):
         click.echo(path)
         for work in credits.itertuples() if credits is not None else ():
-            mark = " (a copy)" if work.is_copy else ""
-            click.echo(
-                f"  {work.similarity:.4f}{mark}: {work.title!r} by {work.author!r}"
-            )
+            copy = " (a copy)" if work.is_copy else ""
+            by = f"{work.title!r} by {work.author!r}"
+            click.echo(f"  {work.similarity:.4f}{copy}: {by}")
 
 
 @door.command()
 @click.argument("picture", type=ANY)
-@scale("mini")
-@click.option(
-    "--variant",
-    default="cc_synthetic",
-    show_default=True,
-    help="Row of the experiment whose training works are searched.",
-)
-@click.option(
-    "-k", default=5, show_default=True, metavar="WORKS", help="Works to name."
-)
-@click.option("--html", type=ANY, help="Also write a page with pictures.")
+@MINI
+@click.option("--variant", default="cc_synthetic", help="Whose works are searched.")
+@click.option("-k", default=5, metavar="WORKS", help="How many works to name.")
+@click.option("--html", type=ANY, help="Write a page with pictures, too.")
 def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) -> None:
     """Name the training works closest to a PICTURE, with author, licence and link.
 
-    Says whether it copies one, and prints an attribution. The picture's centre square
-    is looked at. Example: commoncanvas credits sample.png --variant cc_human
+    Says whether it copies one, and prints an attribution. Only the picture's centre
+    square is compared. Example: commoncanvas credits sample.png --variant cc_human
     """
     from commoncanvas.evaluate.credits import report
 
@@ -321,11 +265,9 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 
 
 @door.command()
-@scale("full")
-@click.option(
-    "--variant", default="cc_emoji", show_default=True, help="Row of the experiment."
-)
-@click.option("--out", type=ANY, help="Where to. Default: results/model.")
+@click.option("--scale", default="full", help="Profile: a file in profiles/.")
+@click.option("--variant", default="cc_emoji", help="Row of the experiment.")
+@click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
 def release(scale: str, variant: str, out: Path | None) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
 
@@ -342,7 +284,7 @@ def release(scale: str, variant: str, out: Path | None) -> None:
 
 
 @door.command()
-@scale()
+@SCALE
 def keep(scale: str) -> None:
     """Keep a finished run's results, small, in results/SCALE."""
     from commoncanvas.core.files import shown
@@ -352,8 +294,8 @@ def keep(scale: str) -> None:
 
 
 @door.command()
-@scale()
-@click.option("--variant", required=True, help="Row of the experiment.")
+@SCALE
+@VARIANT
 def recognise(scale: str, variant: str) -> None:
     """Measure whether a variant's pictures of held-out names are recognised."""
     from commoncanvas.core.determinism import settle
@@ -364,9 +306,9 @@ def recognise(scale: str, variant: str) -> None:
 
 
 @door.command()
-@scale()
+@SCALE
 def marks(scale: str) -> None:
-    """Measure all variants' samples of protected marks, and keep the figures."""
+    """Measure how closely all variants draw trademarks; keep and print the results."""
     from commoncanvas.publish.marks import report
 
     report(scale)
@@ -385,4 +327,4 @@ def launch(spec: Path) -> None:
 
 
 if __name__ == "__main__":
-    door(prog_name="commoncanvas")
+    door(prog_name=NAME)

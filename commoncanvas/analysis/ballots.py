@@ -21,7 +21,7 @@ import pandas as pd
 from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.files import write_text
 
 _FIELDS = ["sample", "rater", "key", "vote"]
 
@@ -56,7 +56,7 @@ def write_page(
     page = jinja2.Environment(loader=loader, autoescape=True).get_template(template)
     # The template's `tojson` writes every `<` as \u003c: no caption ends its script.
     text = page.render(title=title, data={"sample": sample, "rows": rows}) + "\n"
-    write_atomically(path, lambda part: part.write_bytes(text.encode()))
+    write_text(path, text)
 
 
 def read_votes(

@@ -45,6 +45,11 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8")))
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
@@ -66,5 +71,5 @@ def write_json(path: Path | str, content: Any) -> None:
     Raises:
         ValueError: a number is not finite, which JSON cannot hold.
     """
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")

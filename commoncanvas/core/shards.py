@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from commoncanvas.core.errors import EngineError, ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.files import write_atomically, write_text
 from commoncanvas.core.keys import work_folder
 
 Function = Callable[[list[Any]], pa.Table]  # items of one shard -> its rows
@@ -115,7 +115,7 @@ def _planned(key: str, num_items: int, shard_size: int, description: str) -> Pat
     if not file.exists() or file.read_text(encoding="utf-8") != plan:
         for shard in folder.glob("shard-*.parquet"):
             shard.unlink()
-        write_atomically(file, lambda part: part.write_text(plan, encoding="utf-8"))
+        write_text(file, plan)
     return folder
 
 

@@ -6,25 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json, write_json
-from commoncanvas.core.paths import stage_dir
-
-
-def evaluated_variants(scale: str) -> list[str]:
-    """Return the names of the variants whose stage 05 has run, sorted.
-
-    Raises:
-        ManifestError: there is none.
-    """
-    found = stage_dir(scale, "05_evaluate").glob("*/manifest.json")
-    variants = sorted(file.parent.name for file in found)
-    if not variants:
-        raise ManifestError(
-            f"no variant of {scale} was evaluated; expected one or more; run "
-            "`dvc repro` at that scale."
-        )
-    return variants
 
 
 def write_samples(

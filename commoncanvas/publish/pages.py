@@ -1,26 +1,35 @@
-"""One executed notebook as the parts of a page: text, tables, contents, hashes.
+"""The pages: every executed notebook as HTML that needs nothing else.
 
-Used by `report.py` alone. Markdown is rendered with raw HTML escaped, formulas become
-MathML while the page is built, and every id on a page is made unique.
+Markdown is rendered with raw HTML escaped, formulas become MathML while the page is
+built, and every id on a page is made unique.
 """
 
 import ast
+import base64
+import hashlib
 import html
 import io
 import re
 import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import nbformat
 from latex2mathml.converter import convert
-from nbconvert.filters import ansi2html
+from nbconvert.exporters import TemplateExporter
+from nbconvert.filters import Highlight2HTML, ansi2html
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 
+from commoncanvas.analysis.plots import VARIANT_COLOURS
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
-from commoncanvas.core.files import sha256_of, shown
+from commoncanvas.core.files import sha256_of, shown, write_atomically
 from commoncanvas.core.manifest import NAME, read_manifest
 
 BASE_VARIANT = "cc_synthetic"
+MAX_PAGE_BYTES = 3_000_000
 DROPPED = {"injected-parameters", "remove-cell", "papermill-error-cell-tag"}
 OWN_IDS = {"main", "provenance"}
 RESOURCE = re.compile(
@@ -30,16 +39,116 @@ RESOURCE = re.compile(
 )
 
 
+class PageExporter(TemplateExporter):
+    """nbconvert with our template, from the folder `reports/template`."""
+
+    output_mimetype = "text/html"
+
+    def default_filters(self) -> Iterator[tuple[str, Any]]:
+        """Add the colouring of code to nbconvert's own filters."""
+        yield from super().default_filters()
+        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
+
+
+def write_pages(scale: str) -> list[Path]:
+    """Write one page per executed notebook of a scale, with links between them.
+
+    Returns:
+        Paths of the pages, in reading order.
+
+    Raises:
+        CommonCanvasError: there is no executed notebook, a page would fetch
+            something, or it is larger than 3 MB.
+    """
+    read = read_all(scale)
+    pages = [page for _, page in read]
+    main = main_line(pages)
+    exporter = PageExporter(
+        template_name=paths.TEMPLATE.name,
+        extra_template_basedirs=[str(paths.TEMPLATE.parent)],
+        file_extension=".html",
+    )
+    shared, written = assets(), []
+    for notebook, page in read:
+        here = next(i for i, p in enumerate(main) if p["slug"] == page["slug"])
+        page["previous"] = main[here - 1] if here else None
+        page["next"] = main[here + 1] if here + 1 < len(main) else None
+        page["last"] = main[-1]["number"]
+        family = [p for p in pages if p["slug"] == page["slug"]]
+        page["siblings"] = family if page["variant"] else []
+        resources = {"page": page, "assets": shared}
+        text, _ = exporter.from_notebook_node(notebook, resources=resources)
+        text = link_stages(text, {p["slug"]: p["file"] for p in main})
+        written.append(write_page(paths.HTML / scale / page["file"], text))
+    return written
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page that fetches nothing and is small, whole or not at all."""
+    data = (re.sub(r"[ \t]+\n", "\n", text).strip() + "\n").encode("utf-8")
+    if fetched := RESOURCE.search(text):
+        raise CommonCanvasError(
+            f"{path.name} would fetch {fetched[0][:80]!r}; a page is complete in"
+            " itself. Embed what it shows by commoncanvas.analysis.figures."
+        )
+    if len(data) > MAX_PAGE_BYTES:
+        raise CommonCanvasError(
+            f"{path.name} has {len(data):,} bytes; a page has at most"
+            f" {MAX_PAGE_BYTES:,}. Show fewer or smaller pictures in its notebook."
+        )
+    write_atomically(path, lambda part: part.write_bytes(data))
+    return path
+
+
+def assets() -> dict[str, str]:
+    """Return style and script of every page, with the script's hash."""
+    style = (paths.TEMPLATE / "style.css").read_text(encoding="utf-8")
+    script = (paths.TEMPLATE / "page.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    # The page's own script is the only one that its security policy lets run.
+    allowed = base64.b64encode(digest).decode("ascii")
+    return {"style": style, "script": script, "script_hash": allowed}
+
+
+def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:
+    """Read every executed notebook of a scale, and stage 00's, in reading order."""
+    folder, frozen = paths.EXECUTED / scale, paths.EXECUTED / "00_pretrain.ipynb"
+    found = [p for p in folder.glob("*.ipynb") if not p.stem.endswith(".failed")]
+    if not found:
+        raise CommonCanvasError(
+            f"{shown(folder)} has no executed notebook; a page is made from one. Run"
+            " `dvc repro`, or name another scale."
+        )
+    found += [frozen] if frozen.is_file() else []
+    order = list(VARIANT_COLOURS)
+
+    def place(path: Path) -> tuple[str, bool, int, str]:
+        slug, _, variant = path.stem.partition("-")
+        known = order.index(variant) if variant in order else len(order)
+        return slug, variant != BASE_VARIANT, known, variant
+
+    return [read_page(path, scale) for path in sorted(found, key=place)]
+
+
+def main_line(pages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one page a stage: the base variant sorts first, and stands for it."""
+    stages: dict[str, dict] = {}
+    for page in pages:
+        stages.setdefault(page["slug"], page)
+    return list(stages.values())
+
+
 class PageRenderer(IPythonRenderer):
     """Markdown to HTML with unique heading ids, MathML and no raw HTML."""
 
-    def __init__(self, taken):
+    def __init__(self, taken: set[str]) -> None:
         super().__init__(
             escape=True, allow_harmful_protocols=False, exclude_anchor_links=True
         )
-        self.taken, self.headings = taken, []
+        self.taken = taken
+        self.headings: list[dict[str, str]] = []
 
-    def heading(self, text, level, **attrs):
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
         """Give a heading an id of its own; `##` headings are the contents."""
         plain = html.unescape(re.sub(r"<[^>]+>", "", text))
         identity = _free(re.sub(r"\W+", "-", plain.lower()).strip("-"), self.taken)
@@ -47,34 +156,33 @@ class PageRenderer(IPythonRenderer):
             self.headings.append({"id": identity, "text": plain})
         return f'<h{level} id="{identity}">{text}</h{level}>\n'
 
-    def inline_math(self, body):
+    def inline_math(self, body: str) -> str:
         """Turn `$…$` into MathML."""
         return _mathml(body, "inline")
 
-    def block_math(self, body):
+    def block_math(self, body: str) -> str:
         """Turn `$$…$$` into MathML on a line of its own."""
         return f'<div class="formula">{_mathml(body, "block")}</div>\n'
 
-    def latex_environment(self, name, body):
+    def latex_environment(self, name: str, body: str) -> str:
         """Turn a LaTeX environment into MathML on a line of its own."""
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
 
-    def image(self, text, url, title=None):
+    def image(self, text: str, url: str, title: str | None = None) -> str:
         """Show a picture only where it lies in the page and is described."""
         if not text or not url.startswith(("data:", "attachment:")):
             raise CommonCanvasError(
                 f"a text cell shows the picture {url[:60]!r} with alt text {text!r}; a"
-                " page fetches nothing. Show it by commoncanvas.figures."
+                " page fetches nothing. Show it by commoncanvas.analysis.figures."
             )
         return super().image(text, url, title)
 
 
-def read_page(path, scale):
+def read_page(path: Path, scale: str) -> tuple[NotebookNode, dict[str, Any]]:
     """Turn one executed notebook into what the template needs.
 
     Args:
         path: executed notebook, `NN_slug[-variant].ipynb`.
-        scale: name of the profile.
 
     Returns:
         (notebook whose sources and outputs are HTML, dict of the page's facts).
@@ -95,8 +203,9 @@ def read_page(path, scale):
     taken = set(OWN_IDS)
     renderer = PageRenderer(taken)
     lede = re.split(r"^(?=##)", first[found.end() :], maxsplit=1, flags=re.MULTILINE)
-    table = parameters_table(notebook.cells)
-    cells, checks = [], {"passed": 0, "total": 0}
+    parameters = parameter_rows(notebook.cells)
+    cells: list[NotebookNode] = []
+    checks = {"passed": 0, "total": 0}
     rest = nbformat.v4.new_markdown_cell("".join(lede[1:]), id="cell-1-rest")
     for cell in [*([rest] if rest.source else []), *notebook.cells[1:]]:
         tags = set(cell.metadata.get("tags", []))
@@ -105,7 +214,7 @@ def read_page(path, scale):
         if cell.cell_type == "markdown":
             cell.source = _prose(cell.source, renderer)
         elif "parameters" in tags:
-            cell = nbformat.v4.new_markdown_cell(table, id=cell.id)
+            cell = nbformat.v4.new_markdown_cell(id=cell.id, metadata=cell.metadata)
         cells.append(cell)
     for place, cell in enumerate(cells):
         for output in cell.get("outputs", []):
@@ -128,17 +237,17 @@ def read_page(path, scale):
         "lede": _prose(lede[0], renderer),
         "sentence": _first_sentence(lede[0]),
         "headings": renderer.headings,
+        "parameters": parameters,
         "checks": checks,
         "provenance": _provenance(path, slug, variant or None, scale),
     }  # fmt: skip
     return notebook, page
 
 
-def link_stages(text, files):
+def link_stages(text: str, files: dict[str, str]) -> str:
     """Lead links between notebooks to pages; a stage without one, to the index.
 
     Args:
-        text: HTML of a page.
         files: {slug: name of the page that stands for the stage}.
     """
     return re.sub(
@@ -148,19 +257,11 @@ def link_stages(text, files):
     )
 
 
-def parameters_table(cells):
-    """Set the parameters cell as a table: name, our value, default, meaning.
-
-    Args:
-        cells: cells of an executed notebook.
-
-    Returns:
-        HTML; rows whose value differs from the default are marked. Empty without a
-        parameters cell.
-    """
+def parameter_rows(cells: list[NotebookNode]) -> list[dict[str, str]]:
+    """Return name, value, default and meaning of every parameter, as HTML."""
     tagged = {tag: c for c in cells for tag in c.metadata.get("tags", [])}
     if "parameters" not in tagged:
-        return ""
+        return []
     source = tagged["parameters"].source
     values = _assigned(tagged.get("injected-parameters", {"source": ""})["source"])
     comments = {
@@ -171,34 +272,25 @@ def parameters_table(cells):
     rows = []
     for name, (default, line) in _assigned(source).items():
         value = values.get(name, (default, 0))[0]
-        changed = ' class="changed"' if value != default else ""
-        rows.append(
-            f'<tr{changed}><th scope="row"><code>{name}</code></th><td><code>'
-            f"{html.escape(value)}</code></td><td><code>{html.escape(default)}</code>"
-            f"</td><td>{html.escape(comments.get(line, ''))}</td></tr>"
-        )
-    heads = "".join(
-        f'<th scope="col">{head}</th>'
-        for head in ("Parameter", "Here", "Default", "Meaning")
-    )
-    return (
-        '<div class="cc-table"><table class="parameters"><caption>Parameters of this'
-        f" run</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        "</table></div>"
-    )
+        row = {"name": name, "value": value, "default": default}
+        row["meaning"] = comments.get(line, "")
+        rows.append({key: html.escape(text) for key, text in row.items()})
+    return rows
 
 
-def _assigned(source):
+def _assigned(source: str) -> dict[str, tuple[str, int]]:
+    """Return {name: (value as code, its last line)} of the source's assignments."""
     found = {}
     for node in ast.parse(source).body:
-        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and node.value is not None:
-            text = ast.unparse(node.value)
-            found[target.id] = (text, node.end_lineno)
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        if isinstance(target, ast.Name):
+            found[target.id] = (ast.unparse(node.value), node.end_lineno or 0)
     return found
 
 
-def _prose(source, renderer):
+def _prose(source: str, renderer: PageRenderer) -> str:
     text = MarkdownWithMath(renderer=renderer).render(source)
     for voice in ("Paper", "Here"):
         text = re.sub(
@@ -208,7 +300,7 @@ def _prose(source, renderer):
     return text.replace("</table>", "</table></div>")
 
 
-def _output(output, renderer, where):
+def _output(output: NotebookNode, renderer: PageRenderer, where: str) -> str:
     if output.output_type == "stream":
         return f'<pre class="stream">{ansi2html(output.text)}</pre>'
     if output.output_type == "error":
@@ -223,14 +315,14 @@ def _output(output, renderer, where):
     if any(kind.startswith("image/") or kind == "text/html" for kind in data):
         raise CommonCanvasError(
             f"{where} shows a picture without alt text; every picture is described."
-            " Show it by commoncanvas.figures."
+            " Show it by commoncanvas.analysis.figures."
         )
     if "text/markdown" in data:
         return _prose(data["text/markdown"], renderer)
     return f'<pre class="stream">{html.escape(data.get("text/plain", ""))}</pre>'
 
 
-def _mark_checks(text, checks):
+def _mark_checks(text: str, checks: dict[str, int]) -> str:
     for sign, kind in (("✓", "yes"), ("✗", "no")):
         found = text.count(f"<td>{sign}</td>")
         checks["total"] += found
@@ -239,7 +331,7 @@ def _mark_checks(text, checks):
     return text
 
 
-def _unique_ids(text, prefix, taken):
+def _unique_ids(text: str, prefix: str, taken: set[str]) -> str:
     own = set(re.findall(r'\sid="([^"]+)"', text))
     for identity in sorted(own & taken):
         new, old = _free(f"{prefix}-{identity}", taken), re.escape(identity)
@@ -248,7 +340,7 @@ def _unique_ids(text, prefix, taken):
     return text
 
 
-def _free(wanted, taken):
+def _free(wanted: str, taken: set[str]) -> str:
     wanted = wanted or "section"
     name, count = wanted, 1
     while name in taken:
@@ -258,7 +350,7 @@ def _free(wanted, taken):
     return name
 
 
-def _mathml(body, display):
+def _mathml(body: str, display: str) -> str:
     try:
         formula = convert(body.strip(), display=display)
     except Exception:  # latex2mathml raises many kinds, none with a common base
@@ -271,12 +363,14 @@ def _mathml(body, display):
     return formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
 
 
-def _first_sentence(markdown):
+def _first_sentence(markdown: str) -> str:
     plain = " ".join(re.sub(r"[*`_#]|\[([^]]*)\]\([^)]*\)", r"\1", markdown).split())
     return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
 
 
-def _provenance(path, slug, variant, scale):
+def _provenance(
+    path: Path, slug: str, variant: str | None, scale: str
+) -> list[tuple[str, str]]:
     rows = [("Executed notebook", sha256_of(path)[:12])]
     if (source := paths.NOTEBOOKS / f"{slug}.ipynb").is_file():
         rows.insert(0, (f"Notebook {slug}", sha256_of(source)[:12]))

@@ -1,24 +1,26 @@
 """Recognition: is a sample matched to the right name among a hundred?
 
-`python -m commoncanvas recognise --scale full --variant cc_emoji` asks a
-trained
-model for held-out names, and two judges for what came out: the scorer, which reads the
-names, and the nearest real picture of these names from sets it never trained on.
+`commoncanvas recognise --scale full --variant cc_emoji` asks a trained model for
+held-out names, and two judges for what came out: the scorer, which reads the names, and
+the nearest real picture of these names from sets that it was not trained on.
 """
 
-import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from diffusers import StableDiffusionPipeline
 
-from commoncanvas.analysis.estimates import wilson
+from commoncanvas.analysis.estimates import Estimate, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import shown
+from commoncanvas.core.files import read_json, shown, write_json
 from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.evaluate.judges import scorer_open
+from commoncanvas.evaluate.judges import Scorer, scorer_open
 from commoncanvas.evaluate.prompts import human_names
 from commoncanvas.latents.reader import Latents
 from commoncanvas.latents.selection import read_works
@@ -26,36 +28,60 @@ from commoncanvas.models.efficientnet import closest
 from commoncanvas.models.pipelines import draw_samples
 
 
-def choose_names(folder, trained, sources, num, seed):
+@dataclass(frozen=True)
+class Finished:
+    """What stages 03 to 05 left of a variant.
+
+    `latents`, `trained` and `evaluated` are their folders, `keys` those of the works
+    trained on, `metrics` what stage 05 measured.
+    """
+
+    latents: Path
+    trained: Path
+    evaluated: Path
+    keys: pd.Series
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Held-out names, and real pictures of them from the captioned web.
+
+    `held` has the columns prompt (the name), id (a held-out picture of it) and is_new
+    (no drawing of that name, of any set, was trained on); `gallery` the column name, a
+    row a picture; `features` are the pictures' (m, 1280).
+    """
+
+    held: pd.DataFrame
+    gallery: pd.DataFrame
+    features: np.ndarray
+
+
+def choose_names(
+    folder: Path, trained: Iterable[str], sources: list[str], num: int, seed: int
+) -> Choice:
     """Choose names of held-out pictures that other sets have drawn too.
 
     Args:
         folder: of stage 03.
         trained: keys of the works trained on.
         sources: sets whose held-out pictures may name.
-        num: of names, drawn by lot.
-        seed: of the lot.
-
-    Returns:
-        (held, gallery, features): DataFrame of prompt, the name, with id, a held-out
-        picture of it, and is_new, whether no drawing of the name, of any set, was
-        trained on; DataFrame of name, every real picture of these names among the
-        captioned web's; and their (m, 1280) features.
+        num: of names, drawn at random by `seed`.
 
     Raises:
-        ParameterError: there are too few names or no sets, or the model trained on the
-            web.
+        ParameterError: there are too few names or no sets, or the model was trained on
+            the web.
     """
     if not sources:
         raise ParameterError(
-            "none of the sets that the model learnt from names prompts; expected one "
-            "or more in `prompt_sources` of the profile; name another variant."
+            "none of the sets that the model was trained on names prompts; expected "
+            "one or more in `prompt_sources` of the profile; name another variant."
         )
     web = Latents(folder, ["web"], "human")
     if set(web.keys) & set(trained):
         raise ParameterError(
-            "the model trained on the captioned web, whose pictures are the gallery; "
-            "expected a model of licensed works; name another variant."
+            "the model was trained on the captioned web, whose pictures are the "
+            "gallery; expected a model of licensed works; name another variant."
         )
     gallery = pd.DataFrame({"name": web.texts()})
     held = human_names(folder, sources).drop_duplicates("prompt")
@@ -70,17 +96,22 @@ def choose_names(folder, trained, sources, num, seed):
     held = held.set_index("prompt").loc[names].reset_index()
     held["is_new"] = ~held["prompt"].isin(texts[texts.index.isin(trained)])
     is_shown = gallery["name"].isin(names)
-    return held, gallery[is_shown], web.features()[is_shown]
+    return Choice(held, gallery[is_shown], web.features()[is_shown])
 
 
-def recognise(pixels, names, gallery, features, scorer):
+def recognise(
+    pixels: np.ndarray,
+    names: Sequence[str],
+    gallery: pd.DataFrame,
+    features: np.ndarray,
+    scorer: Scorer,
+) -> dict[str, np.ndarray]:
     """Match samples to names, twice.
 
     Args:
         pixels: (n, h, w, 3) uint8, sample i of names[i % len(names)].
         names: distinct texts, the choices.
-        gallery, features: from `choose_names`.
-        scorer: a `Scorer`.
+        gallery, features: as in a `Choice`.
 
     Returns:
         {"scorer", "neighbour"}: (n,) bool each, whether the first choice was right: the
@@ -94,31 +125,32 @@ def recognise(pixels, names, gallery, features, scorer):
     return {"scorer": by_text == wanted, "neighbour": found == np.array(names)[wanted]}
 
 
-def read_finished(scale, variant):
-    """Read what a variant learnt from, and what stage 05 measured of it.
-
-    Returns:
-        ((folders of stages 03, 04 and 05), keys of the works trained on, metrics.json).
+def read_finished(scale: str, variant: str) -> Finished:
+    """Read what a variant was trained on, and what stage 05 measured of it.
 
     Raises:
         ManifestError: one of the stages has not run.
     """
-    slugs = ("03_latents", None), ("04_train", variant), ("05_evaluate", variant)
-    folders = [paths.stage_dir(scale, *place) for place in slugs]
-    for folder in folders:
+    latents = paths.stage_dir(scale, "03_latents")
+    trained = paths.stage_dir(scale, "04_train", variant)
+    evaluated = paths.stage_dir(scale, "05_evaluate", variant)
+    for folder in (latents, trained, evaluated):
         read_manifest(folder)
-    told = json.loads((folders[2] / "metrics.json").read_text(encoding="utf-8"))
-    return folders, pd.read_parquet(folders[1] / "works.parquet")["key"], told
+    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    metrics = read_json(evaluated / "metrics.json")
+    return Finished(latents, trained, evaluated, keys, metrics)
 
 
-def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
+def measure(
+    scale: str, variant: str, num_names: int = 100, num_seeds: int = 4, seed: int = 17
+) -> dict[str, Any]:
     """Measure a variant of a finished run, at its common guidance scale.
 
     Args:
         scale, variant: whose stages 01 to 05 are done.
         num_names: choices; chance is one in so many.
         num_seeds: samples a name.
-        seed: of the lot and of the starting noise.
+        seed: of the choice of names and of the starting noise.
 
     Returns:
         JSON-able dict: for each judge the share of right matches with its Wilson
@@ -128,50 +160,49 @@ def measure(scale, variant, num_names=100, num_seeds=4, seed=17):
     Raises:
         CommonCanvasError: a stage has not run, or as `choose_names`.
     """
-    (above, trained, _), keys, told = read_finished(scale, variant)
-    protocol, guidance = told["protocol"], told["common_guidance"]
-    own = {key.split("/")[0] for key in keys}
+    run = read_finished(scale, variant)
+    protocol, guidance = run.metrics["protocol"], run.metrics["common_guidance"]
+    own = {key.split("/")[0] for key in run.keys}
     sources = sorted(own & set(protocol["sources"] or own))  # none stands for all
-    held, *gallery = choose_names(above, keys, sources, num_names, seed)
-    names = held["prompt"].tolist()
-    pipeline = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
+    chosen = choose_names(run.latents, run.keys, sources, num_names, seed)
+    names = chosen.held["prompt"].tolist()
+    pipeline = StableDiffusionPipeline.from_pretrained(run.trained / "pipeline")
     steps = protocol["num_inference_steps"]
     pixels = draw_samples(pipeline, names * num_seeds, guidance, steps, seed, 50)
-    judges = *gallery, scorer_open()
-    found = recognise(pixels, names, *judges)
-    owned = paths.stage_dir(scale, "01_licenses")
-    real = pictures_of(owned, held["id"], pixels.shape[1])
-    news = np.tile(held["is_new"], num_seeds)
+    licensed = paths.stage_dir(scale, "01_licenses")
+    real = pictures_of(licensed, chosen.held["id"], pixels.shape[1])
+    scorer, gallery, features = scorer_open(), chosen.gallery, chosen.features
+    found = recognise(pixels, names, gallery, features, scorer)
+    found_real = recognise(real, names, gallery, features, scorer)
+    is_new = np.tile(chosen.held["is_new"], num_seeds)
+    found_new = {judge: hits[is_new] for judge, hits in found.items()}
     return {
         "variant": variant,
         "choices": num_names,
         "samples_a_name": num_seeds,
         "guidance_scale": guidance,
         "sources": sources,
-        "gallery": len(gallery[0]),
-        "all": {judge: _share(hits) for judge, hits in found.items()},
-        "names_never_trained_on": {
-            judge: _share(hits[news]) for judge, hits in found.items()
-        },
-        "real_held_out_pictures": {
-            judge: _share(hits)
-            for judge, hits in recognise(real, names, *judges).items()
-        },
+        "gallery": len(gallery),
+        "all": _shares(found),
+        "names_never_trained_on": _shares(found_new),
+        "real_held_out_pictures": _shares(found_real),
         "names": names,
     }
 
 
-def _share(hits):
-    return wilson(int(hits.sum()), len(hits)).as_dict() if len(hits) else None
+def _shares(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return each judge's share of hits, as JSON; None where there are no samples."""
+    return {
+        judge: wilson(int(hits.sum()), len(hits)).as_dict() if len(hits) else None
+        for judge, hits in found.items()
+    }
 
 
-def report(scale, variant):
+def report(scale: str, variant: str) -> None:
     """Measure whether a variant's samples are recognised; keep and print the shares."""
     found = measure(scale, variant)
     file = paths.RESULTS / scale / variant / "recognition.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(file, found)
     for judge, share in found["all"].items():
-        low, high = share["interval"]
-        print(f"{judge}: {share['value']:.1%} [{low:.1%}, {high:.1%}] of {share['n']}")
+        print(f"{judge}: {Estimate.from_dict(share):.1%} of {share['n']}")
     print(f"wrote {shown(file)}; chance is {1 / found['choices']:.1%}")

@@ -1,24 +1,24 @@
 """Reference results: what a finished run leaves in `results/`, small enough for git.
 
-`python -m commoncanvas keep --scale full` keeps each variant's figures,
-its log
-and the gate as it drew it, the scorecard, the hardware with its hours, and the hashes
-of inputs and code. Nothing is computed anew.
+`commoncanvas keep --scale full` keeps each variant's measured values, its log and the
+gate as it drew it, the scorecard, the hardware with its hours, and the hashes of inputs
+and code. Nothing is computed anew.
 """
 
-import json
 import shutil
 import statistics
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
-from commoncanvas.core.files import shown
+from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.evaluate.results import evaluated_variants, read_samples
+from commoncanvas.evaluate.results import read_samples
 from commoncanvas.publish.index import read_rows
 from commoncanvas.publish.strips import contact_sheet
 
@@ -34,7 +34,23 @@ CODE = (
 )
 
 
-def keep(scale, variants=None):
+def evaluated_variants(scale: str) -> list[str]:
+    """Return the names of the variants whose stage 05 has run, sorted.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    found = paths.stage_dir(scale, "05_evaluate").glob("*/manifest.json")
+    variants = sorted(file.parent.name for file in found)
+    if not variants:
+        raise ManifestError(
+            f"no variant of {scale} was evaluated; expected one or more; run "
+            "`dvc repro` at that scale."
+        )
+    return variants
+
+
+def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     """Copy what a reader needs of a finished run into `results/<scale>/`.
 
     Args:
@@ -50,15 +66,14 @@ def keep(scale, variants=None):
             Nothing is written then.
     """
     variants = variants or evaluated_variants(scale)
-    places = [(slug, None) for slug in SHARED]
-    places += [(slug, v) for v in variants for slug in ("04_train", "05_evaluate")]
+    folders = {slug: paths.stage_dir(scale, slug) for slug in SHARED}
+    for variant in variants:
+        for slug in ("04_train", "05_evaluate"):
+            folders[f"{slug}/{variant}"] = paths.stage_dir(scale, slug, variant)
     outputs = {}
-    for slug, variant in places:
-        told = read_manifest(paths.stage_dir(scale, slug, variant), verify=True)
-        outputs["/".join(filter(None, (slug, variant)))] = key_of(files=told["files"])
-    shared = {
-        slug: _read(paths.stage_dir(scale, slug) / "metrics.json") for slug in MEASURED
-    }
+    for name, place in folders.items():
+        outputs[name] = key_of(files=read_manifest(place, verify=True)["files"])
+    shared = {slug: read_json(folders[slug] / "metrics.json") for slug in MEASURED}
     run = {
         "scale": scale,
         "hardware": shared["07_speed"]["hardware"],
@@ -72,26 +87,26 @@ def keep(scale, variants=None):
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
     for slug, metrics in shared.items():
-        _write(folder / f"{slug}.json", metrics)
-    _write(folder / "claims.json", claims)
-    _write(folder / "run.json", run)
+        write_json(folder / f"{slug}.json", metrics)
+    write_json(folder / "claims.json", claims)
+    write_json(folder / "run.json", run)
     return folder
 
 
-def keep_variant(scale, variant, folder):
-    """Copy one variant's figures and log, and draw the gate as stage 05 saw it."""
+def keep_variant(scale: str, variant: str, folder: Path) -> None:
+    """Copy one variant's metrics and log, and draw the gate as stage 05 saw it."""
     folder.mkdir(parents=True, exist_ok=True)
     measured = paths.stage_dir(scale, "05_evaluate", variant)
     shutil.copyfile(measured / "metrics.json", folder / "metrics.json")
     log = paths.stage_dir(scale, "04_train", variant) / "log.csv"
     shutil.copyfile(log, folder / "log.csv")
-    guidance = _read(measured / "metrics.json")["common_guidance"]
+    guidance = read_json(measured / "metrics.json")["common_guidance"]
     if (measured / GATE).is_dir():
-        sheet = contact_sheet(*read_samples(measured / GATE, guidance))
-        sheet.save(folder / "gate.png", optimize=True)
+        pixels, prompts = read_samples(measured / GATE, guidance)
+        contact_sheet(list(pixels), prompts).save(folder / "gate.png", optimize=True)
 
 
-def training_hours(scale, variant):
+def training_hours(scale: str, variant: str) -> float | None:
     """Return how long a training took, pauses left out; None where no clock was kept.
 
     The clock is TensorBoard's: the median time between snapshots, times their number.
@@ -105,14 +120,3 @@ def training_hours(scale, variant):
     events = EventAccumulator(str(folder)).Reload().Scalars("step")
     gaps = [b.wall_time - a.wall_time for a, b in zip(events, events[1:], strict=False)]
     return round(statistics.median(gaps) * len(log) / 3600, 2) if gaps else None
-
-
-def _read(file):
-    if not file.is_file():
-        raise ManifestError(f"{shown(file)} is missing; expected it; run its stage.")
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _write(file, value):
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    file.write_text(text + "\n", encoding="utf-8")

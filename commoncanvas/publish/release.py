@@ -1,9 +1,8 @@
 """Release: a trained variant as a small folder that plain diffusers loads.
 
-`python -m commoncanvas release --scale full` writes `results/model`: the
-weights in
-half precision, a card, the attribution of every training work, and pictures that nobody
-selected. The same inputs give the same bytes.
+`commoncanvas release --scale full` writes `results/model`: the weights in half
+precision, a card, the attribution of every training work, and pictures that are not
+cherry-picked. The same inputs give the same bytes.
 """
 
 import gzip
@@ -12,23 +11,19 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save
 
-from commoncanvas.core.errors import (
-    LicenseError,
-    ManifestError,
-    ParameterError,
-)
-from commoncanvas.core.files import shown
+from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
+from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
 from commoncanvas.licenses import attribution, takedown
-from commoncanvas.licenses.license import read_license
+from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.publish.card import make_card
@@ -43,8 +38,8 @@ UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
 MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
 
 
-def release(scale, variant, out=MODEL):
-    """Write a trained variant as a released model, in place of an older one.
+def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]:
+    """Write a trained variant as a released model, replacing an older one.
 
     Args:
         scale, variant: of the run, whose stages 01 to 05 are done.
@@ -55,13 +50,13 @@ def release(scale, variant, out=MODEL):
 
     Raises:
         CommonCanvasError: a stage has not run, a work may not be released or lacks a
-            credit, a part is not the one that the card tells of, or the folder would be
-            too large. Nothing is written then.
+            credit, a part is not the one that the card describes, or the folder would
+            be too large. Nothing is written then.
     """
     out = Path(out).resolve()
     _check_out(out)
     trained = stage_dir(scale, "04_train", variant)
-    told = read_manifest(trained, verify=True)
+    training = read_manifest(trained, verify=True)
     metrics = _metrics(scale, variant)
     keys = pd.read_parquet(trained / "works.parquet")["key"]
     if metrics["num_train_pictures"] != len(keys):
@@ -71,14 +66,14 @@ def release(scale, variant, out=MODEL):
             f"expected the same; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
     works, license_ = works_of(scale, variant, keys)
-    facts = _settings(scale, told["facts"]["caption_source"], metrics)
+    facts = _settings(scale, training["facts"]["caption_source"], metrics)
     facts |= {
         "works": len(works),
         "works_key": key_of(keys=sorted(works["key"])),
         "license": license_.title,
         "note": f"Drawn by a model that learnt from {len(works):,} works under "
         f"{', '.join(sorted(set(works['license'])))}; its attribution names them all.",
-        "unet": told["files"][UNET]["sha256"],
+        "unet": training["files"][UNET]["sha256"],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
@@ -86,14 +81,16 @@ def release(scale, variant, out=MODEL):
         copy_halved(trained / "pipeline", folder)
         _check_size(folder)  # before anything is drawn, too
         facts["attribution"] = write_attribution(folder, works)
-        settings = facts["guidance_scale"], facts["num_inference_steps"]
         pipeline = load_pipeline(folder, facts["max_tokens"])
-        facts["samples"] = write_pictures(folder, pipeline, *settings)
-        base = ModelCard.load(trained / "pipeline" / "README.md")
-        card = make_card(base, scale, variant, out, facts, license_, metrics)
+        facts["samples"] = write_pictures(
+            folder, pipeline, facts["guidance_scale"], facts["num_inference_steps"]
+        )
+        made = read_json(trained / "pipeline" / "card.json")
+        card = make_card(made, scale, out, facts, license_, metrics)
         card.save(folder / "README.md")
-        counts = len(keys), len(works), {}
-        manifest = write_manifest(folder, STAGE, scale, variant, *counts, facts)
+        manifest = write_manifest(
+            folder, STAGE, scale, variant, len(keys), len(works), {}, facts
+        )
         _check_size(folder)
         if out.exists():
             shutil.rmtree(out)
@@ -101,10 +98,10 @@ def release(scale, variant, out=MODEL):
     return manifest
 
 
-def works_of(scale, variant, keys):
+def works_of(scale: str, variant: str, keys: pd.Series) -> tuple[pd.DataFrame, License]:
     """Return (ledger of the training works, the `License` that follows from theirs).
 
-    The licences are read again, from the catalogue's words.
+    The licences are rebuilt from the catalogue's columns, never taken from its split.
 
     Raises:
         ManifestError: stage 01 lacks a work.
@@ -115,36 +112,39 @@ def works_of(scale, variant, keys):
     read_manifest(folder)
     again = f"run `dvc repro 05_evaluate@{scale}-{variant}`"
     try:
-        stated = attribution.licenses_of(folder, keys)[["license", "license_url"]]
+        works = attribution.licenses_of(folder, keys)
     except KeyError:
         raise ManifestError(
-            f"04_train of {variant} learnt from works that 01_licenses lacks; expected "
-            f"all in its catalogue; {again}."
+            f"04_train of {variant} used works that 01_licenses lacks; expected all in "
+            f"its catalogue; {again}."
         ) from None
-    read = [read_license(*pair) for pair in set(stated.itertuples(False, None))]
-    if closed := sorted({one.title for one in read if split_of(one)[0] != "c"}):
+    columns = works[["license_slug", "license_version", "license_port"]]
+    licenses = [
+        License.from_columns(*row) for row in set(columns.itertuples(False, None))
+    ]
+    if closed := sorted({one.title for one in licenses if split_of(one)[0] != "c"}):
         raise LicenseError(
-            f"{variant} learnt from works under {', '.join(closed)}; a release takes "
-            "CC0, the Public Domain Mark, BY and BY-SA alone; release another variant."
+            f"{variant} was trained on works under {', '.join(closed)}; a release "
+            "takes CC0, the Public Domain Mark, BY and BY-SA alone; release another "
+            "variant."
         )
     rows = pd.read_parquet(folder / "ledger.parquet")
     rows = rows[rows["key"].isin(keys)]
     if taken := int(takedown.is_listed(rows, takedown.read_list()).sum()):
         raise ParameterError(
-            f"{variant} learnt from {taken} works that docs/takedown.txt lists; "
+            f"{variant} was trained on {taken} works that docs/takedown.txt lists; "
             f"expected none; {again}, which leaves them out."
         )
-    if unpaid := len(set(keys) - set(rows["key"])) + len(
-        attribution.missing_credits(rows)
-    ):
+    lost = set(keys) - set(rows["key"])
+    if uncredited := len(lost) + len(attribution.missing_credits(rows)):
         raise LicenseError(
-            f"{unpaid} works of {variant} have no full row in the attribution ledger; "
-            f"expected one each; {again}."
+            f"{uncredited} works of {variant} have no full row in the attribution "
+            f"ledger; expected one each; {again}."
         )
-    return rows, combined_license(read)
+    return rows, combined_license(licenses)
 
 
-def copy_halved(pipeline, folder):
+def copy_halved(pipeline: Path, folder: Path) -> None:
     """Copy a pipeline's parts but the text encoder, floating point numbers as float16.
 
     Configurations lose the path that they were loaded from.
@@ -170,14 +170,14 @@ def copy_halved(pipeline, folder):
                 )
             target.write_bytes(save(state, metadata={"format": "pt"}))
         elif path.name == "config.json":
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = read_json(path)
             config.pop("_name_or_path", None)
             target.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         else:
             shutil.copyfile(path, target)
 
 
-def write_attribution(folder, works):
+def write_attribution(folder: Path, works: pd.DataFrame) -> str:
     """Write the works' attribution, packed if it is long; return the file's name."""
     data = attribution.attribution_text(works).encode()
     name = "ATTRIBUTION.md"
@@ -187,12 +187,12 @@ def write_attribution(folder, works):
     return name
 
 
-def size_of(folder):
+def size_of(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _check_out(out):
+def _check_out(out: Path) -> None:
     if not out.exists() or out.is_dir() and not any(out.iterdir()):
         return
     try:
@@ -206,7 +206,7 @@ def _check_out(out):
         )
 
 
-def _check_size(folder):
+def _check_size(folder: Path) -> None:
     if (size := size_of(folder)) > MAX_BYTES:
         raise ParameterError(
             f"the released model has {size / 1e6:.1f} MB; expected at most "
@@ -214,11 +214,11 @@ def _check_size(folder):
         )
 
 
-def _metrics(scale, variant):
+def _metrics(scale: str, variant: str) -> dict[str, Any]:
     """Return what stage 05 measured."""
     folder = stage_dir(scale, "05_evaluate", variant)
     read_manifest(folder, verify=True)
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json")
     if missing := [name for name in MEASURED if name not in metrics]:
         raise ManifestError(
             f"05_evaluate of {variant} measured no {', '.join(missing)}; expected all "
@@ -227,10 +227,12 @@ def _metrics(scale, variant):
     return metrics
 
 
-def _settings(scale, caption_source, metrics):
+def _settings(
+    scale: str, caption_source: str | dict[str, float], metrics: dict[str, Any]
+) -> dict[str, Any]:
     """Return the facts that drawing and the card need, once the parts are known ones.
 
-    The card says what VAE, text encoder and captioner learnt from, and knows one each.
+    The card says what VAE, text encoder and captioner were trained on, of one each.
     """
     latents = read_manifest(stage_dir(scale, "03_latents"))["facts"]
     captions = read_manifest(stage_dir(scale, "02_captions"))["facts"]
@@ -244,8 +246,8 @@ def _settings(scale, caption_source, metrics):
     for part, name, expected in sorted(found):
         if name != expected:
             raise ParameterError(
-                f"the {part} is {name!r}; a release's card knows {expected!r} alone; "
-                "release another variant."
+                f"the {part} is {name!r}; a release's card describes {expected!r} "
+                "alone; release another variant."
             )
     return {
         "caption_source": caption_source,

@@ -1,16 +1,17 @@
 """Sample: draw from a released model, in seconds on a CPU.
 
-`python -m commoncanvas sample "red apple"` writes a PNG that says what it is.
-The
-picture hangs on model, prompt, seed, guidance and steps alone, and it is the one that
-the lines on the model's card draw with plain diffusers.
+`commoncanvas sample "red apple"` writes a PNG that says what it is. The picture depends
+on model, prompt, seed, guidance scale and step count alone, and it is the one that the
+lines on the model's card draw with plain diffusers.
 """
 
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -19,25 +20,19 @@ from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import sha256_of, shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.evaluate.credits import credits_of, open_works, write_texts
+from commoncanvas.evaluate.credits import credits_of, open_works, write_png
+from commoncanvas.evaluate.nearest import Works
 from commoncanvas.licenses import attribution
 from commoncanvas.models.encoders import load_text_encoder
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 
 STAGE = "release"  # of the manifest that `release` writes
 MODEL = paths.RESULTS / "model"
+Pipeline = Any  # a StableDiffusionPipeline, whose own types say too little
 
 
-def load_pipeline(folder, max_tokens):
-    """Load a released model's parts onto the CPU, with the text encoder beside them.
-
-    Args:
-        folder: of a release, with its manifest or before it is written.
-        max_tokens: of a prompt.
-
-    Returns:
-        A float32 `StableDiffusionPipeline`, whatever the weights are stored in.
-    """
+def load_pipeline(folder: Path, max_tokens: int) -> Pipeline:
+    """Load a release's parts and the text encoder as float32, onto the CPU."""
     _, text_encoder = load_text_encoder(OPEN_TEXT_ENCODER, max_tokens)
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, text_encoder=text_encoder, local_files_only=True
@@ -46,14 +41,8 @@ def load_pipeline(folder, max_tokens):
     return pipeline.to("cpu")
 
 
-def load(folder):
-    """Load a released model.
-
-    Args:
-        folder: from `release.release`.
-
-    Returns:
-        (pipeline, manifest): from `load_pipeline` and `read_manifest`.
+def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
+    """Load a released model, and its manifest.
 
     Raises:
         ParameterError: the folder holds no whole released model.
@@ -72,17 +61,20 @@ def load(folder):
         found = " ".join(str(error).split()).partition("; ")[0][:160]
         raise ParameterError(
             f"{shown(folder)} is no whole released model ({found}); expected what "
-            "`python -m commoncanvas release` writes; make one, or name "
-            "another."
+            "`commoncanvas release` writes; make one, or name another."
         ) from None
 
 
-def draw(pipeline, prompt, seed, guidance_scale, num_inference_steps):
+def draw(
+    pipeline: Pipeline,
+    prompt: str,
+    seed: int,
+    guidance_scale: float,
+    num_inference_steps: int,
+) -> np.ndarray:
     """Draw one picture by itself, so that no other prompt or number changes a bit.
 
     Args:
-        pipeline: from `load`.
-        prompt: a text.
         seed: of the starting noise, 0 or more.
         guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
         num_inference_steps: DDIM steps.
@@ -100,32 +92,30 @@ def draw(pipeline, prompt, seed, guidance_scale, num_inference_steps):
 
 
 def sample(
-    prompt,
-    out,
-    seed=0,
-    num=1,
-    guidance_scale=None,
-    num_inference_steps=None,
-    folder=MODEL,
-    scale=None,
-):
+    prompt: str,
+    out: Path | str,
+    seed: int = 0,
+    num: int = 1,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
+    folder: Path = MODEL,
+    scale: str | None = None,
+) -> list[tuple[Path, pd.DataFrame | None]]:
     """Draw a prompt into PNG files, which say in their metadata what they are.
 
     Title is the prompt, Seed the seed, Source the model, Comment the other settings;
-    Copyright says whom the model learnt from and, with a scale, whom the picture
-    resembles: the names that `credits.write_png` gives them.
+    Copyright credits the training works and, with a scale, those that the picture is
+    closest to.
 
     Args:
-        prompt: a text.
         out: the PNG file; of several pictures each file's name ends in its seed.
         seed: of the first picture; the next has the next.
-        num: pictures.
         guidance_scale, num_inference_steps: None takes what the model was measured at.
         folder: a released model.
-        scale: its scale, whose stages 01 to 05 are at hand, to give credits.
+        scale: the model's, whose stages 01 to 05 have run here; None gives no credits.
 
     Returns:
-        List of (path, credits); credits are from `credits_of`, or None.
+        (path, credits) of each picture; credits are from `credits_of`, or None.
 
     Raises:
         CommonCanvasError: no such model, stage or place, or a value out of range.
@@ -133,33 +123,29 @@ def sample(
     out = Path(out)
     _check(prompt, out, seed, num)
     pipeline, manifest = load(folder)
-    facts, variant = manifest["facts"], manifest["variant"]
+    facts = manifest["facts"]
     guidance = facts["guidance_scale"] if guidance_scale is None else guidance_scale
     steps = num_inference_steps
     steps = facts["num_inference_steps"] if steps is None else steps
     _check_settings(guidance, steps, pipeline.scheduler.config.num_train_timesteps)
     num_tokens = len(pipeline.tokenizer.tokenize(prompt)) + 2  # with its two ends
     if num_tokens > facts["max_tokens"]:
-        told = f"the prompt has {num_tokens} tokens, of which {facts['max_tokens']} are"
-        print(f"{told} read", file=sys.stderr)
-    works, threshold = _works(scale, manifest) if scale else (None, None)
+        read = f"of which {facts['max_tokens']} are read"
+        print(f"the prompt has {num_tokens} tokens, {read}", file=sys.stderr)
+    opened = _works(scale, manifest) if scale else None
+    model = f"{manifest['scale']} {manifest['variant']}"
+    comment = f"guidance_scale {guidance:g}, {steps} DDIM steps"
     drawn = []
     for number in range(seed, seed + num):
         file = out.with_stem(f"{out.stem}-{number}") if num > 1 else out
-        pixels, credits = draw(pipeline, prompt, number, guidance, steps), None
-        thanks = facts["note"]
-        if works:
+        pixels = draw(pipeline, prompt, number, guidance, steps)
+        credits, thanks = None, facts["note"]
+        if opened:
+            works, threshold = opened
             credits = credits_of(pixels, works, threshold)
             thanks += f"\n\n{attribution.attribution_text(credits)}"
-        texts = {
-            "Title": prompt,
-            "Copyright": thanks,
-            "Source": f"{manifest['scale']} {variant}",
-            "Seed": str(number),
-            "Comment": f"guidance_scale {guidance:g}, {steps} DDIM steps",
-        }
         try:
-            write_texts(file, pixels, texts)
+            write_png(file, pixels, prompt, thanks, model, number, comment)
         except OSError as error:
             raise ParameterError(
                 f"{file} cannot be written ({error.strerror}); expected a place for a "
@@ -169,41 +155,38 @@ def sample(
     return drawn
 
 
-def _works(scale, manifest):
-    """Return what `open_works` opens, if it is what the model learnt from."""
+def _works(scale: str, manifest: dict[str, Any]) -> tuple[Works, float]:
+    """Return what `open_works` opens, if it is what the model was trained on."""
     own, variant = manifest["scale"], manifest["variant"]
     if scale != own:
         raise ParameterError(
-            f"--scale is {scale!r}, but the model learnt from the works of {own!r}; "
+            f"--scale is {scale!r}, but the model was trained on works of {own!r}; "
             "credits need the same; leave it out or give that."
         )
     works, threshold = open_works(scale, variant)
     if key_of(keys=sorted(works.keys)) != manifest["facts"]["works_key"]:
         raise ManifestError(
             f"04_train of {scale} {variant} is another training than the model's; "
-            "credits need the works that it learnt from; release it anew."
+            "credits need the works that it was trained on; release it anew."
         )
     return works, threshold
 
 
-def _check(prompt, out, seed, num):
-    for is_wrong, found, expected in (
-        (not prompt.strip(), "the prompt is empty", "words, e.g. 'red apple'"),
-        (out.suffix.lower() != ".png", f"--out is {out}", "a file that ends in .png"),
-        (not out.parent.is_dir(), f"--out is {out}", "a file in a folder that exists"),
-        (num < 1, f"--num is {num}", "1 or more"),
-        (not 0 <= seed <= 2**63 - num, f"--seed is {seed}", "0 or more, below 2^63"),
-    ):
-        _refuse(is_wrong, found, expected)
+def _check(prompt: str, out: Path, seed: int, num: int) -> None:
+    is_png, has_place = out.suffix.lower() == ".png", out.parent.is_dir()
+    _demand(bool(prompt.strip()), "the prompt is empty", "words, e.g. 'red apple'")
+    _demand(is_png, f"--out is {out}", "a file that ends in .png")
+    _demand(has_place, f"--out is {out}", "a file in a folder that exists")
+    _demand(num >= 1, f"--num is {num}", "1 or more")
+    _demand(0 <= seed <= 2**63 - num, f"--seed is {seed}", "0 or more, below 2^63")
 
 
-def _check_settings(guidance, steps, num_train_timesteps):
-    found = f"--guidance is {guidance:g}"
-    _refuse(not 1 <= guidance < math.inf, found, "1 (no guidance) or more")
-    most = num_train_timesteps - 1
-    _refuse(not 1 <= steps <= most, f"--steps is {steps}", f"1 to {most}")
+def _check_settings(guidance: float, steps: int, num_train_timesteps: int) -> None:
+    found, most = f"--guidance is {guidance:g}", num_train_timesteps - 1
+    _demand(1 <= guidance < math.inf, found, "1 (no guidance) or more")
+    _demand(1 <= steps <= most, f"--steps is {steps}", f"1 to {most}")
 
 
-def _refuse(is_wrong, found, expected):
-    if is_wrong:
+def _demand(holds: bool, found: str, expected: str) -> None:
+    if not holds:
         raise ParameterError(f"{found}; expected {expected}; give another.")

@@ -3,15 +3,17 @@
 `samples.png` is the README's strip, `sheet.png` all plain prompts of the gate.
 """
 
-import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from commoncanvas.core.files import write_json
 from commoncanvas.evaluate.prompts import gate_prompts
-from commoncanvas.publish.sample import draw
+from commoncanvas.publish.sample import Pipeline, draw
 
 PLAIN = "plain subject"  # the category of the gate that is drawn
 NUM_STRIP = 6  # prompts of the strip, each with a seed of its own
@@ -20,15 +22,16 @@ GAP, LINE = 8, 14  # between tiles; of a label [pixels]
 NUM_COLOURS = 192  # of a sheet: even of noise it stays under 400 kB
 
 
-def write_pictures(folder, pipeline, guidance_scale, num_inference_steps):
+def write_pictures(
+    folder: Path,
+    pipeline: Pipeline,
+    guidance_scale: float,
+    num_inference_steps: int,
+) -> str:
     """Draw `samples.png` and `sheet.png`, each with a JSON file of what it shows.
 
     The strip has the first prompts at twice their size, the sheet every prompt in a
     column; each picture is what `sample` draws.
-
-    Args:
-        folder: where to.
-        pipeline, guidance_scale, num_inference_steps: as for `sample.draw`.
 
     Returns:
         The strip's caption.
@@ -37,38 +40,41 @@ def write_pictures(folder, pipeline, guidance_scale, num_inference_steps):
     prompts = gate["prompt"][gate["category"] == PLAIN].tolist()
     strip = [[seed] for seed in range(NUM_STRIP)]
     sheet = [list(range(NUM_SEEDS))] * len(prompts)
-    settings = guidance_scale, num_inference_steps
     at = f"at guidance {guidance_scale:g} and {num_inference_steps} steps, not selected"
-    told = {
+    shows = {
         "samples": f"first {NUM_STRIP} prompts, seeds 0 to {NUM_STRIP - 1} in turn",
         "sheet": f"{len(prompts)} plain prompts, seeds 0 to {NUM_SEEDS - 1} downwards",
     }
+    captions = {}
     total = NUM_STRIP + NUM_SEEDS * len(prompts)
     with tqdm(total=total, desc="pictures", file=sys.stderr) as bar:
-        for name, lots, zoom in (("samples", strip, 2), ("sheet", sheet, 1)):
-            tiles, labels = [], prompts[: len(lots)]
-            for prompt, seeds in zip(labels, lots, strict=True):
-                drawn = [draw(pipeline, prompt, seed, *settings) for seed in seeds]
+        for name, columns, zoom in (("samples", strip, 2), ("sheet", sheet, 1)):
+            tiles, labels = [], prompts[: len(columns)]
+            for prompt, seeds in zip(labels, columns, strict=True):
+                drawn = [
+                    draw(pipeline, prompt, seed, guidance_scale, num_inference_steps)
+                    for seed in seeds
+                ]
+                # (seeds * h, w, 3): one below the other, then enlarged
                 tiles.append(np.concatenate(drawn).repeat(zoom, 0).repeat(zoom, 1))
                 bar.update(len(seeds))
             contact_sheet(tiles, labels).save(folder / f"{name}.png", optimize=True)
-            caption = f"{', '.join(labels)}: the gate's {told[name]}, {at}."
-            text = {"caption": caption, "prompts": labels, "seeds": lots}
-            file = folder / f"{name}.json"
-            file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-    return json.loads((folder / "samples.json").read_text(encoding="utf-8"))["caption"]
+            caption = f"{', '.join(labels)}: the gate's {shows[name]}, {at}."
+            content = {"caption": caption, "prompts": labels, "seeds": columns}
+            write_json(folder / f"{name}.json", content)
+            captions[name] = caption
+    return captions["samples"]
 
 
-def contact_sheet(tiles, labels, columns=8):
+def contact_sheet(
+    tiles: Sequence[np.ndarray], labels: Sequence[str], columns: int = 8
+) -> Image.Image:
     """Lay tiles in rows, each below its label, in so few colours that it stays small.
 
     Args:
-        tiles: list of (h, w, 3) uint8 pixels, all of one shape.
+        tiles: (h, w, 3) uint8 pixels each, all of one shape.
         labels: their texts, cut where they are wider than a tile.
         columns: tiles in a row, at most.
-
-    Returns:
-        A palette `PIL.Image`.
     """
     height, width, _ = tiles[0].shape
     columns = min(columns, len(tiles))

@@ -52,30 +52,42 @@ def result(name):
 
 TIMED = result("timings.json")["runs"][0]["seconds"]
 RATE = result("bench_train_mini.json")["rows"][0]["images_per_second"]["value"]
+CLAIMS, RESULTS = "docs/CLAIMS.md", "docs/RESULTS.md"
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "stale"),
     [
-        ("docs/paper.yaml", "margin: 0.10", "margin: 0.123", "docs/CLAIMS.md"),
-        ("docs/paper.yaml", "year: 2024", "year: 2019", "docs/CLAIMS.md"),
-        ("docs/CLAIMS.md", "2.71 times", "2.72 times", "docs/CLAIMS.md"),
-        ("README.md", "2,930,000", "3,930,000", "README.md"),
-        ("results/timings.json", str(TIMED), str(TIMED + 60), "README.md"),
-        ("results/bench_train_mini.json", str(RATE), str(RATE + 100), "README.md"),
-        ("results/bench_licenses.json", "7099.32", "8099.32", "README.md"),
+        ("docs/paper.yaml", "margin: 0.10", "margin: 0.123", [CLAIMS]),
+        ("docs/paper.yaml", "year: 2024", "year: 2019", [CLAIMS]),
+        ("docs/CLAIMS.md", "2.71 times", "2.72 times", [CLAIMS]),
+        ("docs/RESULTS.md", "2,930,000", "3,930,000", [RESULTS]),
+        ("README.md", "2,930,000", "3,930,000", ["README.md"]),
+        ("results/timings.json", str(TIMED), str(TIMED + 60), [RESULTS]),
+        ("results/bench_train_mini.json", str(RATE), str(RATE + 100), [RESULTS]),
+        ("results/bench_licenses.json", "7099.32", "8099.32", [RESULTS]),
+        ("results/bench_licenses.json", "361.1796", "461.1796", [RESULTS, "README.md"]),
+        (
+            "results/full/claims.json",
+            '"verdict": "supported"',
+            '"verdict": "not supported"',
+            [RESULTS, "README.md"],
+        ),
     ],
 )
 def test_what_is_stale_is_named_and_written_again(copy, file, old, new, stale):
     change(copy / file, old, new)
-    before = (copy / stale).read_text(encoding="utf-8")
-    assert f"{stale} is stale" in call("documents", "--check", fails=True)
-    assert (copy / stale).read_text(
-        encoding="utf-8"
-    ) == before  # a check writes nothing
-    assert call("documents") == f"wrote {stale}\n"
+
+    def texts():
+        return [(copy / name).read_text(encoding="utf-8") for name in stale]
+
+    before = texts()
+    message = call("documents", "--check", fails=True)
+    assert f"{', '.join(stale)} is stale" in message
+    assert texts() == before  # a check writes nothing
+    assert call("documents") == "".join(f"wrote {name}\n" for name in stale)
     assert call("documents", "--check") == ""
-    assert (copy / stale).read_text(encoding="utf-8") != before
+    assert all(new != old for new, old in zip(texts(), before, strict=True))
 
 
 def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
@@ -94,24 +106,44 @@ def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
 
 
 def test_a_committed_scorecard_is_a_table_in_the_order_of_the_paper(copy):
-    assert "Scorecard at `mini`" not in documents.measured_section()
+    assert "Scorecard at `mini`" not in documents.results_document()
     later = ROW | {"claim_id": "preference_37_38_50", "ours": None}
     (copy / "results/mini").mkdir()
     (copy / "results/mini/claims.json").write_text(json.dumps([later, ROW]))
-    _, head, text = documents.measured_section().partition("Scorecard at `mini`")
-    assert head and text.startswith(" ([results/mini/claims.json]")
-    text = text.partition("\n\n")[2].partition("\n\n")[0]
+    _, head, text = documents.results_document().partition("Scorecard at `mini`")
+    text = text.partition("\n## ")[0]
+    assert head and "](../results/mini/claims.json)" in text
     assert text.index("cc_matches_web") < text.index("preference_37_38_50")
     assert "| comparable | fd 5 \\| 6 | supported | It is near. |" in text
     assert "| comparable | – | supported |" in text
+
+
+def test_a_claim_is_a_sentence_and_an_interval_has_one_unit():
+    text = documents.results_document()
+    rows = result("full/claims.json")
+    for row in rows:
+        (line,) = re.findall(rf".*CLAIMS.md#{row['claim_id']}\).*", text)
+        assert line.startswith(f"| [{row['says']}]")
+        if row["interval"]:
+            low, high = (f"{end:.3g}" for end in row["interval"])
+            assert f"[{low}, {high}], n = {row['n']:,}: " in line
+            assert not re.search(r"\] %|% \[", line)
+    assert any(row["interval"] for row in rows)
+
+
+def test_the_headlines_hold_every_claim_once_below_its_verdict():
+    lines = [line for line in documents.headlines().splitlines() if ":" in line]
+    for row in result("full/claims.json"):
+        (line,) = (line for line in lines if line.endswith(f": {row['says']}"))
+        assert f" {row['verdict']}: " in line
 
 
 def test_a_scorecard_of_unknown_claims_is_refused(copy):
     (copy / "results/mini").mkdir()
     rows = [ROW, ROW | {"claim_id": "world_peace"}]
     (copy / "results/mini/claims.json").write_text(json.dumps(rows))
-    told = call("documents", "--check", fails=True)
-    assert "results/mini/claims.json has the claims world_peace" in told
+    message = call("documents", "--check", fails=True)
+    assert "results/mini/claims.json has the claims world_peace" in message
 
 
 @pytest.mark.parametrize("mark", [documents.BEGIN, documents.END])
@@ -159,20 +191,17 @@ def traced():
     sources = read("docs/paper.yaml")["sources"]
     number = sources["commoncanvas-v1"]["url"].rpartition("/")[2].removesuffix("v1")
     python = re.search(r'requires-python = ">=([\d.]+),', read("pyproject.toml"))[1]
-    chapters = len(list(paths.NOTEBOOKS.glob("*.ipynb"))) - 1  # the last is about time
     rows = read("profiles/paper.yaml")["licenses"]["metadata_rows"]
     timings = "results/timings.json"
     return {
         f"about {took['make repro']:.0f} minutes on {cores} cores": timings,
-        f" takes about {took['make test']:.0f}.": timings,
+        f" takes about {took['make test']:.0f} minutes.": timings,
         f"fits {cores} CPU cores": timings,
         f"| {cores} CPU cores |": timings,
         f"CVPR {sources['commoncanvas-cvpr']['year']}": "docs/paper.yaml",
         f"arXiv {number}": "docs/paper.yaml",
         f"Python {python}": "pyproject.toml",
-        {7: "Seven"}[chapters] + " chapters": "notebooks",
         {100_000_000: "a hundred million rows"}[rows]: "profiles/paper.yaml",
-        "23 or 25 columns": "commoncanvas/catalog/yfcc.py",
     }
 
 
@@ -192,6 +221,16 @@ def test_the_search_for_numbers_can_fail(words):
     assert NUMBER.search(NAMES.sub(" ", f"It is {words}."))
 
 
-def test_the_columns_of_yfcc_are_the_readme_s():
+def test_the_columns_of_yfcc_are_the_how_to_s():
     source = (paths.ROOT / "commoncanvas/catalog/yfcc.py").read_text(encoding="utf-8")
     assert "23 or 25 columns" in source and "in (23, 25)" in source
+    assert "23 or 25 columns" in (paths.DOCS / "HOWTO.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_fits_a_screen_or_two_and_names_every_chapter_and_room():
+    assert len(README.splitlines()) <= 150
+    chapters = re.findall(r"^\| \[`(\w+)`\]", README, re.MULTILINE)
+    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+    assert chapters == [*names[1:], "00_pretrain"]
+    rooms = {path.parent.name for path in paths.ROOT.glob("commoncanvas/*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", README, re.MULTILINE)) == rooms

@@ -70,11 +70,11 @@ def keys_of(source, numbers):
 
 def test_names_are_held_out_and_drawn_by_sets_never_trained_on(store):
     trained = keys_of("emoji", range(8, 12)) + keys_of("other", [1, 3])
-    held, gallery, rows = recognition.choose_names(store, trained, ["emoji"], 8, 0)
-    names, is_new = held["prompt"], held["is_new"]
-    assert sorted(names) == WORDS[:8] and sorted(gallery["name"]) == WORDS[:8]
-    assert held["id"].tolist() == [f"emoji/{name}" for name in names]
-    assert rows.shape == (8, 1280)
+    chosen = recognition.choose_names(store, trained, ["emoji"], 8, 0)
+    names, is_new = chosen.held["prompt"], chosen.held["is_new"]
+    assert sorted(names) == sorted(chosen.gallery["name"]) == WORDS[:8]
+    assert chosen.held["id"].tolist() == [f"emoji/{name}" for name in names]
+    assert chosen.features.shape == (8, 1280)
     # The other set's drawings of 1 and 3 were trained on, those of 5 and 7 were not.
     assert {name for name, new in zip(names, is_new, strict=True) if not new} == {
         WORDS[1],

@@ -71,9 +71,8 @@ def world(tmp_path, monkeypatch):
 def test_everything_that_a_reader_needs_is_kept(world):
     folder = reference.keep("toy")
     files = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
-    each = {
-        f"{v}/{name}" for v in "ab" for name in ("metrics.json", "log.csv", "gate.png")
-    }
+    names = ("metrics.json", "log.csv", "gate.png")
+    each = {f"{variant}/{name}" for variant in "ab" for name in names}
     shared = {f"{slug}.json" for slug in ("01_licenses", "02_captions", "07_speed")}
     assert files == {"run.json", "claims.json", *shared, *each}
     assert json.loads((folder / "02_captions.json").read_text())["stage"][:2] == "02"

@@ -21,23 +21,23 @@ DOOR = [sys.executable, "-m", "commoncanvas"]
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_says_what_it_does_and_means_each_option(verb):
-    told = call(verb, "--help")
-    assert told.startswith(f"Usage: door {verb} ")
+    printed = call(verb, "--help")
+    assert printed.startswith(f"Usage: commoncanvas {verb} ")
     command = __main__.door.commands[verb]
     options = [p for p in command.params if p.param_type_name == "option"]
     assert command.help and all(option.help for option in options)
 
 
 def test_the_door_lists_every_verb_and_its_version():
-    told = call("--help")
-    assert all(f"\n  {verb} " in told for verb in VERBS)
+    printed = call("--help")
+    assert all(f"\n  {verb} " in printed for verb in VERBS)
     assert call("--version") == f"commoncanvas, version {__version__}\n"
 
 
 def test_help_imports_no_room():
     code = "import sys; from commoncanvas import __main__; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    own = {name for name in told.stdout.split() if name.startswith("commoncanvas")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    own = {name for name in done.stdout.split() if name.startswith("commoncanvas")}
     assert own == {"commoncanvas", "commoncanvas.__main__"} | {
         f"commoncanvas.core{name}" for name in ("", ".errors")
     }

@@ -19,7 +19,7 @@ claims speed pretrain publish
 DOORS = {
     "papermill": {"run"},
     "ray": {"core.shards"},
-    "nbconvert": {"publish.index", "publish.pages"},
+    "nbconvert": {"publish.pages"},
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
