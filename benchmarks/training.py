@@ -23,7 +23,7 @@ from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.files import write_atomically
 from commoncanvas.core.paths import PROFILES
 from commoncanvas.latents.buckets import PIXELS_PER_LATENT
-from commoncanvas.models.unets import TEXT_ENCODER, VAE, make_unet
+from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.speed import ablation, clocks
 
 SEED, NUM_WORKS = 17, 256
@@ -90,9 +90,9 @@ def bench(unet_config, resolution_px, num_tokens, **options):
     Returns:
         dict for JSON: hardware, what was measured, and the rows of `summarise`.
     """
-    vae = AutoencoderKL(**VAE).to(clocks.DEVICE).eval()
+    vae = AutoencoderKL(**SD2_VAE).to(clocks.DEVICE).eval()
     text_encoder = (
-        CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER)).to(clocks.DEVICE).eval()
+        CLIPTextModel(CLIPTextConfig(**SD2_TEXT_ENCODER)).to(clocks.DEVICE).eval()
     )
     stored, online = (
         MadeUpLatents(vae, text_encoder, resolution_px, num_tokens, is_online)

@@ -6,7 +6,11 @@ Source: commoncanvas-cvpr, §4.2; blip2; lavis, blip2_opt.
 """
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
@@ -23,20 +27,20 @@ MAX_SIZE = 512  # edge of the centre square it is handed, at most [pixels]; CVPR
 
 
 class Blip2Captioner:
-    """Captions pictures in batches that change nothing.
+    """BLIP-2, whose captions do not depend on how pictures are batched.
 
-    Two things would let a picture's caption depend on its neighbours. A shorter prompt
-    padded on the right is continued from padding, so prompts are padded on the left,
-    where OPT counts its positions from the attention mask; language models that have
-    an encoder are refused, because this was not tried with them. And sampled tokens
-    come from one global stream, so each batch starts its own from its first key: with
-    `do_sample` captions depend on the batch, without it they do not. In float32 the
-    tokens of a picture are the same in any batch; half precision rounds sums whose
-    order depends on the batch, and may turn a near tie.
+    Two things could make a caption depend on its batch. A shorter prompt padded on the
+    right is continued from padding, so prompts are padded on the left, where OPT counts
+    its positions from the attention mask; language models that have an encoder are
+    refused, because this was not tried with them. And sampled tokens come from one
+    global stream, so each batch seeds it anew from its first key: with `do_sample`
+    captions depend on the batch, without it they do not. In float32 a picture's tokens
+    are the same in any batch; half precision rounds sums whose order depends on the
+    batch, which may decide a near tie the other way.
 
     Args:
         model: a Hub id or a local folder.
-        revision: the Hub commit; none for a folder, and for the default model ours.
+        revision: the Hub commit; None for a folder, and `REVISION` for `MODEL`.
         prompt: what the caption continues; empty as in the paper.
         decoding: arguments of `generate` that differ from LAVIS's (`DECODING`).
         batch_size: pictures a forward pass.
@@ -49,31 +53,32 @@ class Blip2Captioner:
 
     def __init__(
         self,
-        model=MODEL,
-        revision=None,
-        prompt="",
-        decoding=None,
-        batch_size=32,
-        seed=0,
-    ):
-        # Six seconds, which the other captioners need not wait for.
+        model: Path | str = MODEL,
+        revision: str | None = None,
+        prompt: str = "",
+        decoding: dict[str, Any] | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        # Importing these takes six seconds, which the other captioners need not wait.
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
         revision = revision or (REVISION if model == MODEL else None)
         name, revision = pinned(model, revision)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float16 if device == "cuda" else torch.float32
-        self.processor = Blip2Processor.from_pretrained(name, revision=revision)
+        words: dict[str, Any] = {"revision": revision} if revision else {}
+        self.processor = Blip2Processor.from_pretrained(name, **words)
         self.processor.tokenizer.padding_side = "left"
-        self.model = Blip2ForConditionalGeneration.from_pretrained(
-            name, revision=revision, dtype=dtype
-        ).to(device)
+        network: Any = Blip2ForConditionalGeneration.from_pretrained(
+            name, dtype=dtype, **words
+        )
+        self.model = network.to(device).eval()
         if self.model.config.text_config.is_encoder_decoder:
             raise ParameterError(
                 f"the captioner {model!r} has an encoder-decoder language model; a "
                 "decoder such as OPT is expected. Use blip2-opt-2.7b, the paper's."
             )
-        self.model.eval()
         self.prompt, self.batch_size, self.seed = prompt, batch_size, seed
         self.options = {**DECODING, **(decoding or {})}
         identity = identity_of("captioner", model, revision)
@@ -81,15 +86,21 @@ class Blip2Captioner:
         self.decoding = {**self.options, "prompt": prompt, "batch_size": batch_size}
 
     @torch.no_grad()
-    def caption(self, pictures, prompts=None):
-        """Caption one batch; one string a picture, without its prompt.
+    def caption(
+        self, pictures: Sequence[np.ndarray], prompts: Sequence[str] | None = None
+    ) -> list[str]:
+        """Caption one batch of (h, w, 3) uint8 pictures, of any sizes.
 
         Args:
-            pictures: list of RGB `PIL.Image` or (h, w, 3) uint8, of any sizes.
-            prompts: one text a picture, to be continued; default: the same for all.
+            prompts: one text a picture, to be continued; None takes `self.prompt`.
+
+        Returns:
+            One string a picture, without its prompt.
         """
         prompts = prompts or [self.prompt] * len(pictures)
-        words = {"text": list(prompts), "padding": True} if any(prompts) else {}
+        words: dict[str, Any] = {}
+        if any(prompts):
+            words = {"text": list(prompts), "padding": True}
         inputs = self.processor(images=list(pictures), return_tensors="pt", **words)
         inputs = inputs.to(self.model.device, self.model.dtype)
         ids = self.model.generate(**inputs, **self.options)
@@ -98,19 +109,19 @@ class Blip2Captioner:
         texts = self.processor.batch_decode(ids[:, start:], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def table(self, rows):
+    def table(self, rows: Sequence[tuple[str, bytes]]) -> pa.Table:
         """Caption rows of (key, picture bytes) to a table of key and caption_raw."""
-        keys, texts = [key for key, _ in rows], []
+        texts: list[str] = []
         for i in range(0, len(rows), self.batch_size):
             batch = rows[i : i + self.batch_size]
             if self.options["do_sample"]:
                 draws = make_generator(self.seed, "captions", batch[0][0])
                 torch.manual_seed(draws.initial_seed())
             texts += self.caption([square_at_most(data) for _, data in batch])
-        return pa.table({"key": keys, "caption_raw": texts})
+        return pa.table({"key": [key for key, _ in rows], "caption_raw": texts})
 
 
-def square_at_most(data, size=MAX_SIZE):
+def square_at_most(data: bytes, size: int = MAX_SIZE) -> np.ndarray:
     """Return a stored picture's centre square, shrunk to `size` but never enlarged."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     return largest_center_square(picture, min(size, *picture.size))

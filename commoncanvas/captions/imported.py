@@ -1,11 +1,13 @@
-"""Captions that somebody else wrote, joined to our pictures by their key.
+"""Captions imported from elsewhere, joined to our pictures by key.
 
-For instance re-captions of CommonCatalog by `photoid`. They stand beside the other
-captioners and look at no picture; a picture may have several, or none.
+For instance re-captions of CommonCatalog by `photoid`. Stage 02 uses them as it uses a
+captioner, but no picture is looked at; a picture may have several captions, or none.
 """
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -29,7 +31,13 @@ class ImportedCaptions:
         ParameterError: no such file, another kind, or a column is missing.
     """
 
-    def __init__(self, file, key_column="key", caption_column="caption", key_prefix=""):
+    def __init__(
+        self,
+        file: Path | str,
+        key_column: str = "key",
+        caption_column: str = "caption",
+        key_prefix: str = "",
+    ) -> None:
         name = Path(file) / "*.parquet" if Path(file).is_dir() else Path(file)
         self.files = sorted(glob.glob(str(name)))
         suffix = name.suffix.lower()
@@ -46,17 +54,17 @@ class ImportedCaptions:
         self.identity = f"imported:{hashes}"
         self.decoding = {**self.columns, "key_prefix": key_prefix}
         with duckdb.connect() as database:
-            known = database.execute(
+            described = database.execute(
                 f"DESCRIBE SELECT * FROM {self.reader}(?)", [self.files]
             ).fetchall()
-        known = [column[0] for column in known]
+        known = [column[0] for column in described]
         if missing := sorted({key_column, caption_column} - set(known)):
             raise ParameterError(
                 f"the imported captions have no column {', '.join(missing)}; there are "
                 f"{', '.join(known)}. Set `key_column` and `caption_column`."
             )
 
-    def table(self, rows):
+    def table(self, rows: Sequence[tuple[str, Any]]) -> pa.Table:
         """Return the captions of rows of (key, anything): key and caption_raw.
 
         A picture's different captions come in the order of their text; a picture that
@@ -66,14 +74,14 @@ class ImportedCaptions:
         wanted = pa.table({"place": range(len(keys)), "key": keys})
         key, caption = (_quoted(self.columns[name]) for name in ("key", "caption"))
         query = f"""
-            WITH told AS (
+            WITH captions AS (
                 SELECT DISTINCT ? || CAST({key} AS VARCHAR) AS key,
                     CAST({caption} AS VARCHAR) AS caption_raw
                 FROM {self.reader}(?)
                 WHERE {caption} IS NOT NULL
                     AND ? || CAST({key} AS VARCHAR) IN (SELECT key FROM wanted)
             )
-            SELECT wanted.key, caption_raw FROM wanted LEFT JOIN told USING (key)
+            SELECT wanted.key, caption_raw FROM wanted LEFT JOIN captions USING (key)
             ORDER BY place, caption_raw
         """
         values = [self.key_prefix, self.files, self.key_prefix]
@@ -82,5 +90,6 @@ class ImportedCaptions:
             return database.sql(query, params=values).to_arrow_table()
 
 
-def _quoted(name):
+def _quoted(name: str) -> str:
+    """Quote a column's name for SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,30 +1,29 @@
-"""A human check of captions: one offline page to vote on, and the votes' reader.
+"""A human check of captions: one offline page to vote on, and a reader of the votes.
 
-A person accepts, corrects or rejects a random sample of captions by keyboard. Votes
-leave the page as a file of JSON lines, and the share of accepted captions comes back
-with its interval. Rows are always a list of (key, png, caption), one per picture and
-in random order.
+A person accepts, corrects or rejects a random sample of captions by keyboard. The page
+exports votes as a file of JSON lines, from which the share of accepted captions is
+estimated.
 """
+
+from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from commoncanvas.analysis import ballots
-from commoncanvas.analysis.estimates import wilson
+from commoncanvas.analysis.estimates import Estimate, wilson
 from commoncanvas.core.errors import ParameterError
 
 COLUMNS = ["rater", "key", "vote", "correction"]
 VOTES = ("accept", "correct", "reject")
+Row = tuple[str, bytes, str]  # key, PNG and caption of one picture
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def sample_id(rows):
-    """Name a sample after its keys and captions, so that votes never mix.
+def sample_id(rows: Iterable[Row]) -> str:
+    """Name a sample by 12 hexadecimal digits, so that votes never mix.
 
-    Args:
-        rows: list of (key, png, caption); neither order nor pictures count.
-
-    Returns:
-        12 hexadecimal digits.
+    They depend on keys and captions, and not on the order or the pictures.
 
     Raises:
         ParameterError: there are no rows, a key occurs twice, or one is not text.
@@ -32,12 +31,12 @@ def sample_id(rows):
     return ballots.digest(sorted((key, caption) for key, _, caption in _checked(rows)))
 
 
-def write_page(path, rows, title):
+def write_page(path: Path | str, rows: Iterable[Row], title: str) -> None:
     """Write the page on which a person votes; the same rows give the same bytes.
 
     Args:
         path: the HTML file; its folder is made if need be.
-        rows: list of (key, png, caption), shown in this order; png is bytes.
+        rows: shown in this order.
         title: the heading, plain text.
 
     Raises:
@@ -53,14 +52,14 @@ def write_page(path, rows, title):
     ballots.write_page(path, "review.html", title, sample_id(rows), pictures)
 
 
-def read_votes(folder, rows):
+def read_votes(folder: Path | str, rows: list[Row]) -> pd.DataFrame:
     """Read the votes on one sample from all `*.jsonl` below a folder.
 
     The last vote of a rater on a key counts, see `ballots.read_votes`.
 
     Args:
-        folder: where exported votes lie; it need not exist.
-        rows: list of (key, png, caption), the sample that was voted on.
+        folder: where exported votes are; it need not exist.
+        rows: the sample that was voted on.
 
     Returns:
         DataFrame with the columns rater, key, vote ("accept", "correct" or
@@ -80,43 +79,30 @@ def read_votes(folder, rows):
     return frame
 
 
-def accuracy(votes):
+def accuracy(votes: pd.DataFrame) -> Estimate | None:
     """Estimate the share of captions that people accepted as they stand.
 
-    A corrected caption counts as not accepted. See `ballots.share` for the interval
-    and for several raters.
-
-    Args:
-        votes: DataFrame from `read_votes`, one vote per rater and key.
-
-    Returns:
-        Estimate whose n counts the pictures that were voted on; None without votes.
+    A corrected caption counts as not accepted; n counts the pictures that were voted
+    on; None without votes. See `ballots.share` for the interval and several raters.
     """
     return ballots.share(votes["vote"] == "accept", votes)
 
 
-def agreement(votes):
-    """Estimate how often raters agree on accepting, or on not accepting, a caption.
+def agreement(votes: pd.DataFrame) -> Estimate | None:
+    """Estimate the share of captions on which all raters agree: right, or wrong.
 
-    "correct" and "reject" count alike: both say that the caption is wrong.
-
-    Args:
-        votes: DataFrame from `read_votes`, one vote per rater and key.
-
-    Returns:
-        Estimate of the share of pictures on which all raters agree, with Wilson's
-        interval; n counts the pictures with two raters or more; None without any.
+    "correct" and "reject" both say that the caption is wrong. n counts the pictures
+    with two raters or more; None without any.
     """
     accepted = (votes["vote"] == "accept").groupby(votes["key"])
     alike = accepted.nunique()[accepted.size() >= 2] == 1
     return wilson(int(alike.sum()), len(alike)) if len(alike) else None
 
 
-def tally(votes):
-    """Return {"accepted as they stand", "raters agree"} as `Estimate.as_dict`.
+def tally(votes: pd.DataFrame) -> dict[str, dict]:
+    """Return "accepted as they stand" and "raters agree" as `Estimate.as_dict`.
 
-    Args:
-        votes: DataFrame from `read_votes`; what nobody voted on is left out.
+    What nobody voted on is left out.
     """
     found = {
         "accepted as they stand": accuracy(votes),
@@ -125,7 +111,8 @@ def tally(votes):
     return {name: estimate.as_dict() for name, estimate in found.items() if estimate}
 
 
-def _checked(rows):
+def _checked(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows, or refuse a sample that cannot be voted on."""
     rows = list(rows)
     keys = [key for key, _, _ in rows]
     texts = all(isinstance(t, str) for key, _, caption in rows for t in (key, caption))
@@ -137,7 +124,8 @@ def _checked(rows):
     return rows
 
 
-def _check_vote(where, vote):
+def _check_vote(where: str, vote: dict[str, str]) -> None:
+    """Refuse a vote that the page does not offer."""
     if vote["vote"] not in VOTES:
         found, expected = f"vote {vote['vote']}", f"one of {', '.join(VOTES)}"
         raise ballots.wrong(where, found, expected)

@@ -1,9 +1,11 @@
-"""What telephoning loses: can a caption still find its picture, and is it read whole?
+"""The study of what captioning loses: names, trademarks, variety, the way back.
 
-Stage 02 asks this of the captioner, of human names and of alt text alike, on the same
-pictures. The judge is the scorer, who never saw a licensed picture, but who learnt the
-same web names as the open captioner and so understands its words best.
+Stage 02 compares captions, human names and alt text of the same pictures. The scorer
+measures whether a caption still identifies its picture. It was not trained on licensed
+pictures, but on the same web names as the open captioner, which favours the captioner.
 """
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,12 @@ from commoncanvas.captions.text import (
 )
 from commoncanvas.models.scorer import sentence_embeds, text_encoder
 
+Scores = dict[str, dict]  # by name, each an `Estimate.as_dict`
 
-def agree(texts, names, sets):
+
+def agree(
+    texts: Sequence[str], names: Sequence[str], sets: Sequence[str]
+) -> tuple[Scores, Scores]:
     """Compare captions with human names, over all and set by set.
 
     Args:
@@ -46,26 +52,28 @@ def agree(texts, names, sets):
     return overall, by_set
 
 
-def leaked_names(texts, names, groups):
-    """Estimate how often captions give away names, before and after telephoning.
+def leaked_names(
+    texts: np.ndarray, names: np.ndarray, groups: Mapping[str, np.ndarray]
+) -> dict[str, Scores]:
+    """Estimate how often human names and captions contain words of protected names.
 
     Args:
-        texts, names: arrays of n captions and n human names.
+        texts, names: n captions and n human names.
         groups: {group: (n,) bool, the pictures whose names are the group's}.
 
     Returns:
         {group: {"human", "synthetic", "synthetic, own name"}} as `Estimate.as_dict`,
-        for groups that have pictures. A caption counts that holds a distinctive word
-        of any name of its group, which is an upper bound: "moon" is a coin too; the
-        last side counts words of the picture's own name alone.
+        for groups that have pictures. A caption counts if it has a distinctive word of
+        any name of its group, which is an upper bound: "moon" is a coin too. The last
+        entry counts words of the picture's own name alone.
     """
     found = {}
     for group, chosen in groups.items():
-        said, told = texts[chosen], names[chosen]
-        own = [leaks(text, name) for text, name in zip(said, told, strict=True)]
+        captions, marks = texts[chosen], names[chosen]
+        own = [leaks(text, mark) for text, mark in zip(captions, marks, strict=True)]
         counts = {
-            "human": leak_rate(told, told),
-            "synthetic": leak_rate(said, told),
+            "human": leak_rate(marks, marks),
+            "synthetic": leak_rate(captions, marks),
             "synthetic, own name": (sum(own), len(own)),
         }
         if len(own):
@@ -73,12 +81,10 @@ def leaked_names(texts, names, groups):
     return found
 
 
-def embed_captions(captions_by_source):
-    """Return {source: (n, 384) unit sentence embeddings}; equal texts are read once.
-
-    Args:
-        captions_by_source: {source: n texts}.
-    """
+def embed_captions(
+    captions_by_source: Mapping[str, Sequence[str]],
+) -> dict[str, np.ndarray]:
+    """Return {source: (n, 384) unit sentence embeddings}; equal texts are read once."""
     distinct = sorted({text for texts in captions_by_source.values() for text in texts})
     embeds = sentence_embeds(distinct)
     row = {text: i for i, text in enumerate(distinct)}
@@ -88,15 +94,11 @@ def embed_captions(captions_by_source):
     }
 
 
-def find_pictures(image_embeds, text_embeds):
+def find_pictures(image_embeds: np.ndarray, text_embeds: np.ndarray) -> dict:
     """Estimate how often a caption's own picture is the nearest among all given.
 
-    Equal captions share a hit: a hundred pictures that are all called "circle" count
-    as one found.
-
-    Args:
-        image_embeds, text_embeds: (n, width), row i of one belonging to row i of the
-            other.
+    Row i of both (n, width) arrays belongs to picture i. Ties are shared out: a hundred
+    pictures that are all called "circle" count as one found.
 
     Returns:
         The share found, with Wilson's interval, as `Estimate.as_dict`; chance is 1/n.
@@ -105,10 +107,10 @@ def find_pictures(image_embeds, text_embeds):
     return found["text_to_image"].as_dict()
 
 
-def mistaken_pictures(image_embeds, text_embeds):
+def mistaken_pictures(
+    image_embeds: np.ndarray, text_embeds: np.ndarray
+) -> pd.DataFrame:
     """Return the picture that each caption finds instead of its own.
-
-    Args: as `find_pictures`.
 
     Returns:
         DataFrame with row (whose caption it is) and found (the nearest picture), for
@@ -119,11 +121,12 @@ def mistaken_pictures(image_embeds, text_embeds):
     return pd.DataFrame({"row": rows, "found": found[rows]})
 
 
-def cut_captions(captions_by_source, limits):
-    """Tell how long captions are in the text encoder's tokens, and how many are cut.
+def cut_captions(
+    captions_by_source: Mapping[str, Iterable[str]], limits: Sequence[int]
+) -> pd.DataFrame:
+    """Measure how long captions are in the text encoder's tokens, and how many are cut.
 
     Args:
-        captions_by_source: {source: texts}.
         limits: lengths that an encoder reads, begin and end included (77 for CLIP).
 
     Returns:
@@ -135,39 +138,45 @@ def cut_captions(captions_by_source, limits):
     for source, texts in captions_by_source.items():
         ids = tokenizer(list(texts), truncation=False)["input_ids"]
         lengths = np.array([len(row) for row in ids])
-        shares = {
-            f"cut at {limit}": float((lengths > limit).mean()) for limit in limits
-        }
-        means = {"mean tokens": lengths.mean(), "longest": int(lengths.max())}
-        rows[source] = {**means, **shares}
+        row = {"mean tokens": lengths.mean(), "longest": int(lengths.max())}
+        for limit in limits:
+            row[f"cut at {limit}"] = float((lengths > limit).mean())
+        rows[source] = row
     return pd.DataFrame(rows).T.rename_axis("captions")
 
 
-def combine_captioners(first, second, names, image_embeds, embeds, shares, seed):
-    """Mix two captioners picture by picture: what variety is bought, and at what price.
+def combine_captioners(
+    first: Sequence[str],
+    second: Sequence[str],
+    names: Sequence[str],
+    image_embeds: np.ndarray,
+    embeds: tuple[np.ndarray, np.ndarray],
+    shares: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """Mix two captioners picture by picture: what variety is gained, and at what price.
 
-    A picture that has the second captioner's words at one share keeps them at every
-    larger one, so neighbouring shares are compared on the same draw.
+    A picture that has the second captioner's caption at one share keeps it at every
+    larger one, so neighbouring shares are compared on the same random numbers.
 
     Args:
         first, second: n captions each, of the same pictures.
         names: n human names.
         image_embeds: (n, 384) of the pictures.
-        embeds: ((n, 384), (n, 384)), the embeddings of `first` and `second`.
-        shares: shares of pictures with the second captioner's words, 0 to 1.
-        seed: of the draw.
+        embeds: the (n, 384) embeddings of `first` and of `second`.
+        shares: shares of pictures with the second captioner's captions, 0 to 1.
 
     Returns:
         DataFrame by share: distinct captions and distinct pairs of words (counts);
         word_f1 with human names and found (see `find_pictures`), as
         `Estimate.as_dict`.
     """
-    lot = np.random.default_rng(seed).random(len(first))
+    draws = np.random.default_rng(seed).random(len(first))
     rows = []
     for share in shares:
-        takes = lot < share
-        texts = np.where(takes, second, first).tolist()
-        mixed = np.where(takes[:, None], embeds[1], embeds[0])
+        is_second = draws < share
+        texts = np.where(is_second, second, first).tolist()
+        mixed = np.where(is_second[:, None], embeds[1], embeds[0])
         scores = [word_f1(text, name) for text, name in zip(texts, names, strict=True)]
         row = {
             "share": share,

@@ -1,34 +1,48 @@
-"""Telephoning: pictures to words, by whichever captioner the profile names.
+"""Telephoning: captioning pictures with the captioners that the profile names.
 
-Three captioners behind one method, `table(rows of (key, picture)) -> key, caption_raw`:
-BLIP-2 as in the paper, the open world's small one, and captions imported from a file.
-Stage 02 calls each that the profile lists, in shards, here or on a cluster.
-Source: commoncanvas-cvpr, §4.2.
+There are three: BLIP-2 as in the paper, the open world's small one, and captions
+imported from a file. Stage 02 runs each that the profile lists, in shards, here or on a
+cluster. Source: commoncanvas-cvpr, §4.2.
 """
 
 import functools
-import inspect
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from commoncanvas.captions.blip2 import Blip2Captioner
 from commoncanvas.captions.imported import ImportedCaptions
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import code_hash, key_of
+from commoncanvas.core.settings import call_named
 from commoncanvas.core.shards import run_shards
 from commoncanvas.models.captioner import OpenCaptioner
+
+
+class Captioner(Protocol):
+    """What telephoning needs of a captioner."""
+
+    identity: str  # names the weights, or the file, for keys and the manifest
+    decoding: dict[str, Any]  # all else that the captions depend on
+
+    def table(self, rows: Sequence[tuple[str, bytes]]) -> pa.Table:
+        """Caption rows of (key, picture bytes) to a table of key and caption_raw."""
+
 
 CAPTIONERS = {
     "open": OpenCaptioner,
     "blip2": Blip2Captioner,
     "imported": ImportedCaptions,
 }
-PLACES = {"folder", "model", "file"}  # arguments that are paths from the repository
+PLACES = ("folder", "model", "file")  # arguments that are paths from the repository
 RESERVED = ("human", "alt_text")  # caption sources that come with the pictures
-LEADING = "synthetic"  # the caption source that stage 02 studies, and the claims
+LEADING = "synthetic"  # the caption source that stage 02 and the claims are about
 
 
-def load_captioner(settings):
+def load_captioner(settings: dict[str, Any]) -> Captioner:
     """Return the captioner of one entry of the profile's `captioners`.
 
     Args:
@@ -41,36 +55,20 @@ def load_captioner(settings):
 
 
 @functools.cache
-def _loaded(text):
+def _loaded(text: str) -> Captioner:
+    """Load a captioner once a process."""
     options = json.loads(text)
     name = options.pop("captioner", None)
-    if name not in CAPTIONERS:
-        raise ParameterError(
-            f"captioner is {name!r}; expected one of {', '.join(CAPTIONERS)}. Edit "
-            "`captioners` in the profile."
-        )
-    known = inspect.signature(CAPTIONERS[name]).parameters
-    needed = {key for key, p in known.items() if p.default is inspect.Parameter.empty}
-    unknown, missing = options.keys() - known.keys(), needed - options.keys()
-    if unknown or missing:
-        raise ParameterError(
-            f"the captioner {name!r} got unknown {sorted(unknown)} and lacks "
-            f"{sorted(missing)}; it takes {', '.join(known)}. Edit `captioners` in the "
-            "profile."
-        )
-    for place in PLACES & options.keys():
+    for place in options.keys() & set(PLACES):
         path = paths.ROOT / options[place]
         # What is not here may be a Hub id.
         if place != "model" or path.exists():
             options[place] = str(path)
-    return CAPTIONERS[name](**options)
+    return call_named(CAPTIONERS, "captioners", name, options)
 
 
-def leading(captioners):
+def leading(captioners: Mapping[str, Any]) -> str:
     """Return the name of the captioner that stage 02 studies.
-
-    Args:
-        captioners: {caption source: settings} of the profile.
 
     Raises:
         ParameterError: none has that name.
@@ -83,34 +81,41 @@ def leading(captioners):
     return LEADING
 
 
-def caption_shard(settings, rows):
+def caption_shard(
+    settings: dict[str, Any], rows: Sequence[tuple[str, bytes]]
+) -> pa.Table:
     """Caption one shard, loading the captioner once a process."""
     return load_captioner(settings).table(rows)
 
 
-def telephone(source, settings, items, pictures_hash, shard_size, engine="local"):
-    """Caption every picture in shards that are never done twice.
+def telephone(
+    source: str,
+    settings: dict[str, Any],
+    items: list[tuple[str, bytes]],
+    pictures_hash: str,
+    shard_size: int,
+    engine: str = "local",
+) -> tuple[str, pa.Table]:
+    """Caption every picture, each shard of them exactly once.
 
     Args:
-        source: the caption source's name, as a variant's `caption_source` says it.
+        source: the caption source's name, as a variant's `caption_source` has it.
         settings: see `load_captioner`.
-        items: list of (key, picture bytes).
+        items: (key, picture bytes).
         pictures_hash: of the pictures, for the work's key.
-        shard_size: pictures a shard.
         engine: "local" or "ray"; the captions are the same.
 
     Returns:
-        (key, table): the work's key for `checkpoints.finish`, and a pyarrow.Table of
-        key and caption_raw in the order of `items`; at least one row a picture, null
-        where there is no caption.
+        (key, table): the work's key for `keys.finish`, and key and caption_raw in the
+        order of `items`; at least one row a picture, null where there is no caption.
 
     Raises:
         ParameterError: see `load_captioner`; or the name is taken.
     """
     if source in RESERVED:
         raise ParameterError(
-            f"a captioner is called {source!r}, which is what comes with the pictures; "
-            "choose another name in `captioners` of the profile."
+            f"a captioner is called {source!r}, as the captions that come with the "
+            "pictures; choose another name in `captioners` of the profile."
         )
     captioner = load_captioner(settings)
     key = key_of(

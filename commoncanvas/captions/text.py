@@ -1,17 +1,19 @@
-"""Measures of caption text: cleaning, agreement, variety, junk and leaked marks.
+"""Measures of caption text: cleaning, agreement, variety, junk and leaked trademarks.
 
 Stage 02 uses them to compare what a captioner wrote with human names and alt text.
-Nothing here knows which model wrote a caption; shares come as counts, so that the
-notebook gives them their interval.
+They depend on the text alone, not on the model that wrote it. Shares come as counts,
+from which the caller makes an interval.
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-# Words that appear in many marks' names and in plain captions too. A mark is never
+# Words that appear in many trademarks and in plain captions too. A mark is never
 # recognised by one of them: "drive" alone does not name Google Drive.
 GENERIC_WORDS = frozenset(
     "a an and app apps black blue brand by business card cloud code color community "
@@ -33,60 +35,58 @@ _JUNK = re.compile(
 )
 
 
-def normalise(text):
+def normalise(text: str) -> str:
     """Return text in lower case, hyphens and dashes as spaces, spaces collapsed."""
     return " ".join(_DASHES.sub(" ", text.lower()).split())
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """Return the normalised words of a text, without punctuation."""
     return _WORD.findall(normalise(text))
 
 
-def clean_caption(raw):
+def clean_caption(raw: str) -> str:
     """Return a caption without stray spaces or immediate repetition of a word.
 
     "a a cat  cat" becomes "a cat", the classic failure of a greedy decoder. Case
     and punctuation stay; "cat, cat" is a repetition only without its comma.
     """
-    kept = []
+    kept: list[str] = []
     for part in raw.split():
         if not kept or part.lower() != kept[-1].lower():
             kept.append(part)
     return " ".join(kept)
 
 
-def tidy(tables):
+def tidy(tables: Mapping[str, pa.Table]) -> pd.DataFrame:
     """Join what captioners wrote to one table, each caption cleaned or with a reason.
 
     Args:
-        tables: {source: pyarrow.Table of key and caption_raw}.
+        tables: {source: table of key and caption_raw}.
 
     Returns:
         DataFrame with key, source, caption_raw, caption (cleaned, "" where there is
         none) and reason ("" where there is a caption).
     """
-    told = pd.concat([t.to_pandas().assign(source=s) for s, t in tables.items()])
-    is_missing = told["caption_raw"].isna()
-    told["caption"] = told["caption_raw"].fillna("").map(clean_caption)
-    told["reason"] = np.where(told["caption"] == "", "empty caption", "")
-    told.loc[is_missing, "reason"] = "not among the imported captions"
+    captions = pd.concat([t.to_pandas().assign(source=s) for s, t in tables.items()])
+    is_missing = captions["caption_raw"].isna()
+    captions["caption"] = captions["caption_raw"].fillna("").map(clean_caption)
+    captions["reason"] = np.where(captions["caption"] == "", "empty caption", "")
+    captions.loc[is_missing, "reason"] = "not among the imported captions"
     columns = ["key", "source", "caption_raw", "caption", "reason"]
-    return told[columns].reset_index(drop=True)
+    return captions[columns].reset_index(drop=True)
 
 
-def exact_match(prediction, truth):
+def exact_match(prediction: str, truth: str) -> bool:
     """Tell whether two texts hold the same words in the same order."""
     return words(prediction) == words(truth)
 
 
-def word_f1(prediction, truth):
-    """Score word overlap, each word as often as it occurs, order aside.
+def word_f1(prediction: str, truth: str) -> float:
+    """Score word overlap in [0, 1], each word as often as it occurs, order aside.
 
+    1 when both texts are empty, 0 when only one is.
     Source: squad, §6.1 (there called F1; articles are kept here).
-
-    Returns:
-        float in [0, 1]; 1 when both are empty, 0 when only one is.
     """
     found, wanted = Counter(words(prediction)), Counter(words(truth))
     if not found or not wanted:
@@ -94,35 +94,27 @@ def word_f1(prediction, truth):
     return 2 * (found & wanted).total() / (found.total() + wanted.total())
 
 
-def ngram_counts(captions, n):
-    """Count each run of n words within a caption; runs never cross captions.
-
-    Args:
-        captions: iterable of text.
-        n: words per run, 1 or more.
-
-    Returns:
-        Counter of tuples of n words.
-    """
-    counts = Counter()
+def ngram_counts(captions: Iterable[str], n: int) -> Counter[tuple[str, ...]]:
+    """Count each run of n words, 1 or more, within a caption."""
+    counts: Counter[tuple[str, ...]] = Counter()
     for caption in captions:
         tokens = words(caption)
         counts.update(zip(*(tokens[i:] for i in range(n)), strict=False))
     return counts
 
 
-def unique_ngrams(captions, n):
+def unique_ngrams(captions: Iterable[str], n: int) -> int:
     """Count the different runs of n words over all captions."""
     return len(ngram_counts(captions, n))
 
 
-def is_repetitive(caption):
+def is_repetitive(caption: str) -> bool:
     """Tell whether some word follows itself at once, as in "a cat cat"."""
     tokens = words(caption)
     return any(a == b for a, b in zip(tokens, tokens[1:], strict=False))
 
 
-def is_junk(caption):
+def is_junk(caption: str) -> bool:
     """Tell whether a text says nothing of its picture.
 
     That is: a camera's default name ("DSC_0012.JPG", "OLYMPUS DIGITAL CAMERA"), a
@@ -136,11 +128,8 @@ def is_junk(caption):
     return not has_letter or _JUNK.fullmatch(text) is not None
 
 
-def caption_profile(captions):
-    """Describe a list of captions in one flat table of numbers.
-
-    Args:
-        captions: list of text, one per picture; empty text allowed.
+def caption_profile(captions: Iterable[str]) -> dict[str, float]:
+    """Describe captions, one per picture, some of them empty, in a few numbers.
 
     Returns:
         dict: n, empty (count), mean_words and p95_words (nearest rank) over all n,
@@ -165,20 +154,19 @@ def caption_profile(captions):
     }
 
 
-def distinctive_words(marks, common=frozenset()):
-    """Return the words by which marks can be told: no generic or very short ones.
+def distinctive_words(
+    marks: Iterable[str], common: Iterable[str] = frozenset()
+) -> frozenset[str]:
+    """Return the words that identify marks: in lower case, 3 letters or longer.
 
     A mark whose every word is ordinary ("Apple", if `common` holds it) adds nothing,
     because a caption of a red apple leaks no mark. Choose `common` from plain
-    language, never from what the captioner is able to say: that would hide every
-    mark that it can write.
+    language, never from the captioner's vocabulary: that would hide every mark that
+    it can write.
 
     Args:
-        marks: iterable of proper names ("Google Drive", "github-icon").
+        marks: proper names ("Google Drive", "github-icon").
         common: further words that identify no mark.
-
-    Returns:
-        frozenset of words in lower case, 3 letters or longer.
     """
     found = {word for mark in marks for word in words(mark)}
     plain = GENERIC_WORDS | {word.lower() for word in common}
@@ -187,29 +175,25 @@ def distinctive_words(marks, common=frozenset()):
     )
 
 
-def leaks(caption, marks, common=frozenset()):
-    """Tell whether a mark's distinctive word stands in a caption as a whole word.
+def leaks(
+    caption: str, marks: Iterable[str] | str, common: Iterable[str] = frozenset()
+) -> bool:
+    """Tell whether a caption has a distinctive word of a mark, or of one of several.
 
-    Case and hyphens do not matter; parts of words do ("metadata" leaks no "Meta").
-
-    Args:
-        caption: text.
-        marks: iterable of proper names, or one name.
-        common: see `distinctive_words`.
+    Case and hyphens do not matter; only whole words count ("metadata" leaks no
+    "Meta"). For `common` see `distinctive_words`.
     """
     marks = [marks] if isinstance(marks, str) else marks
     return not distinctive_words(marks, common).isdisjoint(words(caption))
 
 
-def leak_rate(captions, marks, common=frozenset()):
-    """Count captions that name any of the marks: `metrics.wilson(*leak_rate(...))`.
+def leak_rate(
+    captions: Iterable[str], marks: Iterable[str], common: Iterable[str] = frozenset()
+) -> tuple[int, int]:
+    """Count captions that name any of the marks: `wilson(*leak_rate(...))`.
 
-    Marks with ordinary names make the count an upper bound: set `common`.
-
-    Args:
-        captions: list of text.
-        marks: iterable of proper names; any caption may leak any mark.
-        common: see `distinctive_words`.
+    Marks with ordinary names make the count an upper bound: set `common`, see
+    `distinctive_words`.
 
     Returns:
         (leaked, n), two counts of captions.

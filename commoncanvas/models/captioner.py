@@ -1,11 +1,13 @@
 """The open world's captioner: a small network that turns a picture into words.
 
-Stage 00 trains it on captioned web pictures, stage 02 telephones with it. The paper's
-BLIP-2 is in `blip2`, and `telephoning` chooses between them.
+Stage 00 trains it on captioned web pictures; stage 02 captions licensed ones with it.
+The paper's BLIP-2 is in `captions.blip2`; `captions.telephoning` loads either.
 """
 
-import json
+import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,22 +17,27 @@ from transformers import PreTrainedTokenizerFast
 
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.core.files import sha256_of
+from commoncanvas.core.files import read_json, sha256_of
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.models.efficientnet import NUM_FEATURES, Trunk
 
 
 class SmallCaptioner(torch.nn.Module):
-    """A tuned EfficientNet-Lite0 and a two-layer Transformer decoder.
+    """EfficientNet-Lite0, trained further, and a two-layer Transformer decoder.
 
-    The decoder reads the picture's grid of features and one token that holds the
-    predicted sentence embedding of the name (all-MiniLM-L6-v2), a training aid that
-    `embed` also returns.
+    The decoder attends to the picture's grid of features and to one token that holds
+    the predicted sentence embedding of the name (all-MiniLM-L6-v2), a training aid that
+    `encode` also returns.
     """
 
     def __init__(
-        self, vocab_size, width=256, num_layers=2, max_length=20, pretrained=True
-    ):
+        self,
+        vocab_size: int,
+        width: int = 256,
+        num_layers: int = 2,
+        max_length: int = 20,
+        pretrained: bool = True,
+    ) -> None:
         super().__init__()
         self.config = {
             "vocab_size": vocab_size,
@@ -49,34 +56,34 @@ class SmallCaptioner(torch.nn.Module):
         )
         self.decoder = torch.nn.TransformerDecoder(layer, num_layers)
         self.norm = torch.nn.LayerNorm(width)
-        # The layers norm their own input, not the memory: a unit vector of 384 numbers
-        # would be too faint to be heard.
+        # The layers normalise their own input, not the memory, where a unit vector of
+        # 384 numbers would be too small to matter.
         self.memory_norm = torch.nn.LayerNorm(width)
-        # Tied to the output layer: larger weights would start at a loss of twenty.
+        # Tied to the output layer: larger weights would start at a loss of 20.
         torch.nn.init.normal_(self.tokens.weight, std=0.02)
         torch.nn.init.normal_(self.positions.weight, std=0.02)
 
-    def encode(self, images):
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (batch, 3, h, w) images to memory (batch, tokens, width) and embedding.
 
         Returns:
             The decoder's memory, and (batch, 384) unit-length sentence embeddings.
         """
-        grid = self.trunk(images).flatten(2).transpose(1, 2)
+        grid = self.trunk(images).flatten(2).transpose(1, 2)  # (batch, places, 1280)
         embeds = torch.nn.functional.normalize(self.embed_head(grid.mean(1)), dim=-1)
         return self.remember(embeds, self.grid_proj(grid)), embeds
 
-    def remember(self, embeds, grid):
+    def remember(self, embeds: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """Return the decoder's memory: the embedding's token, then the grid's.
 
         Args:
             embeds: (batch, 384), of unit length.
-            grid: (batch, places, width), already projected; no places, nothing seen.
+            grid: (batch, places, width), already projected; 0 places without a picture.
         """
         memory = torch.cat([self.embed_proj(embeds)[:, None], grid], 1)
         return self.memory_norm(memory)
 
-    def decode(self, memory, token_ids):
+    def decode(self, memory: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
         """Return (batch, tokens, vocab) logits of the next token at every place."""
         places = torch.arange(token_ids.shape[1], device=token_ids.device)
         hidden = self.tokens(token_ids) + self.positions(places)
@@ -87,15 +94,21 @@ class SmallCaptioner(torch.nn.Module):
         return self.norm(hidden) @ self.tokens.weight.T
 
     @torch.no_grad()
-    def generate(self, images, bos_id, eos_id, uniforms=None, top_p=1.0):
+    def generate(
+        self,
+        images: torch.Tensor,
+        bos_id: int,
+        eos_id: int,
+        uniforms: torch.Tensor | None = None,
+        top_p: float = 1.0,
+    ) -> torch.Tensor:
         """Decode (batch, tokens) int64 ids, `eos_id` after the end.
 
         Args:
             images: (batch, 3, h, w) in [−1, 1].
-            bos_id, eos_id: the tokens of begin and end.
             uniforms: None decodes greedily; (batch, tokens) numbers in [0, 1) choose
-                each token from the likeliest ones, so that no other row matters.
-            top_p: the share of probability that these must reach.
+                each token by `nucleus_choice`, so that a row depends on its own alone.
+            top_p: see `nucleus_choice`.
         """
         memory, _ = self.encode(images)
         token_ids = torch.full((len(images), 1), bos_id)
@@ -113,7 +126,9 @@ class SmallCaptioner(torch.nn.Module):
         return token_ids[:, 1:]
 
 
-def nucleus_choice(logits, draws, top_p):
+def nucleus_choice(
+    logits: torch.Tensor, draws: torch.Tensor, top_p: float
+) -> torch.Tensor:
     """Choose among the likeliest tokens that together reach probability `top_p`.
 
     Source: nucleus-sampling, §3.1.
@@ -121,12 +136,14 @@ def nucleus_choice(logits, draws, top_p):
     Args:
         logits: (batch, vocab).
         draws: (batch,) uniform numbers in [0, 1).
-        top_p: 0 to 1; 0 leaves the likeliest token alone.
+        top_p: 0 to 1; 0 always chooses the likeliest token.
 
     Returns:
         (batch,) int64 token ids.
     """
     probs, ids = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    # A token counts if those before it do not reach top_p; the first always does. Then
+    # the draw falls into one token's part of the cumulated probability.
     before = probs.cumsum(-1) - probs
     probs = torch.where((before < top_p) | (before == 0), probs, 0)
     reached = probs.cumsum(-1)
@@ -134,12 +151,16 @@ def nucleus_choice(logits, draws, top_p):
     return ids.gather(1, places.clamp(max=ids.shape[1] - 1)[:, None])[:, 0]
 
 
-def write_captions(model, tokenizer, pixels, batch_size=64, uniforms=None, top_p=1.0):
-    """Caption (n, h, w, 3) uint8 pixels with a `SmallCaptioner`; n strings.
-
-    Args: see `SmallCaptioner.generate`; without `uniforms` decoding is greedy.
-    """
-    texts = []
+def write_captions(
+    model: SmallCaptioner,
+    tokenizer: Any,
+    pixels: np.ndarray,
+    batch_size: int = 64,
+    uniforms: torch.Tensor | None = None,
+    top_p: float = 1.0,
+) -> list[str]:
+    """Caption (n, h, w, 3) uint8 pixels; see `SmallCaptioner.generate`."""
+    texts: list[str] = []
     for i in range(0, len(pixels), batch_size):
         ids = model.generate(
             pixels_to_images(pixels[i : i + batch_size], OpenCaptioner.size),
@@ -165,9 +186,15 @@ class OpenCaptioner:
 
     size = 96  # edge of the pictures it looks at [pixels]
 
-    def __init__(self, folder=None, batch_size=32, top_p=None, seed=0):
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        batch_size: int = 32,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> None:
         folder = Path(folder or paths.PRETRAINED / "captioner")
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self.model = SmallCaptioner(**config, pretrained=False)
         state = load_file(folder / "model.safetensors")
@@ -175,34 +202,34 @@ class OpenCaptioner:
         self.model.eval()
         self.batch_size, self.top_p, self.seed = batch_size, top_p, seed
         self.identity = f"open:{sha256_of(folder / 'model.safetensors')[:16]}"
-        how = {"top_p": top_p, "seed": seed} if top_p is not None else {}
-        self.decoding = {"decoding": "nucleus" if how else "greedy", **how}
+        self.decoding: dict[str, Any] = {"decoding": "greedy"}
+        if top_p is not None:
+            self.decoding = {"decoding": "nucleus", "top_p": top_p, "seed": seed}
         self.decoding["max_length"] = config["max_length"]
 
-    def caption(self, pixels, keys=None):
-        """Caption (n, h, w, 3) uint8 pixels, whose keys choose the draws; n strings."""
-        uniforms = None
-        if self.top_p is not None:
-            length = self.model.config["max_length"]
-            streams = [make_generator(self.seed, "captions", key) for key in keys]
-            uniforms = torch.stack([torch.rand(length, generator=g) for g in streams])
-        return write_captions(
-            self.model, self.tokenizer, pixels, self.batch_size, uniforms, self.top_p
-        )
+    def caption(self, pixels: np.ndarray, keys: Sequence[str] = ()) -> list[str]:
+        """Caption (n, h, w, 3) uint8 pixels; draws, if any, depend on their keys."""
+        write = functools.partial(write_captions, self.model, self.tokenizer, pixels)
+        if self.top_p is None:
+            return write(self.batch_size)
+        length = self.model.config["max_length"]
+        streams = [make_generator(self.seed, "captions", key) for key in keys]
+        uniforms = torch.stack([torch.rand(length, generator=g) for g in streams])
+        return write(self.batch_size, uniforms, self.top_p)
 
-    def table(self, rows):
+    def table(self, rows: Sequence[tuple[str, bytes]]) -> pa.Table:
         """Caption rows of (key, png) to a table of key and caption_raw."""
         keys = [key for key, _ in rows]
         pixels = np.stack([stored_pixels(png, self.size) for _, png in rows])
         return pa.table({"key": keys, "caption_raw": self.caption(pixels, keys)})
 
     @torch.no_grad()
-    def embed(self, pixels):
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
         """Return (batch, 384) predicted sentence embeddings of unit length."""
         return self.model.encode(pixels_to_images(pixels, self.size))[1].numpy()
 
 
-def save_half(model, path):
+def save_half(model: torch.nn.Module, path: Path) -> None:
     """Write a model's weights as float16 safetensors (integers stay as they are)."""
     state = {
         k: (v.half() if v.is_floating_point() else v).contiguous()

@@ -1,11 +1,14 @@
-"""EfficientNet-Lite0: the open world's image features and the encoders' trunk.
+"""EfficientNet-Lite0: the trunk of captioner and scorer, and a source of features.
 
-`fd_efficientnet`, `kd_efficientnet` and the nearest-picture search use the frozen
-ImageNet features; captioner and scorer start from the same trunk and tune it.
+Captioner and scorer start from its ImageNet weights and are trained further.
+`fd_efficientnet`, `kd_efficientnet` and the search for the closest training work use
+the features of the weights as they are.
 """
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,42 +19,46 @@ from commoncanvas.models.weights import weights_path
 
 NUM_FEATURES = 1280
 FEATURE_SIZE = 96  # edge at which the metrics look at pictures [pixels]
-BATCH_SIZE = 16  # pictures or texts a forward pass, always
+BATCH_SIZE = 16  # pictures or texts in every forward pass
 
 
 class Trunk(torch.nn.Module):
     """EfficientNet-Lite0 without its classifier, starting from ImageNet weights."""
 
-    def __init__(self, pretrained=True):
+    def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
         self.net = EfficientNet.from_name("efficientnet-lite0")
         if pretrained:
             path = weights_path("EfficientNet-Lite0")
             self.net.load_state_dict(torch.load(path, weights_only=True))
         del self.net._fc
-        # oneDNN runs this network's depthwise convolutions twice as fast this way.
-        self.to(memory_format=torch.channels_last)
+        # oneDNN runs this network's depthwise convolutions twice as fast this way; the
+        # argument is documented, but missing from torch's overloads.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (batch, 3, h, w) images in [−1, 1] to (batch, 1280, h/32, w/32)."""
         images = images.contiguous(memory_format=torch.channels_last)
         return self.net.extract_features(images)
 
 
 @functools.cache
-def _frozen_trunk():
+def _frozen_trunk() -> torch.nn.Module:
+    """Return the trunk with its ImageNet weights, loaded once a process."""
     return Trunk().eval().requires_grad_(False)
 
 
-def in_batches(embed, items):
+def in_batches(
+    embed: Callable[[list], torch.Tensor], items: Iterable[Any]
+) -> Iterator[np.ndarray]:
     """Embed pictures or texts as a stream, in batches of one size.
 
-    Sums are rounded otherwise in batches of another size, so the last one is filled up
-    and cut again: a row's bits never depend on how its items were handed over.
+    Sums are rounded differently in batches of another size, so the last one is filled
+    up and cut again: a row's bits never depend on how its items were handed over.
 
     Args:
         embed: function of a list of `BATCH_SIZE` items to a tensor (BATCH_SIZE, width).
-        items: any iterable of them, read once and a batch at a time.
+        items: read once and a batch at a time.
 
     Yields:
         (rows, width) float64 arrays of at most `BATCH_SIZE` rows.
@@ -59,39 +66,36 @@ def in_batches(embed, items):
     items = iter(items)
     while batch := list(itertools.islice(items, BATCH_SIZE)):
         filled = batch + batch[-1:] * (BATCH_SIZE - len(batch))
-        # By default cuDNN's convolutions keep three digits only, and may choose anew.
+        # cuDNN's defaults keep three digits and may pick another algorithm each time.
         with torch.backends.cudnn.flags(True, deterministic=True, allow_tf32=False):
             rows = embed(filled)
         yield rows[: len(batch)].double().cpu().numpy()
 
 
-def pooled_features(pictures):
-    """Map a list of (h, w, 3) uint8 pictures of one size to (batch, 1280) features."""
+def pooled_features(pictures: list[np.ndarray]) -> torch.Tensor:
+    """Map (h, w, 3) uint8 pictures of one size to (batch, 1280) ImageNet features.
+
+    They are resized to 96 px, bilinear with antialiasing.
+    """
     images = pixels_to_images(np.stack(pictures), FEATURE_SIZE)
     return _frozen_trunk()(images).mean((2, 3))
 
 
-def image_features(pictures):
-    """Return pooled ImageNet features.
-
-    Args:
-        pictures: iterable of (h, w, 3) uint8 of one size; resized to 96 px, bilinear
-            with antialiasing.
-
-    Returns:
-        (n, 1280) float64.
-    """
+def image_features(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the (n, 1280) float64 `pooled_features` of pictures of one size."""
     rows = in_batches(pooled_features, pictures)
     return np.concatenate([np.zeros((0, NUM_FEATURES)), *rows])
 
 
-def closest(pixels, trained, features=None):
-    """Find each sample's most similar training work.
+def closest(
+    pixels: np.ndarray, trained: np.ndarray, features: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find each sample's most similar training work by the cosine of their features.
 
     Args:
         pixels: (n, h, w, 3) uint8.
-        trained: (k, 1280) features of the training works.
-        features: the samples' features, where already known.
+        trained: (k, width) features of the training works.
+        features: the samples' (n, width) features; None computes `image_features`.
 
     Returns:
         (places, cosines): (n,) int64 and (n,) float64.
@@ -102,6 +106,6 @@ def closest(pixels, trained, features=None):
     return places, cosines[np.arange(len(places)), places]
 
 
-def _unit(rows):
+def _unit(rows: np.ndarray) -> np.ndarray:
     """Scale rows to length one."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,11 +1,15 @@
-"""VAE and text encoder: pictures and captions to tensors, a shard at a time.
+"""VAE and text encoder: pictures and captions to tensors, and latents to pictures.
 
-Stage 03 calls both once a picture and a text; later stages load them to decode and to
+Stage 03 encodes each picture and text once; later stages load both to decode and to
 export. Each comes from a local folder or from the Hub, pinned by its commit, as a part
 of a whole diffusers pipeline or as a bare model. Source: ldm; sd2.
 """
 
+import contextlib
 import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +18,21 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from commoncanvas.core.errors import ParameterError, PictureError
 from commoncanvas.core.images import images_to_pixels, pixels_to_images
-from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part, only_errors
 
 # Pictures or texts a forward pass. Source: mosaicml-diffusion, precompute_latents.py.
 BATCH_SIZE = 64
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
-def usual_dtype():
+def usual_dtype() -> str:
     """Return "float16" where there is a GPU, as the authors encode, else "float32"."""
     return "float16" if torch.cuda.is_available() else "float32"
 
 
-def load_vae(folder, revision=None, dtype="float32"):
+def load_vae(
+    folder: Path | str, revision: str | None = None, dtype: str = "float32"
+) -> Any:
     """Load a frozen `AutoencoderKL`, once a process, on the GPU if there is one.
 
     Args:
@@ -43,21 +49,27 @@ def load_vae(folder, revision=None, dtype="float32"):
 
 
 @functools.cache
-def _load_vae(folder, revision, dtype):
+def _load_vae(folder: str, revision: str | None, dtype: str) -> Any:
+    """Load a VAE once a process."""
     name, words = find_part(folder, revision, "vae")
-    vae = AutoencoderKL.from_pretrained(
+    vae: Any = AutoencoderKL.from_pretrained(
         name, torch_dtype=_torch_dtype(dtype), use_safetensors=True, **words
     )
-    # An export tells where its VAE is from as the caller said, not as this machine.
+    # An exported config names the VAE as the caller did, without this machine's path.
     vae.register_to_config(_name_or_path=folder)
     return frozen(vae)
 
 
-def load_text_encoder(folder, max_length, revision=None, dtype="float32"):
+def load_text_encoder(
+    folder: Path | str,
+    max_length: int,
+    revision: str | None = None,
+    dtype: str = "float32",
+) -> tuple[Any, Any]:
     """Return (tokenizer, text_encoder), frozen, once a process, on the GPU if any.
 
-    `config.use_attention_mask` says whether padding is masked, to `text_states` as to
-    diffusers' pipelines: BERT's is, CLIP's is not, as in SD2 and the authors' code.
+    `config.use_attention_mask` decides whether `text_states` and diffusers' pipelines
+    mask padding: BERT's is masked, CLIP's is not, as in SD2 and the authors' code.
     Source: mosaicml-diffusion, stable_diffusion_2.
 
     Args:
@@ -66,27 +78,33 @@ def load_text_encoder(folder, max_length, revision=None, dtype="float32"):
         revision, dtype: as for `load_vae`.
 
     Raises:
-        ParameterError: as for `load_vae`; or it is neither CLIP's nor BERT, or cannot
-            count to `max_length`.
+        ParameterError: as for `load_vae`; or it is neither CLIP's nor BERT, or has
+            fewer positions than `max_length`.
         SourceError: all-MiniLM-L6-v2 is missing or not the pinned one.
     """
     return _load_text_encoder(str(folder), max_length, revision or None, dtype)
 
 
 @functools.cache
-def _load_text_encoder(folder, max_length, revision, dtype):
+def _load_text_encoder(
+    folder: str, max_length: int, revision: str | None, dtype: str
+) -> tuple[Any, Any]:
+    """Load a tokenizer and a text encoder once a process."""
     config, name, words = _text_config(folder, revision)
     is_clip = config.model_type == "clip_text_model"
     if max_length > config.max_position_embeddings:
         raise ParameterError(
-            f"captions have {max_length} tokens, but {folder!r} counts to "
+            f"captions have {max_length} tokens, but {folder!r} reads at most "
             f"{config.max_position_embeddings}; lower latents.max_tokens."
         )
-    # BERT's pooling layer is not in the weights, and nothing here asks for it.
+    # Nothing here uses BERT's pooling layer. Where its weights are known to be in the
+    # file, the report that they are left over is kept back.
     options = {} if is_clip else {"add_pooling_layer": False}
-    text_encoder = AutoModel.from_pretrained(
-        name, dtype=_torch_dtype(dtype), use_safetensors=True, **options, **words
-    )
+    is_open = folder == OPEN_TEXT_ENCODER
+    with only_errors() if is_open else contextlib.nullcontext():
+        text_encoder: Any = AutoModel.from_pretrained(
+            name, dtype=_torch_dtype(dtype), use_safetensors=True, **options, **words
+        )
     if not hasattr(config, "use_attention_mask"):
         text_encoder.config.use_attention_mask = not is_clip
     name, words = find_part(folder, revision, "tokenizer")
@@ -96,23 +114,32 @@ def _load_text_encoder(folder, max_length, revision, dtype):
     return tokenizer, frozen(text_encoder)
 
 
-def text_shape(max_length, folder=OPEN_TEXT_ENCODER, revision=None):
+def text_shape(
+    max_length: int,
+    folder: Path | str = OPEN_TEXT_ENCODER,
+    revision: str | None = None,
+) -> tuple[int, int]:
     """Return (tokens, width) of a text's states, without loading the weights."""
     config, _, _ = _text_config(str(folder), revision or None)
     return max_length, config.hidden_size
 
 
-def text_states(tokenizer, text_encoder, texts):
+def text_states(
+    tokenizer: Any, text_encoder: Any, texts: Sequence[str]
+) -> torch.Tensor:
     """Return (n, tokens, width) float32 last hidden states of padded captions.
 
-    They lie on the device of `text_encoder`. A caption's states are the same alone and
+    They are on the device of `text_encoder`. A caption's states are the same alone and
     beside others, up to rounding: all are padded to the tokenizer's `model_max_length`.
     """
     rows = []
     for i in range(0, len(texts), BATCH_SIZE):
-        part, options = list(texts[i : i + BATCH_SIZE]), {"return_tensors": "pt"}
-        batch = tokenizer(part, padding="max_length", truncation=True, **options)
-        batch = batch.to(text_encoder.device)
+        batch = tokenizer(
+            list(texts[i : i + BATCH_SIZE]),
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
+        ).to(text_encoder.device)
         is_masked = text_encoder.config.use_attention_mask
         mask = batch.attention_mask if is_masked else None
         rows.append(text_encoder(batch.input_ids, attention_mask=mask)[0].float())
@@ -120,11 +147,12 @@ def text_states(tokenizer, text_encoder, texts):
 
 
 @torch.no_grad()
-def encode_images(vae, pixels, keys):
+def encode_images(
+    vae: Any, pixels: np.ndarray, keys: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode pixels to the VAE's posterior, on the VAE's device and in its dtype.
 
     Args:
-        vae: an `AutoencoderKL`.
         pixels: (batch, h, w, 3) uint8.
         keys: the pictures' names, for the error.
 
@@ -152,7 +180,7 @@ def encode_images(vae, pixels, keys):
 
 
 @torch.no_grad()
-def decode_latents(vae, raw_latents):
+def decode_latents(vae: Any, raw_latents: torch.Tensor) -> np.ndarray:
     """Decode (batch, channels, h/8, w/8) unscaled latents to (batch, h, w, 3) pixels.
 
     uint8, on the CPU; the VAE may be on any device and of any dtype.
@@ -161,8 +189,8 @@ def decode_latents(vae, raw_latents):
     return np.concatenate([images_to_pixels(vae.decode(b).sample) for b in batches])
 
 
-def _text_config(folder, revision):
-    """Return (config, name, words) of a text encoder, as `find_part` does."""
+def _text_config(folder: str, revision: str | None) -> tuple[Any, str, dict[str, str]]:
+    """Return a text encoder's config, and (name, words) as from `find_part`."""
     name, words = find_part(folder, revision, "text_encoder")
     config = AutoConfig.from_pretrained(name, **words)
     if config.model_type not in ("bert", "clip_text_model"):
@@ -173,7 +201,8 @@ def _text_config(folder, revision):
     return config, name, words
 
 
-def _torch_dtype(dtype):
+def _torch_dtype(dtype: str) -> torch.dtype:
+    """Return torch's dtype of the name in the profile."""
     if dtype not in DTYPES:
         raise ParameterError(
             f"the encoders' dtype is {dtype!r}; expected one of {', '.join(DTYPES)}; "
@@ -182,7 +211,7 @@ def _torch_dtype(dtype):
     return DTYPES[dtype]
 
 
-def frozen(model):
+def frozen(model: Any) -> Any:
     """Return the model in evaluation, without gradients, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval().requires_grad_(False)

@@ -1,4 +1,7 @@
-"""The diffusers pipeline: its noise schedule, its parts, and drawing with it."""
+"""The diffusers pipeline: its noise schedule, its assembly, and drawing with it.
+
+Training takes its schedule from here, so that sampling has the same.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -6,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DDPMScheduler
 from tqdm import tqdm
 
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.models.weights import find_part
+from commoncanvas.models.weights import find_part, only_errors
 
-# Of stabilityai/stable-diffusion-2-base.
+with only_errors():  # it warns that torchvision, which nothing needs, is missing
+    from diffusers import StableDiffusionPipeline
+
+# The noise schedule of stabilityai/stable-diffusion-2-base.
 SD2 = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -22,13 +28,14 @@ SD2 = {
 }
 
 
-def make_noise_scheduler(prediction_type="epsilon", folder="", revision=""):
-    """Return the training's noise schedule.
+def make_noise_scheduler(
+    prediction_type: str = "epsilon", folder: str = "", revision: str = ""
+) -> DDPMScheduler:
+    """Return the noise schedule of training.
 
     Args:
         prediction_type: what the UNet predicts.
-        folder: pipeline whose schedule is taken, a folder or a Hub id; "" is SD2's,
-            from the constants above.
+        folder: pipeline whose schedule is taken, a folder or a Hub id; "" takes `SD2`.
         revision: its commit on the Hub.
 
     Raises:
@@ -40,7 +47,7 @@ def make_noise_scheduler(prediction_type="epsilon", folder="", revision=""):
     return DDPMScheduler.from_pretrained(name, prediction_type=prediction_type, **words)
 
 
-def make_sampler(noise_scheduler):
+def make_sampler(noise_scheduler: Any) -> DDIMScheduler:
     """Return the DDIM sampler of a noise schedule. Source: ddim."""
     return DDIMScheduler.from_config(
         noise_scheduler.config,
@@ -50,8 +57,14 @@ def make_sampler(noise_scheduler):
     )
 
 
-def make_pipeline(unet, vae, tokenizer, text_encoder, noise_scheduler):
-    """Put the parts together as a `StableDiffusionPipeline` that samples with DDIM."""
+def make_pipeline(
+    unet: torch.nn.Module,
+    vae: torch.nn.Module,
+    tokenizer: Any,
+    text_encoder: torch.nn.Module,
+    noise_scheduler: DDPMScheduler,
+) -> StableDiffusionPipeline:
+    """Put the parts together as a pipeline that samples with DDIM."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -65,23 +78,21 @@ def make_pipeline(unet, vae, tokenizer, text_encoder, noise_scheduler):
 
 
 def draw_samples(
-    pipeline,
-    prompts,
-    guidance_scale,
-    num_inference_steps,
-    seed,
-    batch_size,
-    description="samples",
-):
-    """Draw one picture a prompt; sample i depends on `seed` and i alone.
+    pipeline: Any,
+    prompts: Sequence[str],
+    guidance_scale: float,
+    num_inference_steps: int,
+    seed: int,
+    batch_size: int,
+    description: str = "samples",
+) -> np.ndarray:
+    """Draw one picture a prompt; the noise of sample i depends on `seed` and i alone.
 
     Args:
         pipeline: a `StableDiffusionPipeline`.
-        prompts: texts.
         guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
-        num_inference_steps: DDIM steps.
-        seed: of the starting noise, one generator a sample.
         batch_size: prompts a call; changes rounding at most.
+        description: of the progress bar.
 
     Returns:
         (n, h, w, 3) uint8 pixels.

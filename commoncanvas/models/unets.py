@@ -1,5 +1,8 @@
 """UNets: made from a configuration, or started from trained weights."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
@@ -7,16 +10,17 @@ from safetensors.torch import load_file
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.paths import ROOT
 
-# Stable Diffusion's AutoencoderKL, of 83,653,863 parameters, and the text encoder of
-# Stable Diffusion 2 (OpenCLIP ViT-H less its last layer), of 340,387,840.
-VAE = {
+# The configurations of Stable Diffusion 2's other parts, which only speed and plans
+# need: its AutoencoderKL, of 83,653,863 parameters, and its text encoder (OpenCLIP
+# ViT-H less its last layer), of 340,387,840.
+SD2_VAE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
     "block_out_channels": [128, 256, 512, 512],
     "layers_per_block": 2,
     "latent_channels": 4,
 }
-TEXT_ENCODER = {
+SD2_TEXT_ENCODER = {
     "vocab_size": 49408,
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -27,8 +31,14 @@ TEXT_ENCODER = {
 }
 
 
-def make_unet(unet_config, latent_channels, sample_size, text_width, seed):
-    """Build an untrained `UNet2DConditionModel`; the same seed, the same weights."""
+def make_unet(
+    unet_config: dict[str, Any],
+    latent_channels: int,
+    sample_size: int,
+    text_width: int,
+    seed: int,
+) -> UNet2DConditionModel:
+    """Build an untrained UNet; the same seed, the same weights."""
     torch.manual_seed(seed)
     return UNet2DConditionModel(
         in_channels=latent_channels,
@@ -39,7 +49,7 @@ def make_unet(unet_config, latent_channels, sample_size, text_width, seed):
     )
 
 
-def unet_file(folder):
+def unet_file(folder: Path | str) -> Path:
     """Return the weights of a diffusers pipeline's UNet, or of a bare one.
 
     Raises:
@@ -54,15 +64,11 @@ def unet_file(folder):
     )
 
 
-def start_unet(unet, folder):
-    """Give an untrained UNet the weights of a trained one, of any picture size.
+def start_unet(unet: torch.nn.Module, folder: Path | str) -> None:
+    """Give a UNet, in place, the weights of a trained one, of any picture size.
 
     So the paper's stage at 512 pixels begins where the one at 256 ended. Source:
     mosaicml-diffusion, SD-2-base-512.yaml.
-
-    Args:
-        unet: changed in place.
-        folder: as for `unet_file`.
 
     Raises:
         ParameterError: there is no UNet, or one of another configuration.

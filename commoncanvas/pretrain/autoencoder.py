@@ -1,11 +1,14 @@
-"""Stage 00: the VAE, an `AutoencoderKL` whose encoder starts as principal components.
+"""Stage 00: the VAE, an `AutoencoderKL` whose encoder computes principal components.
 
-A deep encoder learns slower than an hour on two cores allows. The best linear code of
-8-pixel patches is known in closed form, so it is written into the encoder's weights and
-frozen; all training goes into the decoder. Stage 03 loads the result like any VAE.
+A deep encoder needs more than an hour on two cores. The best linear code of 8-pixel
+patches is known in closed form, so it is written into the encoder's weights and frozen,
+and only the decoder is trained. Stage 03 loads the result like any VAE.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +20,22 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.images import images_to_pixels, pixels_to_images
 from commoncanvas.core.keys import key_of
 from commoncanvas.pretrain.augment import sharp_views
-from commoncanvas.pretrain.training import fit
+from commoncanvas.pretrain.training import History, fit
 
 SIZE = 64  # edge of the pictures it is trained on [pixels]
-ANCHOR = 10.0  # a constant beside every code, so large that its norm hardly varies
+ANCHOR = 10.0  # a constant beside the codes, so large that their norm hardly varies
 POSTERIOR_STD = 0.05  # of a latent of unit variance
 # A latent's standard deviation is its component's variance to this power: at 0 fine
 # detail weighs as much in the UNet's loss as colour, at 1/2 next to nothing.
 SPREAD = 0.25
 
 
-def make_vae(latent_channels, widths, groups=8):
-    """Return an untrained `AutoencoderKL`; each width after the first halves the grid.
+def make_vae(latent_channels: int, widths: Sequence[int], groups: int = 8) -> Any:
+    """Return an untrained `AutoencoderKL`.
 
     Args:
         latent_channels: numbers a place of the grid.
-        widths: channels of its levels; four of them make a grid of an eighth.
+        widths: channels of its levels, each of which after the first halves the grid.
         groups: of the group norms; must divide every width and `latent_channels`.
     """
     return AutoencoderKL(
@@ -46,34 +49,31 @@ def make_vae(latent_channels, widths, groups=8):
     )
 
 
-def principal_directions(values, num):
-    """Return the directions of most variance over all pictures and places.
-
-    Args:
-        values: (n, channels, h, w).
-        num: how many.
+def principal_directions(
+    values: torch.Tensor, num: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the directions of most variance of (n, channels, h, w) values.
 
     Returns:
         (num, channels) orthonormal rows and (num,) variances, largest first.
     """
-    rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1]).double()
+    rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])  # (n h w, channels)
+    rows = rows.double()
     rows = rows - rows.mean(0)
+    # In ascending order, the directions as columns.
     variances, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
-    return (
-        directions[:, -num:].flip(1).T.float(),
-        variances[-num:].flip(0).float(),
-    )
+    return directions[:, -num:].flip(1).T.float(), variances[-num:].flip(0).float()
 
 
 @torch.no_grad()
-def start_from_components(vae, images):
+def start_from_components(vae: Any, images: torch.Tensor) -> torch.Tensor:
     """Write the principal components of patches into the encoder and freeze it.
 
-    Residual branches are emptied, so every block passes its input on; each downsampling
-    projects 2 x 2 places to as many components as its width holds. The last norm and
-    SiLU would bend the code: beside each code stands its negative, since
-    silu(x) - silu(-x) = x, and a pair of large constants that keep the norm's divisor
-    nearly the same for every picture.
+    Residual branches are set to zero, so every block passes its input on; each
+    downsampling projects 2 x 2 places to as many components as its width holds. The
+    last norm and SiLU are not linear. So each code has its negative beside it, since
+    silu(x) - silu(-x) = x, and each group a pair of large constants that keep the
+    norm's divisor nearly the same for every picture.
 
     Args:
         vae: from `make_vae`.
@@ -98,6 +98,7 @@ def start_from_components(vae, images):
     values = images
     for block in encoder.down_blocks[:-1]:
         conv, channels = block.downsamplers[0].conv, values.shape[1]
+        # (n, 4 * channels, h / 2, w / 2): a square's four places become its channels.
         squares = torch.nn.functional.pixel_unshuffle(values, 2)
         kept = min(conv.out_channels, squares.shape[1])
         directions, _ = principal_directions(squares, kept)
@@ -113,12 +114,11 @@ def start_from_components(vae, images):
 
 
 @torch.no_grad()
-def stretch(vae, factors):
-    """Scale each latent and let the decoder undo it: the same pictures, another space.
+def stretch(vae: Any, factors: torch.Tensor) -> None:
+    """Scale each latent and let the decoder undo it, so that pictures stay the same.
 
     Args:
-        vae: a VAE whose last encoder layer passes codes on, as `start_from_components`
-            leaves it.
+        vae: as `start_from_components` leaves it, its last encoder layer the identity.
         factors: (latent_channels,) positive.
     """
     num = len(factors)
@@ -128,22 +128,24 @@ def stretch(vae, factors):
     vae.post_quant_conv.weight /= factors.view(1, -1, 1, 1)
 
 
-def _empty(layer):
+def _empty(layer: Any) -> None:
+    """Set a layer's weights and biases to zero."""
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
 
 
-def _pass_on(conv):
-    """Let a convolution hand its first channels on unchanged."""
+def _pass_on(conv: Any) -> None:
+    """Let a convolution return its first channels unchanged."""
     _empty(conv)
     middle = conv.kernel_size[0] // 2
     for i in range(min(conv.in_channels, conv.out_channels)):
         conv.weight[i, i, middle, middle] = 1
 
 
-def _write_code(vae, rows, offsets):
+def _write_code(vae: Any, rows: torch.Tensor, offsets: torch.Tensor) -> None:
     """Write (codes, channels) rows and offsets into the encoder's last layers."""
-    encoder, num, channels = vae.encoder, *rows.shape
+    encoder = vae.encoder
+    num, channels = rows.shape
     spread = encoder.down_blocks[-1].resnets[0].conv_shortcut
     groups = vae.config.norm_num_groups
     width, share = spread.out_channels // groups, num // groups
@@ -170,7 +172,7 @@ def _write_code(vae, rows, offsets):
 
 
 @torch.no_grad()
-def start_decoder(vae):
+def start_decoder(vae: Any) -> None:
     """Give the decoder orthogonal weights and empty residual branches."""
     for module in vae.decoder.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -181,24 +183,25 @@ def start_decoder(vae):
 
 
 def train_vae(
-    rgba,
-    seed,
-    num_steps,
-    batch_size,
-    learning_rate,
-    latent_channels,
-    widths,
-    groups,
-    score=None,
-):
+    rgba: np.ndarray,
+    seed: int,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    latent_channels: int,
+    widths: Sequence[int],
+    groups: int,
+    score: Callable[[Any], float] | None = None,
+) -> tuple[Any, History]:
     """Train the decoder at 64 px on the root of each picture's mean squared error.
 
-    The root lies between error and decibels: pictures of lines are not drowned by
-    photographic ones. Source: ldm, §3.1, without adversarial and perceptual terms.
+    The root is a compromise between error and decibels, so that photographic pictures
+    do not outweigh line drawings. Source: ldm, §3.1, without adversarial and perceptual
+    terms.
 
     Args:
         rgba: (n, h, w, 4) uint8 drawings.
-        score: vae -> number on a style that is not in `rgba`, or None.
+        score: vae -> number on a style that is not in `rgba`; see `fit`.
 
     Returns:
         (vae, `History`).
@@ -206,15 +209,15 @@ def train_vae(
     torch.manual_seed(seed)
     vae = make_vae(latent_channels, widths, groups)
     start_decoder(vae)
-    rgba = torch.from_numpy(rgba)
-    lot = torch.randperm(len(rgba), generator=make_generator(seed, "components"))
-    views = sharp_views(rgba[lot[:2048]], SIZE, make_generator(seed, "views"))
+    drawings = torch.from_numpy(rgba)
+    order = torch.randperm(len(rgba), generator=make_generator(seed, "components"))
+    views = sharp_views(drawings[order[:2048]], SIZE, make_generator(seed, "views"))
     variances = start_from_components(vae, views * 2 - 1)
 
-    def loss_at(step):
+    def loss_at(step: int) -> torch.Tensor:
         generator = make_generator(seed, "vae", step)
         chosen = torch.randint(len(rgba), (batch_size,), generator=generator)
-        images = sharp_views(rgba[chosen], SIZE, generator) * 2 - 1
+        images = sharp_views(drawings[chosen], SIZE, generator) * 2 - 1
         with torch.no_grad():
             posterior = vae.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
@@ -233,47 +236,43 @@ def train_vae(
         groups=groups,
         pictures=len(rgba),
     )
-    scored = score and (lambda: score(vae))
-    history = fit(key, vae, loss_at, num_steps, learning_rate, "vae", scored)
+    history = fit(key, vae, loss_at, num_steps, learning_rate, "vae", score)
     stretch(vae, variances**SPREAD)
     return vae, history
 
 
-def save_vae(vae, pixels, folder, seed):
+def save_vae(vae: Any, pixels: np.ndarray, folder: Path, seed: int) -> None:
     """Save the VAE with the scaling factor that gives its latents unit variance.
 
+    The factor is measured on 512 of the (n, h, w, 3) uint8 training pixels, at random.
     Source: ldm, §3.3 and Appendix G (rescaling by the latents' standard deviation).
-
-    Args:
-        vae: a trained `AutoencoderKL`; its config gets the factor.
-        pixels: (n, h, w, 3) uint8 training pictures; 512 by lot are measured.
-        folder: where it goes.
-        seed: of the lot.
     """
-    lot = torch.randperm(len(pixels), generator=make_generator(seed, "scaling"))[:512]
+    order = torch.randperm(len(pixels), generator=make_generator(seed, "scaling"))
     with torch.no_grad():
-        images = pixels_to_images(pixels[lot.numpy()], SIZE)
+        images = pixels_to_images(pixels[order[:512].numpy()], SIZE)
         spread = torch.cat([vae.encode(b).latent_dist.mean for b in images.split(64)])
     vae.register_to_config(scaling_factor=round(1 / spread.std().item(), 6))
     vae.save_pretrained(folder)
 
 
 @torch.no_grad()
-def reconstruct(vae, pixels):
+def reconstruct(vae: Any, pixels: np.ndarray) -> np.ndarray:
     """Encode and decode (n, h, w, 3) uint8 pixels through the posterior's mean."""
     batches = pixels_to_images(pixels).to(vae.device, vae.dtype).split(64)
     means = [vae.encode(batch).latent_dist.mean for batch in batches]
     return np.concatenate([images_to_pixels(vae.decode(m).sample) for m in means])
 
 
-def psnr(decoded, pixels):
+def psnr(decoded: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Return (n,) peak signal-to-noise ratios of uint8 pixels [dB], at most 68."""
     error = (decoded.astype(np.float64) - pixels) ** 2
     return 10 * np.log10(255**2 / np.maximum(error.mean((1, 2, 3)), 0.01))
 
 
-def linear_psnr(train, test, factor, channels):
-    """Measure what the best linear code of patches keeps: the line a VAE must beat.
+def linear_psnr(
+    train: np.ndarray, test: np.ndarray, factor: int, channels: int
+) -> np.ndarray:
+    """Measure what the best linear code of patches keeps, a baseline for a VAE.
 
     Args:
         train, test: (n, h, w, 3) uint8 pixels to fit on and to measure on.
@@ -283,13 +282,12 @@ def linear_psnr(train, test, factor, channels):
     Returns:
         (n,) decibels of the test pictures.
     """
-    patches = [
-        torch.nn.functional.pixel_unshuffle(pixels_to_images(p), factor)
-        for p in (train, test)
-    ]
-    rows, _ = principal_directions(patches[0], channels)
-    mean = patches[0].mean((0, 2, 3)).view(1, -1, 1, 1)
-    code = torch.einsum("kc,nchw->nkhw", rows, patches[1] - mean)
+    # (n, 3 * factor², h / factor, w / factor): a patch is one place.
+    known = torch.nn.functional.pixel_unshuffle(pixels_to_images(train), factor)
+    patches = torch.nn.functional.pixel_unshuffle(pixels_to_images(test), factor)
+    rows, _ = principal_directions(known, channels)
+    mean = known.mean((0, 2, 3)).view(1, -1, 1, 1)
+    code = torch.einsum("kc,nchw->nkhw", rows, patches - mean)
     back = torch.einsum("kc,nkhw->nchw", rows, code) + mean
     decoded = torch.nn.functional.pixel_shuffle(back, factor)
     return psnr(images_to_pixels(decoded), test)

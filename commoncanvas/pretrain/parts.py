@@ -1,12 +1,14 @@
-"""Stage 00: the three parts examined on licensed pictures that they never saw.
+"""Stage 00: the three parts, measured on licensed pictures they were not trained on.
 
-The notebook and the tests call the same functions, so that the figures on the page can
-be computed again from what lies in `pretrained/`.
+The notebook and the tests call the same functions, so that the page's numbers can be
+computed again from `pretrained/`.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from commoncanvas.pretrain.autoencoder import SIZE, linear_psnr, psnr, reconstru
 from commoncanvas.speed.clocks import rate_of
 
 NUM_CHOICES = 100
-# What the parts are asked for: (set, or "" for all together; figure; at least).
+# The targets of the design: (set, or "" for all together; measure; at least).
 GOALS = [
     ("twemoji", "exact", 0.65),
     ("twemoji", "word_f1", 0.72),
@@ -41,99 +43,97 @@ class Parts:
     """Captioner, VAE and scorer, loaded as later stages load them."""
 
     captioner: OpenCaptioner
-    vae: object
+    vae: Any
     scorer: ImageScorer
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder: Path) -> "Parts":
         """Load the parts from a folder such as `pretrained/`."""
-        folder = Path(folder)
         return cls(
             OpenCaptioner(folder / "captioner"),
-            load_vae(str(folder / "vae")),
+            load_vae(folder / "vae"),
             load_scorer(folder / "scorer"),
         )
 
 
-def at_vae_size(pixels):
+@dataclass(frozen=True)
+class Examination:
+    """What the parts made of n pictures."""
+
+    table: pd.DataFrame  # title, caption, exact, word_f1 and psnr_db
+    decoded: np.ndarray  # (n, 64, 64, 3) uint8 reconstructions
+    embeds: np.ndarray  # (n, 384), the scorer's
+
+
+def at_vae_size(pixels: np.ndarray) -> np.ndarray:
     """Return (n, 64, 64, 3) uint8 pixels, resized as stage 03 resizes."""
     return images_to_pixels(pixels_to_images(pixels, SIZE))
 
 
-def examine(parts, pixels, titles):
-    """Caption, rebuild and embed licensed pictures.
-
-    Args:
-        parts: `Parts`.
-        pixels: (n, h, w, 3) uint8.
-        titles: their human names.
-
-    Returns:
-        (table, decoded, embeds): a DataFrame with title, caption, exact, word_f1 and
-        psnr_db; (n, 64, 64, 3) uint8 reconstructions; the scorer's (n, 384) embeddings.
-    """
+def examine(parts: Parts, pixels: np.ndarray, titles: Sequence[str]) -> Examination:
+    """Caption, reconstruct and embed (n, h, w, 3) uint8 pixels of the given names."""
     small = at_vae_size(pixels)
     decoded = reconstruct(parts.vae, small)
-    said = parts.captioner.caption(pixels)
-    pairs = list(zip(said, titles, strict=True))
+    captions = parts.captioner.caption(pixels)
+    pairs = list(zip(captions, titles, strict=True))
     table = pd.DataFrame(
         {
             "title": list(titles),
-            "caption": said,
+            "caption": captions,
             "exact": [exact_match(*pair) for pair in pairs],
             "word_f1": [word_f1(*pair) for pair in pairs],
             "psnr_db": psnr(decoded, small),
         }
     )
-    return table, decoded, parts.scorer.image_embeds(small)
+    return Examination(table, decoded, parts.scorer.image_embeds(small))
 
 
-def figures_of(table, embeds, seed):
-    """Return the figures of one set, each {"value", "interval", "n"}.
+def measures_of(table: pd.DataFrame, embeds: np.ndarray, seed: int) -> dict[str, dict]:
+    """Return the measures of one set, each {"value", "interval", "n"}.
 
     Args:
-        table, embeds: from `examine`.
+        table, embeds: as in `Examination`.
         seed: of the names among which each picture must find its own.
     """
-    texts = sentence_embeds(table["title"])
+    texts = sentence_embeds(table["title"].tolist())
     choices = min(NUM_CHOICES, len(table))
     found = matching.retrieval(embeds, texts, choices, seed)
-    figures = {
+    measures = {
         "exact": estimates.wilson(int(table["exact"].sum()), len(table)),
         "word_f1": estimates.mean_interval(table["word_f1"]),
         "psnr_db": estimates.mean_interval(table["psnr_db"]),
         "image_to_text": found["image_to_text"],
         "text_to_image": found["text_to_image"],
     }
-    return {name: estimate.as_dict() for name, estimate in figures.items()}
+    return {name: estimate.as_dict() for name, estimate in measures.items()}
 
 
-def share_exact(captions, titles):
+def share_exact(captions: Iterable[str], titles: Iterable[str]) -> float:
     """Return the share of captions that are the name, word for word."""
     pairs = zip(captions, titles, strict=True)
     return float(np.mean([exact_match(*pair) for pair in pairs]))
 
 
-def share_found(scorer, pixels, titles, names):
-    """Return the share of pictures whose own name the scorer puts first of all names.
-
-    Args:
-        scorer: an `ImageScorer`.
-        pixels: (n, h, w, 3) uint8.
-        titles: the pictures' names.
-        names: all names to choose from.
-    """
+def share_found(
+    scorer: ImageScorer, pixels: np.ndarray, titles: Sequence[str], names: Sequence[str]
+) -> float:
+    """Return the share of pictures whose title the scorer ranks first among names."""
     scores = scorer.image_embeds(pixels) @ sentence_embeds(names).T
-    return float(np.mean([names[i] for i in scores.argmax(1)] == np.array(titles)))
+    found = np.array([names[i] for i in scores.argmax(1)])
+    return float(np.mean(found == np.array(titles)))
 
 
-def nearest_titles(pixels, known_pixels, known_titles):
+def nearest_titles(
+    pixels: np.ndarray, known_pixels: np.ndarray, known_titles: Sequence[str]
+) -> list[str]:
     """Name each picture after the most similar known one in plain ImageNet features."""
     places, _ = closest(pixels, image_features(known_pixels))
     return [known_titles[i] for i in places]
 
 
-def nearest_names(captioner, pixels, names):
+def nearest_names(
+    captioner: OpenCaptioner, pixels: np.ndarray, names: Sequence[str]
+) -> list[str]:
     """Name each picture after the name closest to the captioner's own embedding."""
     embeds = np.concatenate(
         [captioner.embed(pixels[i : i + 64]) for i in range(0, len(pixels), 64)]
@@ -141,7 +141,9 @@ def nearest_names(captioner, pixels, names):
     return [names[i] for i in (embeds @ sentence_embeds(names).T).argmax(1)]
 
 
-def score_spread(embeds, titles, seed):
+def score_spread(
+    embeds: np.ndarray, titles: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
     """Return the scores of right, nearly right and random names.
 
     A near miss is the closest name in sentence space that is not the same words.
@@ -149,19 +151,17 @@ def score_spread(embeds, titles, seed):
     Args:
         embeds: (n, 384) of the pictures.
         titles: their names.
-        seed: of the shuffle.
 
     Returns:
         {"right name", "near miss", "random name"} -> (n,) alignment, −100 … 100.
     """
     texts = sentence_embeds(titles)
-    alike = texts @ texts.T
-    told = [" ".join(words(title)) for title in titles]
-    same = np.array(told)[:, None] == np.array(told)[None]
-    near = np.where(same, -np.inf, alike).argmax(1)
+    plain = np.array([" ".join(words(title)) for title in titles])
+    is_same = plain[:, None] == plain[None]
+    near = np.where(is_same, -np.inf, texts @ texts.T).argmax(1)
     order = np.random.default_rng(seed).permutation(len(texts))
     other = np.empty_like(order)
-    other[order] = np.roll(order, -1)  # on one cycle through all, never itself
+    other[order] = np.roll(order, -1)  # one cycle through all, so never itself
     return {
         "right name": matching.alignment(embeds, texts),
         "near miss": matching.alignment(embeds, texts[near]),
@@ -169,20 +169,25 @@ def score_spread(embeds, titles, seed):
     }
 
 
-def content_hashes(rows):
-    """Return the SHA-256 of each row's drawing instructions, as a set."""
+def content_hashes(rows: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the SHA-256 of each row's drawing instructions."""
     return {hashlib.sha256(row["svg"].encode()).hexdigest() for row in rows}
 
 
-def rate_table(train, test, grids, unet_config, batch_size=32):
+def rate_table(
+    train: np.ndarray,
+    test: np.ndarray,
+    grids: Iterable[Sequence[int]],
+    unet_config: dict[str, Any],
+    batch_size: int = 32,
+) -> pd.DataFrame:
     """Measure what each grid of latents can keep, and what it costs the UNet.
 
     Args:
         train, test: (n, 64, 64, 3) uint8 pixels; the linear code is fitted on the
             first and measured on the second.
         grids: (factor, channels) pairs.
-        unet_config: arguments of the UNet that is timed.
-        batch_size: pictures a step of the UNet.
+        unet_config: of the UNet that is timed.
 
     Returns:
         DataFrame with grid, numbers a picture, decibels of the best linear code, and
@@ -191,55 +196,60 @@ def rate_table(train, test, grids, unet_config, batch_size=32):
     rows = []
     for factor, channels in grids:
         side = SIZE // factor
-        unet = make_unet(unet_config, channels, side, 384, 0)
-        latents = torch.randn(batch_size, channels, side, side)
-        states = torch.randn(batch_size, 12, 384)
-        timesteps = torch.zeros(batch_size, dtype=torch.int64)
-
-        def step(_, given=(unet, latents, timesteps, states)):
-            given[0](*given[1:]).sample.square().mean().backward()
-
-        step(0)  # the first is slower
-        rows.append(
-            {
-                "grid": f"{side} x {side} x {channels}",
-                "numbers": side * side * channels,
-                "best linear code [dB]": linear_psnr(
-                    train, test, factor, channels
-                ).mean(),
-                "UNet [images/s]": rate_of(step, range(4), batch_size),
-            }
-        )
+        row: dict[str, Any] = {"grid": f"{side} x {side} x {channels}"}
+        row["numbers"] = side * side * channels
+        row["best linear code [dB]"] = linear_psnr(train, test, factor, channels).mean()
+        row["UNet [images/s]"] = _unet_rate(unet_config, channels, side, batch_size)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def against_goals(table, measured):
-    """Set the figures beside those that were asked for.
+def _unet_rate(
+    unet_config: dict[str, Any], channels: int, side: int, batch_size: int
+) -> float:
+    """Return the pictures a second of a UNet's forward and backward pass."""
+    unet: Any = make_unet(unet_config, channels, side, 384, 0)
+    latents = torch.randn(batch_size, channels, side, side)
+    states = torch.randn(batch_size, 12, 384)
+    timesteps = torch.zeros(batch_size, dtype=torch.int64)
+
+    def step(_: int) -> None:
+        unet(latents, timesteps, states).sample.square().mean().backward()
+
+    step(0)  # the first is slower
+    return rate_of(step, range(4), batch_size)
+
+
+def against_goals(
+    table: pd.DataFrame, measured: Mapping[str, dict[str, dict]]
+) -> pd.DataFrame:
+    """Compare the measures with the design's targets.
 
     Args:
         table: from `examine`, of all sets, with source and "name was seen" added.
-        measured: {source: `figures_of`}.
+        measured: {source: `measures_of`}.
 
     Returns:
-        DataFrame with set, figure, asked for, found, from, to (95 % interval), n and
+        DataFrame with set, measure, target, found, from, to (95 % interval), n and
         reached; the sets that were not measured have no row.
     """
     seen = table[table["name was seen"]]
     seen = seen.groupby("source")["exact"].agg(["sum", "size"])
     rows = []
-    for source, figure, goal in GOALS:
+    for source, measure, goal in GOALS:
         if source and source not in measured:
             continue
-        if figure == "exact, if seen":
+        if measure == "exact, if seen":
             found = estimates.wilson(*map(int, seen.loc[source])).as_dict()
         elif source:
-            found = measured[source][figure]
-        elif figure == "psnr_db":
-            found = estimates.mean_interval(table[figure]).as_dict()
+            found = measured[source][measure]
+        elif measure == "psnr_db":
+            found = estimates.mean_interval(table[measure]).as_dict()
         else:
-            hits = sum(m[figure]["value"] * m[figure]["n"] for m in measured.values())
+            hits = sum(m[measure]["value"] * m[measure]["n"] for m in measured.values())
             found = estimates.wilson(round(hits), len(table)).as_dict()
-        rows.append([source or "all sets", figure, goal, found["value"]])
-        rows[-1] += [*found["interval"], found["n"], found["value"] >= goal]
-    names = ["set", "figure", "asked for", "found", "from", "to", "n", "reached"]
+        value, (low, high) = found["value"], found["interval"]
+        place = source or "all sets"
+        rows.append([place, measure, goal, value, low, high, found["n"], value >= goal])
+    names = ["set", "measure", "target", "found", "from", "to", "n", "reached"]
     return pd.DataFrame(rows, columns=names)

@@ -1,14 +1,18 @@
-"""Stage 00: captioner and scorer, which the paper takes ready-made, trained here.
+"""Stage 00: the training of captioner and scorer, which the paper takes ready-made.
 
-They see the captioned web pictures alone, never a Creative Commons picture. One small
-loop trains every part: resumable, drawn from (seed, step), stopped where a style that
-it never learns from is read best.
+They are trained on captioned web pictures only, never on a Creative Commons picture.
+One small loop trains every part: it can be resumed, draws from (seed, step), and keeps
+the weights that score best on a style that is not trained on.
 """
 
+import functools
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +26,22 @@ from commoncanvas.core.keys import key_of, work_folder
 from commoncanvas.models.captioner import SmallCaptioner, save_half
 from commoncanvas.models.scorer import ImageScorer
 from commoncanvas.pretrain.augment import soften
+from commoncanvas.pretrain.websets import NamedPictures
 
 MAX_TOKENS = 20  # of a caption, begin and end included
 CHECKPOINT_STEPS = 250
-SHARE_SMALL = 0.6  # of the captioner's steps, looked at with 64 pixels instead of 96
+SHARE_SMALL = 0.6  # of the captioner's steps, with pictures of 64 pixels, not of 96
 
 
 @dataclass
 class History:
-    """What `fit` saw: losses in blocks of 20 steps, (step, score) pairs, minutes."""
+    """What happened in `fit`."""
 
-    losses: list = field(default_factory=list)
-    scores: list = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # means of 20 steps each
+    scores: list[tuple[int, float]] = field(default_factory=list)  # by step
     minutes: float = 0.0
 
-    def __add__(self, later):
+    def __add__(self, later: "History") -> "History":
         """Join two rounds of training; the later one's steps count on."""
         done = self.scores[-1][0] if self.scores else 0
         return History(
@@ -46,7 +51,15 @@ class History:
         )
 
 
-def fit(key, model, loss_at, num_steps, learning_rate, description, score_at=None):
+def fit(
+    key: str,
+    model: torch.nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    num_steps: int,
+    learning_rate: float,
+    description: str,
+    score: Callable[[Any], float] | None = None,
+) -> History:
     """Train with AdamW, a short warm-up and a cosine decay; resume where it stopped.
 
     Args:
@@ -54,25 +67,21 @@ def fit(key, model, loss_at, num_steps, learning_rate, description, score_at=Non
         model: trained in place; frozen parameters stay as they are.
         loss_at: step -> scalar loss; must draw only from (seed, step), or from the
             global stream, which is seeded anew before every step.
-        num_steps: optimiser steps in all.
         learning_rate: the peak.
         description: label of the progress bar.
-        score_at: None, or a call that scores the model as it is, higher is better; the
-            model ends as it was at the best score (early stopping).
-
-    Returns:
-        `History`.
+        score: model -> number, higher is better; the model ends with the weights of the
+            best one (early stopping). None keeps the last weights.
     """
     path = work_folder(key) / "state.pt"
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.01)
-    state = {"step": 0, "losses": [], "scores": [], "seconds": 0.0, "best": None}
+    state: dict[str, Any] = {"step": 0, "losses": [], "scores": [], "seconds": 0.0}
     if path.exists():
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     first, losses, scores = state["step"], state["losses"], state["scores"]
-    best, began = state["best"], time.monotonic() - state["seconds"]
+    best, began = state.get("best"), time.monotonic() - state["seconds"]
     bar = tqdm(
         range(first, num_steps), description, num_steps, initial=first, file=sys.stderr
     )
@@ -93,11 +102,11 @@ def fit(key, model, loss_at, num_steps, learning_rate, description, score_at=Non
         if step % 20 == 19:
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}")
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == num_steps:
-            if score_at:
+            if score:
                 model.eval()
-                scores.append((step + 1, float(score_at())))
+                scores.append((step + 1, float(score(model))))
                 model.train()
-                if scores[-1][1] >= max(score for _, score in scores):
+                if scores[-1][1] >= max(value for _, value in scores):
                     best = {k: v.clone() for k, v in model.state_dict().items()}
             state = {
                 "step": step + 1,
@@ -118,37 +127,42 @@ def fit(key, model, loss_at, num_steps, learning_rate, description, score_at=Non
     return History(blocks, scores, state["seconds"] / 60)
 
 
-def contrast(embeds, names, targets, temperature):
-    """Cross-entropy of each picture's embedding against all distinct names."""
+def contrast(
+    embeds: torch.Tensor,
+    names: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """Return the cross-entropy of pictures' (batch, 384) embeddings and all names'.
+
+    Args:
+        names: (batch,) the row of each picture's name in `targets`.
+        targets: (k, 384) embeddings of the distinct names.
+    """
     return torch.nn.functional.cross_entropy(embeds @ targets.T / temperature, names)
 
 
 def train_captioner(
-    data,
-    seed,
-    num_steps,
-    num_polish_steps,
-    batch_size,
-    learning_rate,
-    vocab_size,
-    score=None,
-):
+    data: NamedPictures,
+    seed: int,
+    num_steps: int,
+    num_polish_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    vocab_size: int,
+    score: Callable[[SmallCaptioner, Any], float] | None = None,
+) -> tuple[SmallCaptioner, PreTrainedTokenizerFast, History]:
     """Train the small captioner to write each picture's name.
 
     First the decoder alone learns to write every name from its own blurred sentence
-    embedding. Then pictures come: the name is written from the picture, half the time
-    from its predicted embedding alone, which carries over to unknown styles better than
-    the picture's grid; and that embedding is compared with all names'.
+    embedding. Then pictures are added: half of the names are written from the picture,
+    half from its predicted embedding alone, which generalises to new styles better than
+    the picture's grid. And that embedding is compared with those of all names.
 
     Args:
-        data: `NamedPictures`.
-        num_steps: with pictures; the decoder's own are half as many.
-        num_polish_steps: after those, from half the rate down to nothing once more.
-        score: model, tokenizer -> number on a style that is not in `data`, for early
-            stopping; None trains to the end.
-
-    Returns:
-        (captioner model, tokenizer, `History`).
+        num_steps: with pictures; without, half as many.
+        num_polish_steps: after those, from half the rate down to zero once more.
+        score: model, tokenizer -> number on a style that is not in `data`; see `fit`.
     """
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(data.titles, vocab_size, MAX_TOKENS)
@@ -170,93 +184,84 @@ def train_captioner(
         titles=data.titles,
     )
 
-    def written(memory, names):
+    def loss_of_writing(memory: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
         ids = token_ids[names]
-        ids = ids[:, : int((ids != 0).sum(1).max())]
+        ids = ids[:, : int((ids != 0).sum(1).max())]  # without needless padding
         logits = model.decode(memory, ids[:, :-1]).transpose(1, 2)
         return torch.nn.functional.cross_entropy(
             logits, ids[:, 1:], ignore_index=0, label_smoothing=0.1
         )
 
-    def read(num, generator):
+    def sample_names(
+        num: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         names = torch.randint(len(data.targets), (num,), generator=generator)
         blurred = blur(data.targets[names], generator)
-        nothing = torch.zeros(num, 0, model.config["width"])
-        return names, model.remember(blurred, nothing)
+        no_grid = torch.zeros(num, 0, model.config["width"])
+        return names, model.remember(blurred, no_grid)
 
-    def loss_of_names(step):
-        names, memory = read(2 * batch_size, make_generator(seed, "names", step))
-        return written(memory, names)
+    def loss_of_names(step: int) -> torch.Tensor:
+        generator = make_generator(seed, "names", step)
+        names, memory = sample_names(2 * batch_size, generator)
+        return loss_of_writing(memory, names)
 
-    def loss_of_pictures(step):
+    def loss_of_pictures(step: int) -> torch.Tensor:
         generator = make_generator(seed, "captioner", step)
         size = 64 if step < SHARE_SMALL * num_steps else 96
         places, images = data.draw(batch_size, size, generator)
         memory, embeds = model.encode(images)
-        half = batch_size // 2  # pictures come by lot, so any half is a random one
-        names, known = read(batch_size // 4, generator)
-        names = torch.cat([data.names[places[half:]], names])
-        blind = torch.cat([memory[half:, :1], known])
-        seen = data.names[places]
+        names = data.names[places]
+        # Pictures come in random order, so the second half is a random one.
+        half = batch_size // 2
+        more_names, more_memory = sample_names(batch_size // 4, generator)
+        without_grid = torch.cat([memory[half:, :1], more_memory])
         return (
-            0.5 * written(memory[:half], seen[:half])
-            + 0.5 * written(blind, names)
-            + contrast(embeds, seen, data.targets, 0.04)
+            0.5 * loss_of_writing(memory[:half], names[:half])
+            + 0.5 * loss_of_writing(without_grid, torch.cat([names[half:], more_names]))
+            + contrast(embeds, names, data.targets, 0.04)
         )
 
-    fit(
-        key_of(**parts, only="names"),
-        model,
-        loss_of_names,
-        num_steps // 2,
-        learning_rate,
-        "names",
-    )
-    scored = score and (lambda: score(model, tokenizer))
-    rounds = (
-        (dict(), 0, num_steps, learning_rate),
-        (dict(polish=num_polish_steps), num_steps, num_polish_steps, learning_rate / 2),
-    )
-    history = History()
-    for more, first, num, rate in rounds:
-        history += fit(
-            key_of(**parts, **more),
-            model,
-            lambda step, first=first: loss_of_pictures(first + step),
-            num,
-            rate,
-            "captioner",
-            scored,
-        )
+    def loss_of_polish(step: int) -> torch.Tensor:
+        return loss_of_pictures(num_steps + step)
+
+    key = key_of(**parts, only="names")
+    fit(key, model, loss_of_names, num_steps // 2, learning_rate, "names")
+    scored = (lambda model: score(model, tokenizer)) if score else None
+    train = functools.partial(fit, description="captioner", score=scored)
+    key = key_of(**parts)
+    history = train(key, model, loss_of_pictures, num_steps, learning_rate)
+    key, rate = key_of(**parts, polish=num_polish_steps), learning_rate / 2
+    history += train(key, model, loss_of_polish, num_polish_steps, rate)
     return model, tokenizer, history
 
 
-def blur(embeds, generator):
-    """Return unit embeddings moved off their names, as a picture's own would be.
+def blur(embeds: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return unit embeddings as far from their names as a picture's own would be.
 
-    The cosine with the name lies between 0.6 and 1.
+    The cosine with the name is between 0.6 and 1.
     """
     noise = torch.randn(embeds.shape, generator=generator) / embeds.shape[1] ** 0.5
-    far = 1.3 * torch.rand(len(embeds), 1, generator=generator)
-    return torch.nn.functional.normalize(embeds + far * noise, dim=-1)
+    distance = 1.3 * torch.rand(len(embeds), 1, generator=generator)
+    return torch.nn.functional.normalize(embeds + distance * noise, dim=-1)
 
 
-def train_scorer(data, seed, num_steps, batch_size, learning_rate, score=None):
+def train_scorer(
+    data: NamedPictures,
+    seed: int,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    score: Callable[[ImageScorer], float] | None = None,
+) -> tuple[ImageScorer, History]:
     """Train the scorer's image side at 64 px against the names' sentence embeddings.
 
-    Two fifths of the pictures are blurred: it will judge samples of young models.
-
-    Args:
-        data: `NamedPictures`.
-        score: model -> number on a style that is not in `data`, or None.
-
-    Returns:
-        (scorer, `History`).
+    Two fifths of the pictures are blurred, as the samples of a model early in training
+    are. `score` rates it on a style that is not in `data`; see `fit`.
     """
     torch.manual_seed(seed)
     scorer = ImageScorer()
 
-    def loss_at(step):
+    def loss_at(step: int) -> torch.Tensor:
         generator = make_generator(seed, "scorer", step)
         places, images = data.draw(batch_size, ImageScorer.size, generator)
         embeds = scorer(soften(images, generator))
@@ -270,19 +275,10 @@ def train_scorer(data, seed, num_steps, batch_size, learning_rate, score=None):
         lr=learning_rate,
         titles=data.titles,
     )
-    history = fit(
-        key,
-        scorer,
-        loss_at,
-        num_steps,
-        learning_rate,
-        "scorer",
-        score and (lambda: score(scorer)),
-    )
-    return scorer, history
+    return scorer, fit(key, scorer, loss_at, num_steps, learning_rate, "scorer", score)
 
 
-def save_captioner(model, tokenizer, folder):
+def save_captioner(model: SmallCaptioner, tokenizer: Any, folder: Path) -> None:
     """Save the captioner: float16 weights, configuration and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     save_half(model, folder / "model.safetensors")
@@ -290,13 +286,15 @@ def save_captioner(model, tokenizer, folder):
     tokenizer.save_pretrained(folder)
 
 
-def save_scorer(scorer, folder):
+def save_scorer(scorer: ImageScorer, folder: Path) -> None:
     """Save the scorer's image side in float16; its text side is all-MiniLM-L6-v2."""
     folder.mkdir(parents=True, exist_ok=True)
     save_half(scorer, folder / "model.safetensors")
 
 
-def train_tokenizer(titles, vocab_size, max_length):
+def train_tokenizer(
+    titles: Sequence[str], vocab_size: int, max_length: int
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer, which can write every string."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

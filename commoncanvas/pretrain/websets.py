@@ -1,10 +1,14 @@
 """The captioned web sets of stage 00: drawings with names that can be read as words.
 
-Read once, then drawn by lot in changed styles while captioner and scorer are trained.
+They are read once, then sampled at random in changed styles while captioner and scorer
+are trained.
 """
 
 import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from commoncanvas.catalog import iconify
@@ -17,7 +21,7 @@ from commoncanvas.pretrain.augment import change_style, random_views
 JOINED = "fxemoji"  # writes names without spaces ("brokenheart")
 NUMBERED = "icon-park"  # numbers its variants ("anchor two")
 VARIANT = re.compile(r" (one|two|three|four|five|six)$")
-# Words whose meaning a mirror changes; pictures so named are never flipped.
+# Words that a mirror makes untrue; pictures so named are never flipped.
 SIDED = frozenset(
     "left right clockwise counterclockwise anticlockwise east west northeast northwest "
     "southeast southwest oclock thirty button keycap number letter letters abc abcd "
@@ -25,7 +29,9 @@ SIDED = frozenset(
 )
 
 
-def load_pictures(sources, size):
+def load_pictures(
+    sources: Iterable[str], size: int
+) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Draw the named sets without hidden pictures, skin tones and works taken down.
 
     Returns:
@@ -40,17 +46,13 @@ def load_pictures(sources, size):
     return [rows[i] for i in drawn], rgba[drawn]
 
 
-def split_words(title, vocabulary):
-    """Split a run-together name ("brokenheart") into known words.
-
-    Args:
-        title: one word.
-        vocabulary: words that may occur.
+def split_words(title: str, vocabulary: Collection[str]) -> str | None:
+    """Split a run-together name ("brokenheart") into words of the vocabulary.
 
     Returns:
         The split with the fewest words, or None where none covers the name.
     """
-    best = {0: []}
+    best: dict[int, list[str]] = {0: []}  # of the first n letters
     for end in range(1, len(title) + 1):
         options = [
             best[start] + [title[start:end]]
@@ -62,7 +64,7 @@ def split_words(title, vocabulary):
     return " ".join(best[len(title)]) if len(title) in best else None
 
 
-def captioned(rows):
+def captioned(rows: Sequence[dict[str, Any]]) -> tuple[list[int], list[str]]:
     """Return (indices, titles) of the rows whose names can be read as words.
 
     Two sets name pictures in their own way: one without spaces, one in designers'
@@ -71,15 +73,14 @@ def captioned(rows):
     """
     plain = [r["title"] for r in rows if r["source"] not in {JOINED, NUMBERED}]
     spaced = [r["title"] for r in rows if r["source"] != NUMBERED and " " in r["title"]]
-    vocabulary = {
-        w for t in spaced + plain for w in t.split() if len(w) > 1 or w in "ao"
-    }
+    found = {word for title in spaced + plain for word in title.split()}
+    vocabulary = {word for word in found if len(word) > 1 or word in "ao"}
     titles = [_readable(r, vocabulary) for r in rows]
     kept = [i for i, title in enumerate(titles) if title]
-    return kept, [titles[i] for i in kept]
+    return kept, [title for title in titles if title]
 
 
-def _readable(row, vocabulary):
+def _readable(row: dict[str, Any], vocabulary: set[str]) -> str | None:
     """Return the row's name in words of the vocabulary, or None."""
     if row["source"] == JOINED:
         return split_words(row["title"], vocabulary)
@@ -89,32 +90,27 @@ def _readable(row, vocabulary):
     return row["title"]
 
 
-def sample_of(rows, size, seed):
-    """Draw by lot up to `size` rows of each set, no flags.
-
-    Returns:
-        Sorted indices into `rows`.
-    """
-    by_source = {}
+def sample_of(rows: Sequence[dict[str, Any]], size: int, seed: int) -> list[int]:
+    """Choose up to `size` rows of each set at random, without flags: sorted indices."""
+    by_source: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         if not row["title"].startswith("flag"):
             by_source.setdefault(row["source"], []).append(i)
     chosen = []
     for source, places in sorted(by_source.items()):
-        lot = torch.randperm(len(places), generator=make_generator(seed, source))[:size]
-        chosen += [places[i] for i in lot.tolist()]
+        order = torch.randperm(len(places), generator=make_generator(seed, source))
+        chosen += [places[i] for i in order[:size].tolist()]
     return sorted(chosen)
 
 
 class NamedPictures:
-    """Captioned drawings as training draws them: views, styles, names, targets.
+    """(n, h, w, 4) uint8 drawings with their names, to sample training batches from.
 
-    Args:
-        rgba: (n, h, w, 4) uint8 drawings.
-        titles: their names.
+    `distinct` holds the k different names, `names` (n,) the place of each picture's
+    among them, `targets` (k, 384) their sentence embeddings.
     """
 
-    def __init__(self, rgba, titles):
+    def __init__(self, rgba: np.ndarray, titles: Sequence[str]) -> None:
         self.rgba, self.titles = torch.from_numpy(rgba), list(titles)
         self.distinct = sorted(set(titles))
         place = {title: i for i, title in enumerate(self.distinct)}
@@ -122,8 +118,10 @@ class NamedPictures:
         self.targets = torch.from_numpy(sentence_embeds(self.distinct))
         self.may_flip = torch.tensor([SIDED.isdisjoint(t.split()) for t in titles])
 
-    def draw(self, batch_size, size, generator):
-        """Return (places, images): by lot, in changed styles, in [−1, 1]."""
+    def draw(
+        self, batch_size: int, size: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample (places, images) at random, in changed styles, in [−1, 1]."""
         places = torch.randint(len(self.rgba), (batch_size,), generator=generator)
         views = random_views(
             self.rgba[places], size, generator, may_flip=self.may_flip[places]

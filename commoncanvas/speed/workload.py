@@ -20,7 +20,7 @@ from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import NAME
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.latents.buckets import PIXELS_PER_LATENT
-from commoncanvas.models.unets import TEXT_ENCODER, VAE, make_unet
+from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part
 from commoncanvas.speed.clocks import flops_per_image
 from commoncanvas.speed.rates import Figure
@@ -96,7 +96,7 @@ def shapes_of(latents):
         is_local = folder == OPEN_TEXT_ENCODER or (paths.ROOT / folder).is_dir()
         return find_part(folder, None, part) if is_local else None
 
-    vae, config = VAE, CLIPTextConfig(**TEXT_ENCODER)
+    vae, config = SD2_VAE, CLIPTextConfig(**SD2_TEXT_ENCODER)
     if found := local(latents["vae_folder"], "vae"):
         vae = AutoencoderKL.load_config(found[0], **found[1])
     if found := local(latents["text_encoder"], "text_encoder"):

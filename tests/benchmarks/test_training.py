@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from benchmarks import training
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.models.pipelines import make_noise_scheduler
-from commoncanvas.models.unets import TEXT_ENCODER, VAE, make_unet
+from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.speed import ablation
 from commoncanvas.train import denoising
 
@@ -27,14 +27,14 @@ SMALL_TEXT = {
 @pytest.fixture
 def small(monkeypatch):
     """Shrink both encoders, so that a CPU can run them."""
-    for name, change in (("VAE", SMALL_VAE), ("TEXT_ENCODER", SMALL_TEXT)):
+    for name, change in (("SD2_VAE", SMALL_VAE), ("SD2_TEXT_ENCODER", SMALL_TEXT)):
         monkeypatch.setattr(training, name, {**getattr(training, name), **change})
 
 
 def test_the_encoders_are_as_large_as_sd2_s():
     with torch.device("meta"):
-        vae = AutoencoderKL(**VAE)
-        text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER))
+        vae = AutoencoderKL(**SD2_VAE)
+        text_encoder = CLIPTextModel(CLIPTextConfig(**SD2_TEXT_ENCODER))
     sizes = [sum(p.numel() for p in m.parameters()) for m in (vae, text_encoder)]
     assert sizes == [83_653_863, 340_387_840]
 
@@ -55,8 +55,8 @@ def test_rows_of_a_cpu_are_measured_and_written(small, tmp_path, capsys):
 
 
 def test_made_up_works_are_encoded_only_online(small):
-    vae = AutoencoderKL(**training.VAE).eval()
-    words = CLIPTextConfig(**training.TEXT_ENCODER)
+    vae = AutoencoderKL(**training.SD2_VAE).eval()
+    words = CLIPTextConfig(**training.SD2_TEXT_ENCODER)
     text_encoder = CLIPTextModel(words).eval()
     calls = []
     vae.encoder.register_forward_hook(lambda *_: calls.append("picture"))

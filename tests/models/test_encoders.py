@@ -231,8 +231,8 @@ def test_a_table_of_texts_keeps_their_order(pipeline):
     assert torch.equal(states, expected)
 
 
-def test_captions_longer_than_the_encoder_counts_are_refused(pipeline):
-    with pytest.raises(ParameterError, match="78 tokens, but .* counts to 77; lower"):
+def test_captions_longer_than_the_encoder_reads_are_refused(pipeline):
+    with pytest.raises(ParameterError, match="78 tokens, but .* reads at most 77; lower"):
         encoders.load_text_encoder(pipeline, 78)
 
 

@@ -235,3 +235,18 @@ def test_the_card_counts_every_work():
     text = card_of(BY, BY, BY_SA).text
     assert "| toy | CC BY 4.0 | 2 |" in text and "| toy | CC BY-SA 4.0 | 1 |" in text
     assert "3 works" in text and "1,234 parameters" in text and "| lr | 0.1 |" in text
+
+
+QUIET = """
+from commoncanvas.models import encoders, pipelines, scorer
+encoders.load_text_encoder("all-MiniLM-L6-v2", 12)
+scorer.text_encoder()
+"""
+
+
+@pytest.mark.slow
+def test_loading_reports_nothing_that_a_reader_cannot_act_on():
+    command = [sys.executable, "-c", QUIET]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "torchvision" not in done.stderr and "UNEXPECTED" not in done.stderr

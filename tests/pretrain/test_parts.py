@@ -13,21 +13,21 @@ TITLES = ["red apple", "blue heart", "green tree", "yellow sun"]
 
 
 class Captioner:
-    """Writes the same two captions right and wrong, whatever it sees."""
+    """Writes the same captions, some right and some wrong, for any pictures."""
 
     def caption(self, pixels):
         return [" red apple", "heart", "", "sun yellow"][: len(pixels)]
 
 
 class Scorer:
-    """Knows the names of four pictures by heart."""
+    """Embeds pictures as if they were their names."""
 
     def image_embeds(self, pixels):
         return sentence_embeds(TITLES[: len(pixels)]).astype(float)
 
 
 class Mirror:
-    """A VAE that gives back what it gets."""
+    """A VAE that returns its input."""
 
     device, dtype = "cpu", torch.float32
 
@@ -48,30 +48,31 @@ class Mirror:
 def examined():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
     made = parts.Parts(Captioner(), Mirror(), Scorer())
-    table, decoded, embeds = parts.examine(made, pixels, TITLES)
-    return pixels, table.assign(source="twemoji"), decoded, embeds
+    return pixels, parts.examine(made, pixels, TITLES)
 
 
 def test_captions_and_decibels_stand_beside_their_names(examined):
-    pixels, table, decoded, _ = examined
-    assert table["exact"].tolist() == [True, False, False, False]
-    assert table["word_f1"].tolist() == pytest.approx([1, 2 / 3, 0, 1])
+    pixels, found = examined
+    assert found.table["exact"].tolist() == [True, False, False, False]
+    assert found.table["word_f1"].tolist() == pytest.approx([1, 2 / 3, 0, 1])
     small = images_to_pixels(pixels_to_images(pixels, 64))
-    assert np.array_equal(decoded, small) and table["psnr_db"].min() > 60
+    assert np.array_equal(found.decoded, small) and found.table["psnr_db"].min() > 60
 
 
-def test_every_figure_of_a_set_has_value_interval_and_count(examined):
-    _, table, _, embeds = examined
-    figures = parts.figures_of(table, embeds, 0)
-    assert figures["exact"]["value"] == 0.25 and figures["image_to_text"]["value"] == 1
-    assert all(f["n"] == 4 and len(f["interval"]) == 2 for f in figures.values())
+def test_every_measure_of_a_set_has_value_interval_and_count(examined):
+    _, found = examined
+    measures = parts.measures_of(found.table, found.embeds, 0)
+    assert measures["exact"]["value"] == 0.25
+    assert measures["image_to_text"]["value"] == 1
+    assert all(m["n"] == 4 and len(m["interval"]) == 2 for m in measures.values())
 
 
 def test_a_goal_is_reached_or_not_and_unmeasured_sets_have_no_row(examined):
-    _, table, _, embeds = examined
+    _, found = examined
+    table = found.table.assign(source="twemoji")
     table["name was seen"] = [True, True, False, False]
-    measured = {"twemoji": parts.figures_of(table, embeds, 0)}
-    shown = parts.against_goals(table, measured).set_index("figure")
+    measured = {"twemoji": parts.measures_of(table, found.embeds, 0)}
+    shown = parts.against_goals(table, measured).set_index("measure")
     assert set(shown["set"]) == {"twemoji", "all sets"}
     assert not shown.loc["exact", "reached"] and shown.loc["psnr_db", "reached"]
     assert shown.loc["image_to_text", "found"] == 1

@@ -1,4 +1,4 @@
-"""The committed parts are small, kept to the web, and as good as their page says."""
+"""The committed parts are small, trained on the web, and as good as their page says."""
 
 import json
 
@@ -8,7 +8,7 @@ import yaml
 from commoncanvas.catalog import catalog, iconify, openclipart
 from commoncanvas.core.images import flatten
 from commoncanvas.core.paths import PRETRAINED, PROFILES
-from commoncanvas.pretrain.parts import Parts, content_hashes, examine, figures_of
+from commoncanvas.pretrain.parts import Parts, content_hashes, examine, measures_of
 from commoncanvas.pretrain.websets import load_pictures, sample_of
 
 METRICS = json.loads((PRETRAINED / "metrics.json").read_text(encoding="utf-8"))
@@ -28,23 +28,23 @@ def section(profile, name):
 
 @pytest.fixture(scope="module")
 def recomputed():
-    """The figures of 300 Twemoji pictures by lot, computed from `pretrained/`."""
+    """The measures of 300 Twemoji pictures at random, computed from `pretrained/`."""
     rows, rgba = load_pictures(["twemoji"], 96)
     chosen = sample_of(rows, 300, METRICS["seed"])
     titles = [rows[i]["title"] for i in chosen]
     parts = Parts.load(PRETRAINED)
-    table, _, embeds = examine(parts, flatten(rgba[chosen]), titles)
-    assert len(table) == 300
-    return figures_of(table, embeds, METRICS["seed"])
+    examined = examine(parts, flatten(rgba[chosen]), titles)
+    assert len(examined.table) == 300
+    return measures_of(examined.table, examined.embeds, METRICS["seed"])
 
 
-@pytest.mark.parametrize(("figure", "tolerance"), TOLERANCES.items())
-def test_a_figure_on_300_licensed_pictures_is_the_committed_one(
-    recomputed, figure, tolerance
+@pytest.mark.parametrize(("measure", "tolerance"), TOLERANCES.items())
+def test_a_measure_on_300_licensed_pictures_is_the_committed_one(
+    recomputed, measure, tolerance
 ):
-    committed = METRICS["sets"]["twemoji"][figure]
-    assert committed["n"] == recomputed[figure]["n"] == 300
-    assert abs(recomputed[figure]["value"] - committed["value"]) <= tolerance
+    committed = METRICS["sets"]["twemoji"][measure]
+    assert committed["n"] == recomputed[measure]["n"] == 300
+    assert abs(recomputed[measure]["value"] - committed["value"]) <= tolerance
 
 
 def test_the_weights_stay_below_30_megabytes():
@@ -60,12 +60,12 @@ def test_no_set_is_both_pretrained_on_and_licensed(profile):
     assert set(web["web_sources"]).isdisjoint(web["test_sources"])
 
 
-def test_no_drawing_that_was_learnt_from_is_in_the_licensed_catalogue():
-    learnt = set()
+def test_no_drawing_that_was_trained_on_is_in_the_licensed_catalogue():
+    trained_on = set()
     for source in section("pretrain", "pretrain")["web_sources"]:
-        learnt |= content_hashes(iconify.read_set(source))
+        trained_on |= content_hashes(iconify.read_set(source))
     for source in section("full", "licenses")["cc_sources"]:
         if source == "openclipart" and not openclipart.FOLDER.exists():
             continue  # not in the package registry; `make openclipart` fetches it
         rows = [r for r in catalog.read_source(source) if not r["reason"]]
-        assert rows and content_hashes(rows).isdisjoint(learnt), source
+        assert rows and content_hashes(rows).isdisjoint(trained_on), source

@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "FINISHED", tmp_path / ".finished", raising=False)
 
 
-def fit(key, num_steps=505, stop_at=None, seed=0, score_at=None):
+def fit(key, num_steps=505, stop_at=None, seed=0, score=None):
     """Fit a model with batch statistics and dropout, as the true ones have them."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(
@@ -48,7 +48,6 @@ def fit(key, num_steps=505, stop_at=None, seed=0, score_at=None):
         rows = torch.randn(6, 4, generator=make_generator(seed, "rows", step))
         return (model(rows)[:, 0] - rows.sum(1)).square().mean()
 
-    score = score_at and (lambda: score_at(model))
     history = training.fit(key, model, loss_at, num_steps, 0.01, "toy", score)
     return model, history, seen
 
@@ -86,15 +85,15 @@ def test_fitting_lowers_the_loss_and_reports_it_in_blocks_of_twenty():
 def test_a_fit_keeps_the_weights_of_the_best_score_and_says_where_it_was():
     kept = []
 
-    def score_at(model):
+    def score(model):
         assert not model.training  # a score is taken without dropout
         kept.append({k: v.clone() for k, v in model.state_dict().items()})
         return [1.0, 3.0, 2.0][len(kept) - 1]
 
-    model, history, _ = fit("scored", score_at=score_at)
+    model, history, _ = fit("scored", score=score)
     assert history.scores == [(250, 1.0), (500, 3.0), (505, 2.0)]
     assert all(torch.equal(v, kept[1][k]) for k, v in model.state_dict().items())
-    again, same, _ = fit("scored", score_at=score_at)
+    again, same, _ = fit("scored", score=score)
     assert same.scores == history.scores and len(kept) == 3
     assert torch.equal(again[0].weight, model[0].weight)
 
