@@ -232,7 +232,9 @@ def test_a_table_of_texts_keeps_their_order(pipeline):
 
 
 def test_captions_longer_than_the_encoder_reads_are_refused(pipeline):
-    with pytest.raises(ParameterError, match="78 tokens, but .* reads at most 77; lower"):
+    with pytest.raises(
+        ParameterError, match="78 tokens, but .* reads at most 77; lower"
+    ):
         encoders.load_text_encoder(pipeline, 78)
 
 
