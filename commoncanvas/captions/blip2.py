@@ -29,26 +29,23 @@ MAX_SIZE = 512  # edge of the centre square it is handed, at most [pixels]; CVPR
 class Blip2Captioner:
     """BLIP-2, whose captions do not depend on how pictures are batched.
 
-    Two things could make a caption depend on its batch. A shorter prompt padded on the
-    right is continued from padding, so prompts are padded on the left, where OPT counts
-    its positions from the attention mask; language models that have an encoder are
-    refused, because this was not tried with them. And sampled tokens come from one
-    global stream, so each batch seeds it anew from its first key: with `do_sample`
-    captions depend on the batch, without it they do not. In float32 a picture's tokens
-    are the same in any batch; half precision rounds sums whose order depends on the
-    batch, which may decide a near tie the other way.
+    There are two exceptions. Half precision rounds sums whose order depends on the
+    batch, which may decide a near tie the other way. And with `do_sample` tokens come
+    from one global stream, which each batch seeds anew from its first key.
+
+    Prompts are padded on the left, since a shorter one padded on the right would be
+    continued from padding; OPT counts its positions from the attention mask. Language
+    models that have an encoder are refused, because this was not tried with them.
 
     Args:
         model: a Hub id or a local folder.
         revision: the Hub commit; None for a folder, and `REVISION` for `MODEL`.
         prompt: what the caption continues; empty as in the paper.
         decoding: arguments of `generate` that differ from LAVIS's (`DECODING`).
-        batch_size: pictures a forward pass.
-        seed: of sampled tokens, where `decoding` asks for `do_sample`.
+        seed: of sampled tokens.
 
     Raises:
-        ParameterError: a Hub id without a revision, which could change under the run;
-            or a language model with an encoder.
+        ParameterError: a Hub id without a revision; a language model with an encoder.
     """
 
     def __init__(
@@ -92,10 +89,8 @@ class Blip2Captioner:
         """Caption one batch of (h, w, 3) uint8 pictures, of any sizes.
 
         Args:
-            prompts: one text a picture, to be continued; None takes `self.prompt`.
-
-        Returns:
-            One string a picture, without its prompt.
+            prompts: texts, which captions continue and do not repeat; None takes
+                `self.prompt` for all.
         """
         prompts = prompts or [self.prompt] * len(pictures)
         words: dict[str, Any] = {}

@@ -23,9 +23,7 @@ class ImportedCaptions:
 
     Args:
         file: the file, or a folder or glob of parquet files.
-        key_column: the column that names a picture.
-        caption_column: the column of text.
-        key_prefix: what stands before the column's value in our keys, e.g. "yfcc/".
+        key_prefix: what precedes the key column's value in our keys, e.g. "yfcc/".
 
     Raises:
         ParameterError: no such file, another kind, or a column is missing.

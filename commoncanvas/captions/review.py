@@ -55,11 +55,8 @@ def write_page(path: Path | str, rows: Iterable[Row], title: str) -> None:
 def read_votes(folder: Path | str, rows: list[Row]) -> pd.DataFrame:
     """Read the votes on one sample from all `*.jsonl` below a folder.
 
-    The last vote of a rater on a key counts, see `ballots.read_votes`.
-
-    Args:
-        folder: where exported votes are; it need not exist.
-        rows: the sample that was voted on.
+    The last vote of a rater on a key counts, see `ballots.read_votes`. The folder need
+    not exist; `rows` are the sample that was voted on.
 
     Returns:
         DataFrame with the columns rater, key, vote ("accept", "correct" or

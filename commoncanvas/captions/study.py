@@ -126,8 +126,7 @@ def cut_captions(
 ) -> pd.DataFrame:
     """Measure how long captions are in the text encoder's tokens, and how many are cut.
 
-    Args:
-        limits: lengths that an encoder reads, begin and end included (77 for CLIP).
+    Limits are lengths that an encoder reads, begin and end included (77 for CLIP).
 
     Returns:
         DataFrame by source: mean and longest [tokens], and for every limit the share
@@ -160,8 +159,7 @@ def combine_captioners(
     larger one, so neighbouring shares are compared on the same random numbers.
 
     Args:
-        first, second: n captions each, of the same pictures.
-        names: n human names.
+        first, second, names: n captions, n other captions and n human names.
         image_embeds: (n, 384) of the pictures.
         embeds: the (n, 384) embeddings of `first` and of `second`.
         shares: shares of pictures with the second captioner's captions, 0 to 1.

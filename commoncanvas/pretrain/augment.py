@@ -13,11 +13,6 @@ LUMA = torch.tensor([0.299, 0.587, 0.114]).view(
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).div(4)
 
 
-def _pick(batch: int, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """Return a (batch, 1, 1, 1) mask that is true with the given probability."""
-    return torch.rand(batch, 1, 1, 1, generator=generator) < probability
-
-
 def _uniform(
     batch: int, low: float, high: float, generator: torch.Generator
 ) -> torch.Tensor:
@@ -69,17 +64,10 @@ def random_views(
 def sharp_views(
     rgba: torch.Tensor, size: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Flip and shift drawings at random, on random backgrounds, without a blur.
+    """Flip and shift drawings at random, on random backgrounds, as `random_views`.
 
     No turn and no zoom, which would blur lines that a VAE must learn to keep. Flip,
     shift and order of colours are drawn once a batch, the background once a picture.
-
-    Args:
-        rgba: (batch, h, w, 4) uint8.
-        size: edge of the result [pixels].
-
-    Returns:
-        (batch, 3, size, size) float32 in [0, 1]; two thirds have a white background.
     """
     planes = _premultiplied(rgba)
     planes = torch.nn.functional.interpolate(
@@ -105,7 +93,8 @@ def _on_backgrounds(planes: torch.Tensor, generator: torch.Generator) -> torch.T
     """Lay (batch, 4, h, w) premultiplied planes on white, or a third on a colour."""
     batch = len(planes)
     colour = torch.rand(batch, 3, 1, 1, generator=generator)
-    colour = torch.where(_pick(batch, 0.33, generator), colour, torch.ones(3, 1, 1))
+    is_coloured = torch.rand(batch, 1, 1, 1, generator=generator) < 0.33
+    colour = torch.where(is_coloured, colour, torch.ones(3, 1, 1))
     return (planes[:, :3] + (1 - planes[:, 3:]) * colour).clamp(0, 1)
 
 
@@ -121,7 +110,8 @@ def change_style(images: torch.Tensor, generator: torch.Generator) -> torch.Tens
     images = ((images - 0.5) * gain + 0.5 + lift).mul(tint).clamp(0, 1)
     # A minimum over neighbours makes dark lines thicker.
     thick = -torch.nn.functional.max_pool2d(-images, 3, 1, 1)
-    images = torch.where(_pick(batch, 0.15, generator), thick, images)
+    is_thick = torch.rand(batch, 1, 1, 1, generator=generator) < 0.15
+    images = torch.where(is_thick, thick, images)
     grey = (images * LUMA).sum(1, keepdim=True)
     lines = _lines(images)
     flat = torch.minimum(images * 0.5 + 0.5, lines)

@@ -57,8 +57,8 @@ def principal_directions(
     Returns:
         (num, channels) orthonormal rows and (num,) variances, largest first.
     """
-    rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])  # (n h w, channels)
-    rows = rows.double()
+    # (n * h * w, channels)
+    rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1]).double()
     rows = rows - rows.mean(0)
     # In ascending order, the directions as columns.
     variances, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
@@ -115,11 +115,9 @@ def start_from_components(vae: Any, images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def stretch(vae: Any, factors: torch.Tensor) -> None:
-    """Scale each latent and let the decoder undo it, so that pictures stay the same.
+    """Scale latents by (latent_channels,) positive factors, which the decoder undoes.
 
-    Args:
-        vae: as `start_from_components` leaves it, its last encoder layer the identity.
-        factors: (latent_channels,) positive.
+    The VAE's last encoder layer is the identity, as `start_from_components` leaves it.
     """
     num = len(factors)
     vae.quant_conv.weight[:num] *= factors.view(-1, 1, 1, 1)
@@ -202,9 +200,6 @@ def train_vae(
     Args:
         rgba: (n, h, w, 4) uint8 drawings.
         score: vae -> number on a style that is not in `rgba`; see `fit`.
-
-    Returns:
-        (vae, `History`).
     """
     torch.manual_seed(seed)
     vae = make_vae(latent_channels, widths, groups)
@@ -225,17 +220,9 @@ def train_vae(
         error = (decoded - images).square().mean((1, 2, 3))
         return (error + 1e-5).sqrt().mean()
 
-    key = key_of(
-        part="vae",
-        seed=seed,
-        steps=num_steps,
-        batch=batch_size,
-        lr=learning_rate,
-        channels=latent_channels,
-        widths=list(widths),
-        groups=groups,
-        pictures=len(rgba),
-    )
+    facts = {"part": "vae", "seed": seed, "steps": num_steps, "batch": batch_size}
+    facts |= {"lr": learning_rate, "channels": latent_channels, "groups": groups}
+    key = key_of(**facts, widths=list(widths), pictures=len(rgba))
     history = fit(key, vae, loss_at, num_steps, learning_rate, "vae", score)
     stretch(vae, variances**SPREAD)
     return vae, history
@@ -274,13 +261,11 @@ def linear_psnr(
 ) -> np.ndarray:
     """Measure what the best linear code of patches keeps, a baseline for a VAE.
 
-    Args:
-        train, test: (n, h, w, 3) uint8 pixels to fit on and to measure on.
-        factor: edge of a patch, the VAE's downsampling [pixels].
-        channels: numbers a patch.
+    It is fitted on (n, h, w, 3) uint8 `train` pixels. Patches are `factor` pixels wide,
+    as the VAE's downsampling, and coded in `channels` numbers.
 
     Returns:
-        (n,) decibels of the test pictures.
+        (n,) decibels of the `test` pixels.
     """
     # (n, 3 * factor², h / factor, w / factor): a patch is one place.
     known = torch.nn.functional.pixel_unshuffle(pixels_to_images(train), factor)

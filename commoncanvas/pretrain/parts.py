@@ -91,9 +91,7 @@ def examine(parts: Parts, pixels: np.ndarray, titles: Sequence[str]) -> Examinat
 def measures_of(table: pd.DataFrame, embeds: np.ndarray, seed: int) -> dict[str, dict]:
     """Return the measures of one set, each {"value", "interval", "n"}.
 
-    Args:
-        table, embeds: as in `Examination`.
-        seed: of the names among which each picture must find its own.
+    `seed` chooses the names among which each picture must find its own.
     """
     texts = sentence_embeds(table["title"].tolist())
     choices = min(NUM_CHOICES, len(table))
@@ -144,13 +142,9 @@ def nearest_names(
 def score_spread(
     embeds: np.ndarray, titles: Sequence[str], seed: int
 ) -> dict[str, np.ndarray]:
-    """Return the scores of right, nearly right and random names.
+    """Return the scores of n pictures with right, nearly right and random names.
 
     A near miss is the closest name in sentence space that is not the same words.
-
-    Args:
-        embeds: (n, 384) of the pictures.
-        titles: their names.
 
     Returns:
         {"right name", "near miss", "random name"} -> (n,) alignment, −100 … 100.
@@ -184,10 +178,9 @@ def rate_table(
     """Measure what each grid of latents can keep, and what it costs the UNet.
 
     Args:
-        train, test: (n, 64, 64, 3) uint8 pixels; the linear code is fitted on the
-            first and measured on the second.
+        train, test: (n, 64, 64, 3) uint8 pixels to fit the linear code on and to
+            measure it on.
         grids: (factor, channels) pairs.
-        unet_config: of the UNet that is timed.
 
     Returns:
         DataFrame with grid, numbers a picture, decibels of the best linear code, and
@@ -223,11 +216,9 @@ def _unet_rate(
 def against_goals(
     table: pd.DataFrame, measured: Mapping[str, dict[str, dict]]
 ) -> pd.DataFrame:
-    """Compare the measures with the design's targets.
+    """Compare {source: `measures_of`} with the design's targets.
 
-    Args:
-        table: from `examine`, of all sets, with source and "name was seen" added.
-        measured: {source: `measures_of`}.
+    The table is that of `Examination`, with source and "name was seen" added.
 
     Returns:
         DataFrame with set, measure, target, found, from, to (95 % interval), n and

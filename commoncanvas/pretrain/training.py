@@ -133,11 +133,9 @@ def contrast(
     targets: torch.Tensor,
     temperature: float,
 ) -> torch.Tensor:
-    """Return the cross-entropy of pictures' (batch, 384) embeddings and all names'.
+    """Return the cross-entropy of (batch, 384) embeddings against all names.
 
-    Args:
-        names: (batch,) the row of each picture's name in `targets`.
-        targets: (k, 384) embeddings of the distinct names.
+    `names` (batch,) holds the row of each picture's name in `targets` (k, 384).
     """
     return torch.nn.functional.cross_entropy(embeds @ targets.T / temperature, names)
 
@@ -174,15 +172,8 @@ def train_captioner(
         max_length=MAX_TOKENS,
         return_tensors="pt",
     ).input_ids
-    parts = dict(
-        part="captioner",
-        seed=seed,
-        steps=num_steps,
-        batch=batch_size,
-        lr=learning_rate,
-        vocab=vocab_size,
-        titles=data.titles,
-    )
+    facts = {"part": "captioner", "seed": seed, "steps": num_steps, "batch": batch_size}
+    facts |= {"lr": learning_rate, "vocab": vocab_size, "titles": data.titles}
 
     def loss_of_writing(memory: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
         ids = token_ids[names]
@@ -224,13 +215,13 @@ def train_captioner(
     def loss_of_polish(step: int) -> torch.Tensor:
         return loss_of_pictures(num_steps + step)
 
-    key = key_of(**parts, only="names")
+    key = key_of(**facts, only="names")
     fit(key, model, loss_of_names, num_steps // 2, learning_rate, "names")
     scored = (lambda model: score(model, tokenizer)) if score else None
     train = functools.partial(fit, description="captioner", score=scored)
-    key = key_of(**parts)
+    key = key_of(**facts)
     history = train(key, model, loss_of_pictures, num_steps, learning_rate)
-    key, rate = key_of(**parts, polish=num_polish_steps), learning_rate / 2
+    key, rate = key_of(**facts, polish=num_polish_steps), learning_rate / 2
     history += train(key, model, loss_of_polish, num_polish_steps, rate)
     return model, tokenizer, history
 
@@ -267,14 +258,8 @@ def train_scorer(
         embeds = scorer(soften(images, generator))
         return contrast(embeds, data.names[places], data.targets, 0.05)
 
-    key = key_of(
-        part="scorer",
-        seed=seed,
-        steps=num_steps,
-        batch=batch_size,
-        lr=learning_rate,
-        titles=data.titles,
-    )
+    facts = {"part": "scorer", "seed": seed, "steps": num_steps, "batch": batch_size}
+    key = key_of(**facts, lr=learning_rate, titles=data.titles)
     return scorer, fit(key, scorer, loss_at, num_steps, learning_rate, "scorer", score)
 
 
