@@ -1,8 +1,8 @@
 """Benchmark of the licence split: this package beside pandas and polars.
 
-`python benchmarks/licenses.py` makes up metadata with YFCC100M's columns and
-licence counts, and gives every engine the same job, each in a fresh process. What comes
-out is reported, goals missed included.
+`python benchmarks/licenses.py` makes up metadata with YFCC100M's columns and licence
+counts, and gives every engine the same job, each in a fresh process. All results are
+reported, missed goals included.
 """
 
 import argparse
@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -28,6 +30,10 @@ from commoncanvas.catalog.made_up import (
     write_parquet,
 )
 from commoncanvas.core.errors import CheckFailed, CommonCanvasError, SourceError
+from commoncanvas.core.files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JOB = (
     "read photoid, marker, licensename and licenseurl from parquet; read every row's "
@@ -56,43 +62,43 @@ def write_bz2(path: Path | str, rows: int, seed: int = 0, num_threads: int = 2) 
             file.write("".join(batch["line"].to_pylist()).encode())
 
 
-def run_ours(path, out):
+def run_ours(path: str, out: str) -> dict[str, int]:
     """Do the job with this package; it also writes version, title, deed and reason."""
     connection = splits.connect(num_threads=NUM_THREADS)
     rows = yfcc.read_parquet(connection, path)
     return splits.split_metadata(connection, rows, out, ["key"]).splits
 
 
-def run_ours_bz2(path, out):
+def run_ours_bz2(path: str, out: str) -> dict[str, int]:
     """Split a packed tab-separated file and write every column of it."""
     connection = splits.connect(num_threads=NUM_THREADS)
     rows = yfcc.read_tsv(connection, path)
     return splits.split_metadata(connection, rows, out).splits
 
 
-def run_unpack(path, out):
+def run_unpack(path: str, out: str) -> None:
     """Unpack a file with the same decompressor, and do nothing with it."""
     with pa.input_stream(str(path)) as stream:
         while stream.read(streams.BLOCK):
             pass
 
 
-def run_pandas(path, out):
-    """Do the job as a practised user of pandas does: each statement is read once."""
+def run_pandas(path: str, out: str) -> dict[str, int]:
+    """Do the job as an experienced user of pandas: each statement is read once."""
     import pandas as pd
 
     pair = ["licensename", "licenseurl"]
     frame = pd.read_parquet(path, columns=["photoid", "marker", *pair])
-    said = frame[pair].drop_duplicates()
-    read = [splits.verdict(*row) for row in said.itertuples(index=False)]
-    judged = pd.DataFrame(read, said.index)[["license_slug", "split"]]
-    frame = frame.merge(said.join(judged), on=pair)
+    statements = frame[pair].drop_duplicates()
+    read = [splits.verdict(*row) for row in statements.itertuples(index=False)]
+    verdicts = pd.DataFrame(read, statements.index)[["license_slug", "split"]]
+    frame = frame.merge(statements.join(verdicts), on=pair)
     frame.loc[frame["marker"] == 1, "split"] = "rejected"
     return _keep_pandas(frame, out)
 
 
-def run_pandas_rows(path, out):
-    """Do the job as a beginner does: a Python function for every row."""
+def run_pandas_rows(path: str, out: str) -> dict[str, int]:
+    """Do the job as a beginner: a Python function for every row."""
     import pandas as pd
 
     name, url = "licensename", "licenseurl"
@@ -104,24 +110,24 @@ def run_pandas_rows(path, out):
     return _keep_pandas(frame, out)
 
 
-def _keep_pandas(frame, out):
+def _keep_pandas(frame: "pd.DataFrame", out: str) -> dict[str, int]:
     kept = frame[frame["split"] != "rejected"]
     kept = kept.assign(key="yfcc100m/" + kept["photoid"].astype(str))
     kept[["key", "license_slug", "split"]].to_parquet(out)
     return frame["split"].value_counts().to_dict()
 
 
-def run_polars(path, out):
+def run_polars(path: str, out: str) -> dict[str, int]:
     """Do the job with polars, lazily and streaming."""
     import polars as pl
 
     pair = ["licensename", "licenseurl"]
     frame = pl.scan_parquet(path).select("photoid", "marker", *pair)
-    said = frame.select(pair).unique().collect(engine="streaming")
-    judged = pl.DataFrame([splits.verdict(*row) for row in said.iter_rows()])
-    said = said.with_columns(judged["license_slug"], judged["split"])
+    statements = frame.select(pair).unique().collect(engine="streaming")
+    verdicts = pl.DataFrame([splits.verdict(*row) for row in statements.iter_rows()])
+    statements = statements.with_columns(verdicts["license_slug"], verdicts["split"])
     split = pl.when(pl.col("marker") == 1).then(pl.lit("rejected"))
-    frame = frame.join(said.lazy(), on=pair, how="left")
+    frame = frame.join(statements.lazy(), on=pair, how="left")
     frame = frame.with_columns(split.otherwise("split").alias("split"))
     counts = frame.group_by("split").len().collect(engine="streaming")
     kept = frame.filter(pl.col("split") != "rejected")
@@ -140,7 +146,7 @@ ENGINES = {
 }
 
 
-def run_child(engine, path, out):
+def run_child(engine: str, path: str, out: str) -> dict[str, Any]:
     """Run one engine in this process; return its seconds, peak [MiB] and counts."""
     pa.set_cpu_count(NUM_THREADS)
     # Imports are not timed; pyarrow's writer imports pandas too.
@@ -154,19 +160,16 @@ def run_child(engine, path, out):
     return {"seconds": seconds, "mib": int(peak.split()[1]) / 1024, "counts": counts}
 
 
-def measure(engine, path, repeats):
+def measure(engine: str, path: Path, repeats: int) -> dict[str, Any]:
     """Run an engine in fresh processes; return the fastest run, and the highest peak.
 
     Raises:
         SourceError: the engine is not installed, or failed.
     """
-    limits = {
-        "POLARS_MAX_THREADS": f"{NUM_THREADS}",
-        "OMP_NUM_THREADS": f"{NUM_THREADS}",
-    }
+    limits = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), str(NUM_THREADS))
     runs = []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             command = [sys.executable, __file__, "--child"]
             command += [engine, str(path), f"{folder}/out"]
             done = subprocess.run(
@@ -180,7 +183,7 @@ def measure(engine, path, repeats):
     return fastest | {"mib": max(run["mib"] for run in runs), "runs": repeats}
 
 
-def benchmark(folder, rows, small_rows, bz2_rows, engines, repeats):
+def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make metadata up in `folder`, run every engine on it, and return the report.
 
     Raises:
@@ -188,26 +191,29 @@ def benchmark(folder, rows, small_rows, bz2_rows, engines, repeats):
         CheckFailed: two engines count differently, or one not as it was made.
     """
     large, small, packed = (folder / n for n in ("large.pq", "small.pq", "m.tsv.bz2"))
-    write_parquet(large, rows)
-    write_parquet(small, small_rows)
-    write_bz2(packed, bz2_rows)
-    tasks = {name: (name, large, rows) for name in engines}
+    write_parquet(large, options.rows)
+    write_parquet(small, options.small_rows)
+    write_bz2(packed, options.bz2_rows)
+    engines = ["ours", *options.engines.split(",")]
+    tasks = {name: (name, large, options.rows) for name in engines}
     tasks |= {
-        "ours, fewer rows": ("ours", small, small_rows),
-        "pandas by row": ("pandas by row", small, small_rows),
-        "bz2": ("bz2", packed, bz2_rows),
-        "ours, bz2": ("ours, bz2", packed, bz2_rows),
+        "ours, fewer rows": ("ours", small, options.small_rows),
+        "pandas by row": ("pandas by row", small, options.small_rows),
+        "bz2": ("bz2", packed, options.bz2_rows),
+        "ours, bz2": ("ours, bz2", packed, options.bz2_rows),
     }
     runs = {}
     for name, (engine, path, number) in tasks.items():
         if engine == "polars" and not _version("polars"):
             print("polars is not installed; pip install polars")
             continue
-        # Row by row takes minutes, so once must do.
-        run = measure(engine, path, 1 if engine == "pandas by row" else repeats)
+        # Row by row takes minutes, so it is run once.
+        run = measure(engine, path, 1 if engine == "pandas by row" else options.repeats)
         counts, expected = run.pop("counts"), expected_splits(number)
         if counts is not None and counts != expected:
-            raise CheckFailed(f"{name} counts {counts}; expected {expected}; mend it.")
+            raise CheckFailed(
+                f"{name} counts {counts}; expected {expected}; correct it."
+            )
         run |= {"rows": number, "rows_per_second": number / run["seconds"]}
         runs[name] = run
         print(
@@ -226,8 +232,8 @@ def benchmark(folder, rows, small_rows, bz2_rows, engines, repeats):
     }
 
 
-def _goals(runs):
-    """Return, for each goal, what was aimed at, what came out, and whether it holds."""
+def _goals(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return for each goal its aim, the value measured and whether it holds."""
     ours, small = runs["ours"], runs["ours, fewer rows"]
     times = {name: run["seconds"] for name, run in runs.items()}
     found = [
@@ -248,21 +254,21 @@ def _goals(runs):
     ]
 
 
-def _machine():
+def _machine() -> str:
     info = [Path(f"/proc/{name}").read_text() for name in ("cpuinfo", "meminfo")]
     gib = round(int(info[1].split()[1]) / 2**20)
     return f"{os.cpu_count()} cores{', AVX2' * ('avx2' in info[0])}, {gib} GiB"
 
 
-def _version(name):
+def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def main():
-    """Run the benchmark, print its table, and write it down if asked."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark, print its table, and write the report if asked."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/licenses.py",
         description="Time the split by licence: this package, pandas, polars.",
@@ -276,7 +282,7 @@ def main():
     add("--folder", type=Path, help="where to write, 150 bytes a row")
     add("--json", type=Path, help="file to write the report to")
     add("--child", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.child:
         try:
             print(json.dumps(run_child(*options.child)))
@@ -286,21 +292,14 @@ def main():
     try:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             print(f"job: {JOB}\nengine{'rows':>24}{'s':>9}{'MiB':>8}{'rows/s':>14}")
-            report = benchmark(
-                Path(folder),
-                options.rows,
-                options.small_rows,
-                options.bz2_rows,
-                list(dict.fromkeys(["ours", *options.engines.split(",")])),
-                options.repeats,
-            )
+            report = benchmark(Path(folder), options)
     except CommonCanvasError as error:
         sys.exit(str(error))
     for goal in report["goals"]:
         word = "holds" if goal["holds"] else "missed"
         print(f"{goal['goal']}: {goal['found']:,.2f}, {word}")
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(options.json, report)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,29 @@
 
     python benchmarks/training.py --scale paper --json FILE
 
-Speed depends on shapes, not on what a picture shows or a weight has learnt: pictures,
-words and all weights are drawn by lot, so that a bare GPU machine can run this, without
-data and without the Hub. UNet, picture size and caption length are the profile's.
+Speed depends on shapes, not on what a picture shows or a weight was trained to do:
+pictures, words and all weights are random, so that a bare GPU machine can run this,
+without data and without the Hub. UNet, picture size and caption length are the
+profile's.
 """
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from commoncanvas.analysis.estimates import Estimate
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import CommonCanvasError, ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.files import write_json
 from commoncanvas.core.paths import PROFILES
+from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.latents.buckets import PIXELS_PER_LATENT
 from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.speed import ablation, clocks
@@ -30,16 +33,22 @@ SEED, NUM_WORKS = 17, 256
 
 
 class MadeUpLatents:
-    """Works drawn by lot, which read as those of `Latents` do.
+    """Random works, read as those of `Latents` are.
 
     Args:
         vae, text_encoder: untrained models on the device.
-        resolution_px: edge of the pictures.
         num_tokens: length of a caption.
         is_online: True encodes pictures and words at every batch, False once.
     """
 
-    def __init__(self, vae, text_encoder, resolution_px, num_tokens, is_online):
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        resolution_px: int,
+        num_tokens: int,
+        is_online: bool,
+    ) -> None:
         self.vae, self.text_encoder, self.is_online = vae, text_encoder, is_online
         generator = make_generator(SEED, "made-up works")
         side, channels = resolution_px // PIXELS_PER_LATENT, vae.config.latent_channels
@@ -52,18 +61,17 @@ class MadeUpLatents:
         size = (NUM_WORKS, num_tokens)
         self.ids = torch.randint(config.vocab_size, size, generator=generator)
         self.states = torch.randn(*size, config.hidden_size, generator=generator).half()
-
         self.buckets = [torch.arange(NUM_WORKS)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return NUM_WORKS
 
-    def shape_of(self, places):
+    def shape_of(self, places: torch.Tensor) -> tuple[int, int, int]:
         """Return (channels, h/8, w/8), the same for all works."""
         return self.latent_shape
 
     @torch.no_grad()
-    def posterior(self, places):
+    def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) as `Latents.posterior` does."""
         if self.is_online:
             images = self.images[places % len(self.images)].to(clocks.DEVICE)
@@ -72,28 +80,30 @@ class MadeUpLatents:
         return self.mean[places], torch.ones_like(self.mean[places])
 
     @torch.no_grad()
-    def prompt_embeds(self, places, is_dropped, draws=None):
+    def prompt_embeds(
+        self, places: torch.Tensor, is_dropped: torch.Tensor, draws: object = None
+    ) -> torch.Tensor:
         """Return text states as `Latents.prompt_embeds` does."""
         if self.is_online:
             return self.text_encoder(self.ids[places].to(clocks.DEVICE))[0]
         return self.states[places].float()
 
 
-def bench(unet_config, resolution_px, num_tokens, **options):
+def bench(
+    unet_config: Mapping[str, Any], resolution_px: int, num_tokens: int, **options: Any
+) -> dict[str, Any]:
     """Measure every row that this device can run.
 
     Args:
-        unet_config: arguments for `UNet2DConditionModel`.
-        resolution_px, num_tokens: of the made-up works.
         **options: num_repeats, steps_per_repeat and batch_size of `measure_training`.
 
     Returns:
         dict for JSON: hardware, what was measured, and the rows of `summarise`.
     """
-    vae = AutoencoderKL(**SD2_VAE).to(clocks.DEVICE).eval()
-    text_encoder = (
-        CLIPTextModel(CLIPTextConfig(**SD2_TEXT_ENCODER)).to(clocks.DEVICE).eval()
-    )
+    vae: Any = AutoencoderKL(**SD2_VAE)
+    vae = vae.to(clocks.DEVICE).eval()
+    text_encoder: Any = CLIPTextModel(CLIPTextConfig.from_dict(SD2_TEXT_ENCODER))
+    text_encoder = text_encoder.to(clocks.DEVICE).eval()
     stored, online = (
         MadeUpLatents(vae, text_encoder, resolution_px, num_tokens, is_online)
         for is_online in (False, True)
@@ -119,20 +129,42 @@ def bench(unet_config, resolution_px, num_tokens, **options):
     }
 
 
-def as_lines(found):
+def as_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Write measured rows as lines of text, for a terminal."""
     for row in found["rows"]:
+        text = f"    {row['note']}"
         if row["ratio"]:
-            low, high = row["ratio"]["interval"]
-            said = f"{row['images_per_second']['value']:8.1f} images/s"
-            said += f" {row['ratio']['value']:6.2f} [{low:.2f}, {high:.2f}]"
-            said += f"  MFU {row['mfu']:.1%}"
-        else:
-            said = f"    {row['note']}"
-        yield f"{row['row']:26} {said}"
+            times = Estimate.from_dict(row["ratio"])
+            text = f"{row['images_per_second']['value']:8.1f} images/s"
+            text += f" {times:.2f}  MFU {row['mfu']:.1%}"
+        yield f"{row['row']:26} {text}"
 
 
-def main(argv=None):
+def choose(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+    """Return an entry by its name, or name the right ones."""
+    if name not in known:
+        raise ParameterError(
+            f"there is no {kind} {name!r}; expected one of {names_of(known)}."
+        )
+    return known[name]
+
+
+def report(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the command line asks for."""
+    files = {path.stem: path for path in PROFILES.glob("*.yaml")}
+    profile = load_yaml(choose("scale", options.scale, files))
+    found = bench(
+        choose(f"UNet of {options.scale}", options.unet, profile["unets"]),
+        profile["latents"]["resolution_px"],
+        profile["latents"]["max_tokens"],
+        num_repeats=options.repeats,
+        steps_per_repeat=options.steps,
+        batch_size=options.batch_size,
+    )
+    return {"scale": options.scale, "unet": options.unet, **found}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Time every speed-up of training at a profile's size, on made-up works."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/training.py", description=main.__doc__
@@ -142,37 +174,15 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=32, help="works a step")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each row")
     parser.add_argument("--steps", type=int, default=4, help="steps a turn")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the values to")
     options = parser.parse_args(argv)
     try:
-        file = PROFILES / f"{options.scale}.yaml"
-        if not file.is_file():
-            known = ", ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
-            raise ParameterError(
-                f"there is no scale {options.scale!r}; expected one of {known}."
-            )
-        profile = yaml.safe_load(file.read_text(encoding="utf-8"))
-        unets = profile["unets"]
-        if options.unet not in unets:
-            raise ParameterError(
-                f"scale {options.scale} has no UNet {options.unet!r}; expected one of "
-                f"{', '.join(unets)}."
-            )
-        found = bench(
-            unets[options.unet],
-            profile["latents"]["resolution_px"],
-            profile["latents"]["max_tokens"],
-            num_repeats=options.repeats,
-            steps_per_repeat=options.steps,
-            batch_size=options.batch_size,
-        )
+        found = report(options)
     except CommonCanvasError as error:
         sys.exit(str(error))
-    found = {"scale": options.scale, "unet": options.unet, **found}
     print(*as_lines(found), sep="\n")
     if options.json:
-        text = json.dumps(found, indent=1) + "\n"
-        write_atomically(options.json, lambda part: part.write_text(text))
+        write_json(options.json, found)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Sections come from DVC where it runs the stage, else from the profile's file; th
 merged, compared with what the notebook declares, and type-checked; `run` uses this.
 """
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +63,8 @@ def collect(
             changes = differences(variant, sections)
             values |= changes if word == "train" else {}
         values["variant"] = variant
+        if "of" in declared:
+            values["of"] = split_name(variant, sections["variants"])[0]
     if scale:
         values["scale"] = scale
     if "unet" in values:
@@ -73,7 +76,7 @@ def collect(
             )
         values["unet_config"] = unets[values["unet"]]
     if "experiment" in declared and "experiment" in sections:
-        values["experiment"] = sections["experiment"]
+        values["experiment"] = experiment_names(sections)
     values = {k: v for k, v in values.items() if k in declared or k not in RUNNER_KEYS}
     unknown, missing = values.keys() - declared.keys(), declared.keys() - values.keys()
     if unknown or missing:
@@ -89,19 +92,46 @@ def _profile(slug: str, scale: str | None) -> str:
     return scale or slug.split("_", 1)[1]
 
 
+def experiment_names(sections: Sections) -> list[str]:
+    """Return the rows of `experiment`, then those that `repeats` adds to them.
+
+    A repeat is named `<variant>-<seed>`, as `dvc.yaml` names its folder.
+    """
+    repeats = sections.get("repeats") or {"variants": [], "seeds": []}
+    pairs = itertools.product(repeats["variants"], repeats["seeds"])
+    return [*sections["experiment"], *(f"{variant}-{seed}" for variant, seed in pairs)]
+
+
+def split_name(name: str, variants: Sections) -> tuple[str, int | None]:
+    """Return the variant that a name stands for, and the seed of a repeat or None.
+
+    Raises:
+        ParameterError: it is neither an entry of `variants` nor a repeat of one.
+    """
+    first, _, seed = name.rpartition("-")
+    if name in variants:
+        return name, None
+    if first in variants and seed.isdecimal():
+        return first, int(seed)
+    raise ParameterError(
+        f"there is no variant {name!r}; params.yaml has {names_of(variants)}. Choose "
+        "one of them, or one with a seed (`cc_human-18`), add it, or list it in the "
+        "stage's params in dvc.yaml."
+    )
+
+
 def differences(variant: str, sections: Sections) -> dict[str, Any]:
-    """Return what a variant changes in the base training, {key: value}.
+    """Return what a variant, or its repeat, changes in the base training.
+
+    Args:
+        sections: with `variants`, `common` and `train`.
 
     Raises:
         ParameterError: the variant is unknown, or changes what the training lacks.
     """
     variants = sections.get("variants") or {}
-    if variant not in variants:
-        raise ParameterError(
-            f"there is no variant {variant!r}; params.yaml has {names_of(variants)}. "
-            "Choose one of them, add it, or list it in the stage's params in dvc.yaml."
-        )
-    changes = variants[variant] or {}
+    first, seed = split_name(variant, variants)
+    changes = dict(variants[first] or {})
     known = {*(sections.get("common") or {}), *(sections.get("train") or {})}
     known -= {*RUNNER_KEYS}
     if unknown := changes.keys() - known:
@@ -109,7 +139,7 @@ def differences(variant: str, sections: Sections) -> dict[str, Any]:
             f"the variant {variant!r} sets {names_of(unknown)}; it may change "
             f"{names_of(known)}. Edit `variants` in params.yaml."
         )
-    return dict(changes)
+    return changes if seed is None else changes | {"seed": seed}
 
 
 def _typed(parameter: Mapping[str, Any], value: Any, where: str) -> Any:

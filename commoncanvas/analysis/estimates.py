@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,27 +173,23 @@ def paired_difference(x: Any, y: Any) -> Estimate:
     return mean_interval(np.asarray(x, np.float64) - np.asarray(y, np.float64))
 
 
-MARK = "_seed"  # between a variant's name and the seed of a repeat
-
-
-def is_repeat(variant: str) -> bool:
-    """Tell whether a variant is another's training from another seed."""
-    return MARK in variant
-
-
-def repeat_ends(known: Collection[str], names: Iterable[str]) -> list[str]:
-    """Return the ends of names under which all of `names` were trained again.
+def trainings_of(
+    variants: Sequence[str], runs: Mapping[str, Mapping[str, Any]]
+) -> list[list[str]]:
+    """Return the names of `variants`, then of their repeats, one list a seed.
 
     Args:
-        known: names of the variants that were measured.
-        names: of variants that are compared with each other.
-
-    Returns:
-        list of str such as "_seed18", in the order of `known`; none where one of
-        `names` was trained once.
+        variants: what is compared with each other.
+        runs: name -> metrics.json, which says whose training it is (`of`) and from
+            which `seed`. A seed counts where all of `variants` have it, in the order
+            of `runs`.
     """
-    ends = dict.fromkeys(MARK + v.partition(MARK)[2] for v in known if is_repeat(v))
-    return [end for end in ends if all(name + end in known for name in names)]
+    by_seed: dict[int, dict[str, str]] = {}
+    for name, run in runs.items():
+        if run["of"] != name:
+            by_seed.setdefault(run["seed"], {})[run["of"]] = name
+    shared = [names for names in by_seed.values() if names.keys() >= {*variants}]
+    return [list(variants), *([names[v] for v in variants] for names in shared)]
 
 
 def pooled(estimates: Sequence[Estimate]) -> Estimate:

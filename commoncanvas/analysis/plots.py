@@ -165,6 +165,7 @@ def point_intervals(
     caption: str | None = None,
     x_label: str = "",
     reference: float | None = None,
+    variants: Sequence[str] | None = None,
 ) -> HTML:
     """Return a dot and whisker for each row: the value and its interval.
 
@@ -172,13 +173,13 @@ def point_intervals(
         rows: (label, value, (low, high)) or (label, value, (low, high), paper's
             value); interval and paper's value may be None. First row on top.
         reference: a value marked by a dashed vertical line, for example chance.
+        variants: whose colour each row bears; None for those that labels name.
     """
     figure, axes = canvas(height_px=90 + 30 * len(rows))
     if reference is not None:
         axes.axvline(reference, color=MUTED, linestyle="--", linewidth=1)
     for place, (label, value, interval, *paper) in enumerate(rows):
-        first = str(label).partition("_seed")[0]  # see `estimates`
-        color = VARIANT_COLOURS.get(first, OURS)
+        color = VARIANT_COLOURS.get(variants[place] if variants else label, OURS)
         if interval is not None:
             axes.plot(interval, [place, place], color=color, linewidth=2)
         axes.plot(value, place, "o", color=color, markersize=7)

@@ -6,26 +6,21 @@ confirmed.
 """
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from commoncanvas.analysis.estimates import as_estimate
+from commoncanvas.analysis.estimates import Estimate, as_estimate
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.paths import DOCS
+from commoncanvas.core.settings import load_yaml
 
 SUPPORTED = "supported"
 NOT_SUPPORTED = "not supported"
 NOT_TESTABLE = "not testable at this scale"
 
-# What each kind of rule must state.
-RULE_KINDS = {
-    "interval_contains": ("value", "max_width"),
-    "interval_above": ("threshold",),
-    "interval_below": ("threshold",),
-    "equivalence": ("margin",),
-    "ratio_at_least": ("threshold",),
-    "untestable": ("reason",),
-}
 # What the interval must do for "supported", and for "not supported".
 IN_WORDS = {
     "interval_contains": ("holds {value:g}, {max_width:g} wide at most", "misses it"),
@@ -36,49 +31,149 @@ IN_WORDS = {
 }
 
 
-def _check_rule(name, rule):
-    """Raise ParameterError unless a rule, and each rule within it, is complete."""
-    kind = rule.get("kind")
-    wanted = RULE_KINDS.get(kind, ()) + (() if kind == "untestable" else ("needs",))
-    lacking = [key for key in (*wanted, "metric") if key not in rule]
-    if kind not in RULE_KINDS or lacking:
-        raise ParameterError(
-            f"The rule of `{name}` has kind `{kind}` and lacks {lacking}; a complete "
-            f"rule of {sorted(RULE_KINDS)} was expected; edit docs/paper.yaml."
-        )
-    for part in rule.get("requires", []) + rule.get("also", []):
-        _check_rule(f"{name}: {part.get('name')}", part)
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-def load_paper(path=None):
+class Measure(_Model):
+    """How a rule's estimate is computed from metrics files."""
+
+    change: Literal["relative", "absolute", "level", "interaction"]
+    of: list[str]
+    variant: str
+    against: str | None = None
+    where: Literal["captions"] | None = Field(None, alias="from")
+    prompts: str | None = None
+
+
+class _Rule(_Model):
+    metric: str
+    name: str | None = None
+    measure: Measure | None = None
+    requires: list["Rule"] = []
+    also: list["Rule"] = []
+
+
+class Untestable(_Rule):
+    """A rule that never gives a verdict."""
+
+    kind: Literal["untestable"]
+    reason: str
+
+
+class Contains(_Rule):
+    """A rule about the paper's own value."""
+
+    kind: Literal["interval_contains"]
+    value: float
+    max_width: float
+    needs: int
+
+
+class Limit(_Rule):
+    """A rule about one side of a threshold."""
+
+    kind: Literal["interval_above", "interval_below", "ratio_at_least"]
+    threshold: float
+    needs: int
+
+
+class Equivalence(_Rule):
+    """A rule about a value near zero."""
+
+    kind: Literal["equivalence"]
+    margin: float
+    needs: int
+
+
+Rule = Annotated[
+    Untestable | Contains | Limit | Equivalence, Field(discriminator="kind")
+]
+
+
+class Claim(_Model):
+    """One claim: what the paper says, where it says it, and the rule."""
+
+    says: str
+    text: str | None = None  # the numbers as the paper words them
+    value: float | dict[str, float] | None = None  # one, or one a licence kind
+    unit: str | None = None
+    shares: dict[str, float] | None = None  # of votes, by variant
+    source: str
+    stage: str
+    rule: Rule
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> "Claim":
+        if self.text is None and (self.value is None or self.unit is None):
+            raise ValueError("it lacks text, or value and unit")
+        return self
+
+
+class Comparison(_Model):
+    """At which guidance scale variants are compared, and which of them."""
+
+    guidance_scale: float
+    against: str
+    captions: list[str]
+    sizes: list[str]
+
+
+class _Source(_Model):
+    url: str
+    year: int
+
+
+class Paper(_Model):
+    """docs/paper.yaml."""
+
+    comparison: Comparison
+    sources: dict[str, _Source]
+    claims: dict[str, Claim]
+
+    @model_validator(mode="after")
+    def _sources_are_known(self) -> "Paper":
+        for claim_id, claim in self.claims.items():
+            if claim.source.split(",")[0] not in self.sources:
+                raise ValueError(
+                    f"{claim_id} cites {claim.source!r}, which is not in `sources`"
+                )
+        return self
+
+
+def load_paper(path: Path | None = None) -> dict[str, Any]:
     """Read docs/paper.yaml and check that it is complete.
 
-    Returns: dict of comparison, sources (key -> url, year) and claims (claim_id ->
-        says, text or value and unit, source, stage, rule), in the order of the file.
-    Raises: ParameterError if a claim lacks a field or cites no known source, or its
-        rule is not one of `RULE_KINDS` with all its thresholds.
+    Returns: dict as `Paper` describes it, in the order of the file; what a claim or
+        rule does not state is left out.
+    Raises: ParameterError if a claim lacks a field, has one too many or cites no known
+        source, or if its rule is of no known kind or lacks a threshold of its kind.
     """
-    paper = yaml.safe_load((path or DOCS / "paper.yaml").read_text(encoding="utf-8"))
-    for claim_id, claim in paper["claims"].items():
-        lacking = [k for k in ("says", "source", "stage", "rule") if k not in claim]
-        source = str(claim.get("source")).split(",")[0]
-        valued = "text" in claim or {"value", "unit"} <= set(claim)
-        if lacking or not valued or source not in paper["sources"]:
-            raise ParameterError(
-                f"Claim `{claim_id}` lacks {lacking} and cites `{source}`; all fields, "
-                "text or value and unit, and a known source were expected; edit "
-                "docs/paper.yaml."
-            )
-        _check_rule(claim_id, claim["rule"])
+    paper = load_yaml(path or DOCS / "paper.yaml")
+    try:
+        Paper.model_validate(paper)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ParameterError(
+            f"docs/paper.yaml: {place}: {first['msg']}; a complete claim with a known "
+            "source and a complete rule was expected; correct it."
+        ) from None
     return paper
 
 
-def value_of(claim):
+def value_of(claim: Mapping[str, Any]) -> str:
     """Write what the paper says in numbers or words."""
-    return claim.get("text") or f"{claim['value']:,g} {claim['unit']}"
+    if "text" in claim:
+        return claim["text"]
+    value, unit = claim["value"], claim["unit"]
+    if not isinstance(value, Mapping):
+        return f"{value:,g} {unit}"
+    parts = [f"{number:,} ({kind.upper()})" for kind, number in value.items()]
+    return f"{' and '.join(parts)} {unit}"
 
 
-def _decide(low, high, yes, no, aim):
+def _decide(low: float, high: float, yes: bool, no: bool, aim: str) -> tuple[str, str]:
     """Return the verdict and one sentence about where the interval lies."""
     place = f"The interval [{low:.3g}, {high:.3g}]"
     if yes:
@@ -88,7 +183,7 @@ def _decide(low, high, yes, no, aim):
     return NOT_TESTABLE, f"{place} is too wide to show or rule out {aim}."
 
 
-def _judge_alone(rule, estimate):
+def _judge_alone(rule: Mapping[str, Any], estimate: Any) -> tuple[str, str]:
     """Judge one rule without its `requires` and `also`."""
     kind, estimate = rule["kind"], as_estimate(estimate)
     if kind == "untestable":
@@ -116,12 +211,16 @@ def _judge_alone(rule, estimate):
     return _decide(low, high, low >= limit, high < limit, f"at least {limit:g}")
 
 
-def judge(rule, estimate, parts=None):
-    """Judge an estimate by a rule of paper.yaml.
+def judge(
+    rule: Mapping[str, Any],
+    estimate: Estimate | Mapping[str, Any] | None,
+    parts: Mapping[str, Any] | None = None,
+) -> tuple[str, str]:
+    """Reach a claim's verdict from its rule and what was measured.
 
     Args:
-        rule: dict with kind, thresholds and needs, perhaps requires and also.
-        estimate: Estimate, its dict, or None.
+        rule: one of paper.yaml.
+        estimate: None where nothing was measured.
         parts: estimates of `requires` and `also`, by their name.
 
     Returns: (verdict, why), one of the three verdicts and a sentence. An interval
@@ -144,7 +243,7 @@ def judge(rule, estimate, parts=None):
     return SUPPORTED, " ".join(why for _, why in judged)
 
 
-def in_words(rule):
+def in_words(rule: Mapping[str, Any]) -> str:
     """Write a rule as one sentence, without its `requires` and `also`."""
     if rule["kind"] == "untestable":
         return f"never judged. {rule['reason']}"

@@ -1,33 +1,62 @@
-"""The scorecard: what was measured for each claim, judged by its rule."""
+"""The scorecard: what was measured for each claim, and the verdict of its rule."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from commoncanvas.analysis.distances import frechet_change, frechet_difference
 from commoncanvas.analysis.estimates import (
+    Estimate,
     as_estimate,
     difference,
     paired_difference,
     pooled,
     relative_change,
-    repeat_ends,
+    trainings_of,
     wilson,
 )
 from commoncanvas.claims.rules import NOT_TESTABLE, judge, load_paper, value_of
 from commoncanvas.core.errors import ParameterError
 
+Rows = Mapping[str, Mapping[str, np.ndarray]]  # prompt set -> metric -> values
 
-def paired(rows_a, rows_b, name, change, prompts=None):
-    """Estimate how two variants differ in one metric.
+
+@dataclass
+class Measured:
+    """What a run says about one claim."""
+
+    estimate: Estimate | None = None
+    ours: str | None = None  # in words, with the values that it comes from
+    why_not: str | None = None  # forbids a verdict
+    by_seed: list[Estimate] = field(default_factory=list)  # what `estimate` pools
+    parts: dict[str, Estimate | None] = field(default_factory=dict)  # of the rule
+
+
+@dataclass
+class _Run:
+    """What the stages before wrote."""
+
+    metrics: Mapping[str, Any]  # name -> metrics.json of stage 05
+    rows: Mapping[str, Rows]  # name -> values of each sample
+    tables: dict[tuple[str, str], Mapping[str, Any]]  # (stage, name) -> estimates
+
+
+def paired(
+    rows_a: Rows, rows_b: Rows, name: str, change: str, prompts: str | None = None
+) -> Estimate | None:
+    """Estimate how two variants differ in one metric, prompt by prompt.
 
     Args:
-        rows_a, rows_b: of the variants.
-        name: of the metric: a distance, or a score of each sample.
+        name: a distance, or a score of each sample.
         change: "absolute" (a - b) or "relative" ((a - b) / b).
         prompts: name of the prompt set; None for the one that leads.
 
     Returns:
-        Estimate, or None where the rows do not tell it: they lack the metric, their
-        numbers differ, or a score should be relative.
+        None where the rows do not allow it: they lack the metric, their numbers
+        differ, or a score should be relative.
     """
     prompts = prompts or next(iter(rows_a))
     a, b = (rows.get(prompts, {}).get(name) for rows in (rows_a, rows_b))
@@ -35,12 +64,11 @@ def paired(rows_a, rows_b, name, change, prompts=None):
         return None
     if a.ndim == 1:
         return paired_difference(a, b) if change == "absolute" else None
-    real = rows_b["reference"][name]
-    distances = {"absolute": frechet_difference, "relative": frechet_change}
-    return distances[change](a, b, real)
+    compare = {"absolute": frechet_difference, "relative": frechet_change}[change]
+    return compare(a, b, rows_b["reference"][name])
 
 
-def common_guidance(metrics_by_variant, wanted):
+def common_guidance(metrics_by_variant: Mapping[str, Any], wanted: float) -> str | None:
     """Return the guidance key that all variants share nearest to `wanted`, or None.
 
     It is not chosen by result, so no variant gains from its own best scale.
@@ -50,39 +78,34 @@ def common_guidance(metrics_by_variant, wanted):
     return min(shared, key=lambda k: (abs(float(k) - wanted), float(k)), default=None)
 
 
-def _measure(rule, tables, rows):
-    """Return estimate, ours, why_not and by_seed of one rule, as `scorecard` takes."""
-    entry = {"estimate": None, "ours": None, "by_seed": []}
+def _measure(rule: Mapping[str, Any], run: _Run) -> Measured:
+    """Measure one rule: over all seeds from which its variants were trained."""
     plan = rule.get("measure")
     if plan is None:
-        return entry | {"why_not": "No stage of this run measures it."}
+        return Measured(why_not="No stage of this run measures it.")
     sides = [plan[side] for side in ("variant", "against") if side in plan]
-    known = [name for where, name in tables if where == plan.get("from", "evaluate")]
-    estimates, texts = [], []
-    for end in ("", *repeat_ends(known, sides)):
-        variants = [side + end for side in sides]
-        estimate, text, why_not = _measure_once(rule, tables, rows, variants)
-        if why_not:
-            return entry | {"why_not": why_not}
-        estimates.append(estimate)
-        texts.append(text)
-    entry |= {"estimate": pooled(estimates), "why_not": None}
-    value, interval = _shown(entry["estimate"], plan)
+    trainings = [sides] if "from" in plan else trainings_of(sides, run.metrics)
+    found = [_measure_once(rule, run, variants) for variants in trainings]
+    if failed := [one for one in found if one.why_not]:
+        return failed[0]
+    estimates = [one.estimate for one in found if one.estimate]
+    pool = pooled(estimates)
+    spec = "+z.1%" if plan["change"] in ("relative", "interaction") else "+.3g"
+    text = f"{pool:{spec}}"
     if len(estimates) > 1:
-        entry["by_seed"] = estimates
-        first, *others = (_shown(e, plan)[0] for e in estimates)
-        value = f"{first}; from other seeds {', '.join(others)}; mean {value}"
-    entry["ours"] = f"{texts[0]}: {value} {interval}"
-    return entry
+        first, *others = (f"{e:{spec}}".partition(" [")[0] for e in estimates)
+        text = f"{first}; from other seeds {', '.join(others)}; mean {text}"
+    ours = f"{found[0].ours}: {text}"
+    return Measured(pool, ours, by_seed=estimates if len(estimates) > 1 else [])
 
 
-def _measure_once(rule, tables, rows, variants):
-    """Return (estimate, text, why not) of one training of each of the variants."""
+def _measure_once(rule: Mapping[str, Any], run: _Run, variants: list[str]) -> Measured:
+    """Measure one rule from one training of each of its variants."""
     plan, found = rule["measure"], []
     for variant in variants:
-        table = tables.get((plan.get("from", "evaluate"), variant))
+        table = run.tables.get((plan.get("from", "evaluate"), variant))
         if table is None:
-            return None, None, f"Variant `{variant}` was not measured."
+            return Measured(why_not=f"Variant `{variant}` was not measured.")
         prompts, split = [table], table.get("by_prompt", {})
         if plan["change"] == "interaction":
             prompts = [split.get(name, {}) for name in ("human", "synthetic")]
@@ -90,108 +113,114 @@ def _measure_once(rule, tables, rows, variants):
             prompts = [split.get(plan["prompts"], {})]
         names = [name for name in plan["of"] if all(name in p for p in prompts)]
         if not names:
-            return None, None, f"`{variant}` has no {plan['of'][0]} of the kind needed."
+            why_not = f"`{variant}` has no {plan['of'][0]} of the kind needed."
+            return Measured(why_not=why_not)
         found.append([as_estimate(prompt[names[0]]) for prompt in prompts])
     if any(estimate is None for estimates in found for estimate in estimates):
-        return None, None, "A measured value comes without an interval."
+        return Measured(why_not="A measured value comes without an interval.")
     if len({estimate.n for estimates in found for estimate in estimates}) > 1:
-        return None, None, "The variants were measured on unequal numbers of pictures."
+        why_not = "The variants were measured on unequal numbers of pictures."
+        return Measured(why_not=why_not)
+    changes: dict[str, Callable[..., Estimate]]
     changes = {"level": lambda a: a, "absolute": difference}
     change = changes.get(plan["change"], relative_change)
     values = [change(*pair) for pair in zip(*found, strict=True)]
     estimate = difference(*values) if len(values) == 2 else values[0]
     # Pairing takes minutes; where there are too few prompts it changes no verdict.
-    if plan["change"] in ("absolute", "relative") and rows.keys() >= {*variants}:
+    if plan["change"] in ("absolute", "relative") and run.rows.keys() >= {*variants}:
         if estimate.n >= rule["needs"]:
-            words = names[0], plan["change"], plan.get("prompts")
-            estimate = paired(*(rows[side] for side in variants), *words) or estimate
+            a, b = (run.rows[variant] for variant in variants)
+            by_prompt = paired(a, b, names[0], plan["change"], plan.get("prompts"))
+            estimate = by_prompt or estimate
     sides = zip(variants, found, strict=True)
     text = " against ".join(f"{e[0].value:.4g} ({name})" for name, e in sides)
     if len(values) == 2:
         others = " against ".join(f"{e[1].value:.4g}" for e in found)
         text += f" on human prompts, {others} on synthetic ones"
-    return estimate, f"{names[0]} {text}", None
-
-
-def _shown(estimate, plan):
-    """Write a change with its sign, and its interval."""
-    value, low, high = estimate.value, estimate.low, estimate.high
-    if plan["change"] in ("relative", "interaction"):
-        return f"{100 * value:+z.1f} %", f"[{100 * low:z.1f}, {100 * high:z.1f}]"
-    return f"{value:+.3g}", f"[{low:.3g}, {high:.3g}]"
+    return Measured(estimate, f"{names[0]} {text}")
 
 
 def measure_claims(
-    metrics_by_variant, captions_metrics, licenses_metrics, votes=None, rows=None
-):
+    metrics_by_variant: Mapping[str, Any],
+    captions_metrics: Mapping[str, Any],
+    licenses_metrics: Mapping[str, Any],
+    votes: Estimate | None = None,
+    rows: Mapping[str, Rows] | None = None,
+) -> dict[str, Measured]:
     """Compute what the scorecard needs from the metrics files of 01, 02 and 05.
 
     Args:
-        metrics_by_variant: variant -> metrics.json of 05_evaluate; may be incomplete,
-            and may hold `repeats`.
+        metrics_by_variant: name -> metrics.json of 05_evaluate; may be incomplete,
+            and may hold repeats.
         captions_metrics: metrics.json of 02_captions, with marks: human, synthetic.
         licenses_metrics: metrics.json of 01_licenses, with splits and alt_texts
             (rows of split c that have any).
-        votes: Estimate of the share of votes for cc_synthetic against web_human.
-        rows: variant -> `evaluation.read_rows`; with them, variants are compared
+        votes: the share of votes for cc_synthetic against web_human.
+        rows: name -> `results.read_rows`; with them, variants are compared
             prompt by prompt wherever there are enough prompts for a verdict.
 
-    Returns: claim_id -> estimate, by_seed, ours, why_not, parts, for `scorecard`;
-        the claims of 07_speed are left to that stage.
+    Returns: {claim_id: Measured}; the claims of 07_speed are left to that stage.
     Raises: ParameterError if a variant's rows are of another guidance scale than the
         one that the paper's claims are compared at.
     """
-    paper = load_paper()
+    paper, run = load_paper(), _Run(metrics_by_variant, rows or {}, {})
     scale = common_guidance(metrics_by_variant, paper["comparison"]["guidance_scale"])
-    for variant in (rows or ()) if scale else ():
-        own = metrics_by_variant[variant]["common_guidance"]
-        if own != float(scale):
-            raise ParameterError(
-                f"the rows of `{variant}` are of guidance {own:g}, its claims of "
-                f"{scale}; expected the same; correct `common_guidance` in the profile."
-            )
-    marks = captions_metrics.get("marks", {}).items()
-    tables = {("captions", name): {"marks": estimate} for name, estimate in marks}
-    for variant, run in metrics_by_variant.items() if scale else ():
-        tables["evaluate", variant] = run["guidance"][scale]
-    measured, rows = {}, rows or {}
+    for name, estimate in captions_metrics.get("marks", {}).items():
+        run.tables["captions", name] = {"marks": estimate}
+    if scale is not None:
+        _check_guidance(run, scale)
+        for variant, metrics in metrics_by_variant.items():
+            run.tables["evaluate", variant] = metrics["guidance"][scale]
+    measured = {}
     for claim_id, claim in paper["claims"].items():
         if claim["stage"] != "07_speed":
             rule = claim["rule"]
-            entry = _measure(rule, tables, rows)
-            if entry["ours"]:
+            found = _measure(rule, run)
+            if found.ours and found.estimate:
                 if rule["measure"].get("from") != "captions":
-                    entry["ours"] += f" at guidance {scale}"
-                entry["ours"] += f", n = {entry['estimate'].n:,}"
-            sub = rule.get("requires", []) + rule.get("also", [])
-            entry["parts"] = {
-                part["name"]: _measure(part, tables, rows)["estimate"] for part in sub
-            }
-            measured[claim_id] = entry
+                    found.ours += f" at guidance {scale}"
+                found.ours += f", n = {found.estimate.n:,}"
+            for part in rule.get("requires", []) + rule.get("also", []):
+                found.parts[part["name"]] = _measure(part, run).estimate
+            measured[claim_id] = found
     splits = {"c": 0, "nc": 0, **licenses_metrics.get("splits", {})}
     c, both = splits["c"], splits["c"] + splits["nc"]
-    measured["catalog_sizes"]["ours"] = f"{c:,} (C) and {both:,} (NC) pictures"
+    measured["catalog_sizes"].ours = f"{c:,} (C) and {both:,} (NC) pictures"
     with_text = licenses_metrics.get("alt_texts", 0)
     share = wilson(with_text, c) if with_text else None
     for claim_id, estimate, why_not in (
         ("alt_text_share", share, "The sources of this run have no alt text."),
         ("preference_37_38_50", votes, "Nobody has voted yet."),
     ):
-        why_not = None if estimate else why_not
-        measured[claim_id].update(estimate=estimate, why_not=why_not)
+        measured[claim_id].estimate = estimate
+        measured[claim_id].why_not = None if estimate else why_not
     return measured
 
 
-def make_scorecard(measured, stage_filter=None, paper=None):
+def _check_guidance(run: _Run, scale: str) -> None:
+    """Raise ParameterError if rows are of another guidance scale than the claims."""
+    for variant in run.rows:
+        own = run.metrics[variant]["common_guidance"]
+        if own != float(scale):
+            raise ParameterError(
+                f"the rows of `{variant}` are of guidance {own:g}, its claims of "
+                f"{scale}; expected the same; correct `common_guidance` in the profile."
+            )
+
+
+def make_scorecard(
+    measured: Mapping[str, Measured],
+    stages: Iterable[str] | None = None,
+    paper: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Lay the paper's claims beside what was measured: the rows of claims.json.
 
     Args:
-        measured: claim_id -> dict with estimate (Estimate, its dict or None) and,
-            where they help, ours (text), why_not (text; forbids a verdict), parts.
-        stage_filter: a stage, or several, whose claims are wanted; None for all.
+        measured: by claim_id; a claim that is left out was not measured.
+        stages: those whose claims are wanted; None for all.
         paper: what `load_paper` returns; read from docs/ where None.
 
-    Returns: list of dict, one per claim in the paper's order.
+    Returns: one row a claim, in the paper's order.
     Raises: ParameterError if `measured` names a claim that the paper lacks.
     """
     claims = (paper or load_paper())["claims"]
@@ -201,26 +230,34 @@ def make_scorecard(measured, stage_filter=None, paper=None):
             f"Measured claims {unknown} are unknown; {list(claims)} were expected; "
             "correct the claim_id."
         )
-    stages = [stage_filter] if isinstance(stage_filter, str) else stage_filter
+    wanted = None if stages is None else set(stages)
     rows = []
     for claim_id, claim in claims.items():
-        if stages is not None and claim["stage"] not in stages:
-            continue
-        entry = measured.get(claim_id, {})
-        estimate = as_estimate(entry.get("estimate"))
-        verdict, why = judge(claim["rule"], estimate, entry.get("parts"))
-        if entry.get("why_not") and claim["rule"]["kind"] != "untestable":
-            verdict, why = NOT_TESTABLE, entry["why_not"]
-        shown = {"value": None, "interval": None, "n": None}
-        finite = estimate is not None and math.isfinite(estimate.high - estimate.low)
-        shown.update(estimate.as_dict() if finite else {})
-        ours = entry.get("ours")
-        if ours is None and finite:
-            low, high = shown["interval"]
-            ours = f"{shown['value']:.4g} [{low:.4g}, {high:.4g}], n = {shown['n']:,}"
-        said = value_of(claim)
-        row = {"claim_id": claim_id, "says": claim["says"], "paper": said}
-        row |= {"source": claim["source"], "ours": ours, **shown}
-        row["by_seed"] = [e.as_dict() for e in entry.get("by_seed", [])]
-        rows.append(row | {"verdict": verdict, "why": why, "stage": claim["stage"]})
+        if wanted is None or claim["stage"] in wanted:
+            found = measured.get(claim_id, Measured())
+            rows.append({"claim_id": claim_id, **_row(claim, found)})
     return rows
+
+
+def _row(claim: Mapping[str, Any], found: Measured) -> dict[str, Any]:
+    """Return the row of one claim, with its verdict."""
+    estimate = found.estimate
+    verdict, why = judge(claim["rule"], estimate, found.parts)
+    if found.why_not and claim["rule"]["kind"] != "untestable":
+        verdict, why = NOT_TESTABLE, found.why_not
+    numbers: dict[str, Any] = {"value": None, "interval": None, "n": None}
+    ours = found.ours
+    if estimate is not None and math.isfinite(estimate.high - estimate.low):
+        numbers = estimate.as_dict()
+        ours = ours or f"{Estimate.from_dict(numbers):.4g}, n = {estimate.n:,}"
+    return {
+        "says": claim["says"],
+        "paper": value_of(claim),
+        "source": claim["source"],
+        "ours": ours,
+        **numbers,
+        "by_seed": [e.as_dict() for e in found.by_seed],
+        "verdict": verdict,
+        "why": why,
+        "stage": claim["stage"],
+    }

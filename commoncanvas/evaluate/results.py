@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from commoncanvas.analysis.tables import ASIDE
 from commoncanvas.core.files import read_json, write_json
 
 
@@ -19,6 +20,29 @@ def write_samples(
     }
     np.savez_compressed(folder / "samples.npz", **arrays)
     write_json(folder / "prompts.json", {"prompts": list(prompts)})
+
+
+def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
+    """Write what stage 05 measured, in full and as one flat file beside the folder.
+
+    Both say from stage 04 whose training it is (`of`) and from which `seed`, or what
+    its loss was. The flat file has the leading prompt set's values at the common
+    guidance scale, for `dvc metrics diff`.
+
+    Args:
+        folder: of stage 05; gets metrics.json, the flat file is named after it.
+        trained: folder of stage 04.
+        metrics: begins with the variant's name.
+    """
+    learnt = read_json(trained / "metrics.json")
+    training = {name: learnt[name] for name in ("of", "seed")}
+    content = {"variant": metrics["variant"], **training, **metrics}
+    write_json(folder / "metrics.json", content)
+    measured = metrics["guidance"][str(metrics["common_guidance"])]
+    flat = {name: measured[name]["value"] for name in measured if name not in ASIDE}
+    flat["copy_rate"] = metrics["copies"]["copy_rate"]["value"]
+    flat = {"validation_loss": learnt["validation_loss"], **flat}
+    write_json(folder.with_suffix(".json"), flat)
 
 
 def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> None:

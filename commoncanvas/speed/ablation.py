@@ -1,4 +1,4 @@
-"""The measured ablation of stage 07: what each speed-up brings, on the machine at hand.
+"""The measured ablation of stage 07: what each speed-up gains on the present hardware.
 
 All rows share one loss, one UNet and one order of batches, and take turns within each
 repeat, so that a machine that slows down slows all of them. On a GPU every row computes
@@ -6,17 +6,21 @@ in bfloat16 (autocast), as the authors' baseline did in half precision, and that
 not counted. Source: commoncanvas-cvpr, §5.1, Fig. 6.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from commoncanvas.analysis.estimates import mean_interval
+from commoncanvas.analysis.estimates import Estimate, mean_interval
+from commoncanvas.claims.scorecard import Measured
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.latents.buckets import bucket_of
@@ -60,23 +64,29 @@ RECIPES = (PLAIN, ATTENTION, LATENTS, NORMS, LATE_EMA, FUSED, COMPILED, EXAMPLE)
 
 
 class OnlineLatents:
-    """Reads like `Latents`, but decodes and encodes every batch anew.
+    """Reads like `Latents`, but decodes and encodes every batch again.
 
-    It follows the works and captions of a `Latents`; `pngs` is a Series key -> bytes,
-    and resolution and buckets are stage 03's. VAE and text encoder are moved to the
-    device.
+    It has the works and captions of `data`, a `Latents`; `pngs` holds bytes by key.
+    Resolution and buckets are stage 03's. The models are moved to the device.
     """
 
     def __init__(
-        self, data, pngs, resolution_px, vae, tokenizer, text_encoder, buckets=()
-    ):
+        self,
+        data: Any,
+        pngs: pd.Series,
+        resolution_px: int,
+        vae: Any,
+        tokenizer: Callable[..., Any],
+        text_encoder: torch.nn.Module,
+        buckets: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.pngs, self.texts = pngs.loc[data.keys].tolist(), data.texts()
         self.buckets = buckets or [(resolution_px, resolution_px)]
         self.vae, self.shape_of = vae.to(DEVICE), data.shape_of
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(DEVICE)
 
     @torch.no_grad()
-    def posterior(self, places):
+    def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) as `Latents.posterior` does, from the pixels."""
         pngs = [self.pngs[place] for place in places.tolist()]
         bucket = self.buckets[bucket_of(pngs[0], self.buckets)]
@@ -86,7 +96,9 @@ class OnlineLatents:
         return posterior.mean.float().cpu(), posterior.std.float().cpu()
 
     @torch.no_grad()
-    def prompt_embeds(self, places, is_dropped, draws=None):
+    def prompt_embeds(
+        self, places: torch.Tensor, is_dropped: torch.Tensor, draws: object = None
+    ) -> torch.Tensor:
         """Return text states as `Latents.prompt_embeds` does, from the words."""
         pairs = zip(places.tolist(), is_dropped.tolist(), strict=True)
         texts = ["" if dropped else self.texts[place] for place, dropped in pairs]
@@ -96,7 +108,12 @@ class OnlineLatents:
 class Trainee:
     """A UNet, its optimisers and its moving average, shared by rows that take turns."""
 
-    def __init__(self, unet, low_norms=False, is_compiled=False):
+    def __init__(
+        self,
+        unet: Any,
+        low_norms: bool = False,
+        is_compiled: bool = False,
+    ) -> None:
         self.unet = unet.to(DEVICE).train()
         if low_norms:
             lower_norms(self.unet)
@@ -115,8 +132,8 @@ class Trainee:
             self.unet, self.optimizers[False], schedule
         )
 
-    def step(self, recipe, loss_of):
-        """Do one optimiser step as the row does it; `loss_of(unet)` is its loss."""
+    def step(self, recipe: Recipe, loss_of: Callable[[Any], torch.Tensor]) -> None:
+        """Do one optimiser step as the row does it."""
         is_gpu = DEVICE.type == "cuda"
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=is_gpu):
             loss = loss_of(self.forward)
@@ -126,8 +143,8 @@ class Trainee:
                 self.accelerator.gather(loss.detach()[None]).mean().item()
                 self.accelerator.backward(loss)
                 self.accelerator.clip_grad_norm_(unet.parameters(), 1.0)
-                for part in (optimizer, schedule):
-                    part.step()
+                optimizer.step()
+                schedule.step()
                 optimizer.zero_grad()
         else:
             loss.backward()
@@ -138,15 +155,23 @@ class Trainee:
 
 
 def measure_training(
-    make, data, online, *, seed, num_repeats, steps_per_repeat, batch_size,
-    scaling_factor, recipes=None,
-):  # fmt: skip
+    make: Callable[[], Any],
+    data: Any,
+    online: Any,
+    *,
+    seed: int,
+    num_repeats: int,
+    steps_per_repeat: int,
+    batch_size: int,
+    scaling_factor: float,
+    recipes: Sequence[Recipe] | None = None,
+) -> dict[str, np.ndarray]:
     """Time every row, in turns, on the same batches with the same noise.
 
     Args:
         make: returns a fresh UNet with the same weights each time.
         data, online: `Latents` and `OnlineLatents` of the same works.
-        recipes: rows to time; None for all that this device can run.
+        recipes: None for all that this device can run.
 
     Returns: name -> (num_repeats,) rates [images/s]; one step of warm-up is not timed.
     """
@@ -155,21 +180,26 @@ def measure_training(
     kinds = {r.name: (is_gpu and r.low_norms, r.is_compiled) for r in recipes}
     trainees = {kind: Trainee(make(), *kind) for kind in set(kinds.values())}
 
-    def step(recipe, trainee, reader, number):
+    def step(recipe: Recipe, trainee: Trainee, reader: Any, number: int) -> None:
         places = batch_places(data.buckets, batch_size, seed, number)
-        lots = make_generator(seed, "speed", number)
-        options = (reader, places, scaling_factor, CAPTION_DROP, lots)
-        trainee.step(recipe, lambda unet: diffusion_loss(unet, schedule, *options))
+        draws = make_generator(seed, "speed", number)
 
-    rates = {recipe.name: [] for recipe in recipes}
-    for turn in range(num_repeats + 1):  # turn 0 is one step, for warmth
+        def loss_of(unet: Any) -> torch.Tensor:
+            return diffusion_loss(
+                unet, schedule, reader, places, scaling_factor, CAPTION_DROP, draws
+            )
+
+        trainee.step(recipe, loss_of)
+
+    rates: dict[str, list[float]] = {recipe.name: [] for recipe in recipes}
+    for turn in range(num_repeats + 1):  # turn 0 is one step of warm-up
         last = turn * steps_per_repeat
         steps = range(max(0, last - steps_per_repeat), max(1, last))
         for place in range(len(recipes)):
             recipe = recipes[(turn + place) % len(recipes)]
             trainee = trainees[kinds[recipe.name]]
             reader = data if recipe.is_precomputed else online
-            if not recipe.is_compiled:  # that one keeps the fast one it begins with
+            if not recipe.is_compiled:  # a compiled UNet keeps its fast attention
                 kind = AttnProcessor2_0 if recipe.fast_attention else AttnProcessor
                 trainee.unet.set_attn_processor(kind())
             todo = partial(step, recipe, trainee, reader)
@@ -177,12 +207,16 @@ def measure_training(
     return {name: np.array(values[1:]) for name, values in rates.items()}
 
 
-def ratio(rates, recipe, base=PLAIN):
+def ratio(
+    rates: Mapping[str, np.ndarray], recipe: Recipe, base: Recipe = PLAIN
+) -> Estimate:
     """Estimate how many times faster one row is than another, repeat by repeat."""
     return mean_interval(rates[recipe.name] / rates[base.name])
 
 
-def summarise(rates, flops, peak):
+def summarise(
+    rates: Mapping[str, np.ndarray], flops: float, peak: float
+) -> list[dict[str, Any]]:
     """Turn rates [images/s] into the rows of `RECIPES`, intervals over the repeats.
 
     A row has an `Estimate`'s dict as images_per_second and as ratio, and mfu, which is
@@ -190,8 +224,8 @@ def summarise(rates, flops, peak):
     """
     rows = []
     for recipe in RECIPES:
-        row = dict.fromkeys(("row", "images_per_second", "ratio", "mfu"))
-        row |= {"row": recipe.name, "note": "needs a GPU"}
+        row: dict[str, Any] = {"row": recipe.name, "images_per_second": None}
+        row |= {"ratio": None, "mfu": None, "note": "needs a GPU"}
         if recipe.name in rates:
             rate = mean_interval(rates[recipe.name])
             row |= {"images_per_second": rate.as_dict(), "note": ""}
@@ -201,13 +235,15 @@ def summarise(rates, flops, peak):
     return rows
 
 
-def measure_claims(rates, captions_per_second):
-    """Return what `claims.scorecard` needs for the three claims of this stage."""
+def measure_claims(
+    rates: Mapping[str, np.ndarray], captions_per_second: float
+) -> dict[str, Measured]:
+    """Return what `scorecard.make_scorecard` needs for the claims of this stage."""
     last = COMPILED if COMPILED.name in rates else FUSED
     why = "BLIP-2 was not run here, and a small captioner's rate does not stand for it."
-    said = f"{captions_per_second:.3g} pictures/s with the small captioner"
+    ours = f"{captions_per_second:.3g} pictures/s with the small captioner"
     return {
-        "caption_cost": {"ours": said, "why_not": why},
-        "speedup_total": {"estimate": ratio(rates, last)},
-        "speedup_latents": {"estimate": ratio(rates, LATENTS, ATTENTION)},
+        "caption_cost": Measured(ours=ours, why_not=why),
+        "speedup_total": Measured(ratio(rates, last)),
+        "speedup_latents": Measured(ratio(rates, LATENTS, ATTENTION)),
     }

@@ -1,4 +1,4 @@
-"""Clocks, counted arithmetic and the machine: what stage 07 measures speed with.
+"""Clocks, counted arithmetic and the hardware: what stage 07 measures speed with.
 
 Timings are the one output of this package that two runs do not repeat.
 """
@@ -6,7 +6,9 @@ Timings are the one output of this package that two runs do not repeat.
 import platform
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +23,25 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 
 
-def rate_of(call, items, size=1):
+def rate_of(call: Callable[[Any], object], items: Sequence, size: int = 1) -> float:
     """Call with each item and return size · items a second, to the end of GPU work."""
-    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
-    wait()
+    _wait_for_gpu()
     start = time.perf_counter()
     for item in items:
         call(item)
-    wait()
+    _wait_for_gpu()
     return size * len(items) / (time.perf_counter() - start)
 
 
-def flops_per_image(unet, text_shape):
+def _wait_for_gpu() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def flops_per_image(unet: Any, text_shape: Sequence[int]) -> int:
     """Count the products of one forward and backward pass [FLOP/image].
 
-    VAE and text encoder are not counted: they train nothing. The UNet, on the CPU, is
+    VAE and text encoder are not trained and not counted. The UNet, on the CPU, is
     left with eager attention, which hides no product. `text_shape`: (tokens, width).
     """
     unet.set_attn_processor(AttnProcessor())
@@ -46,7 +52,7 @@ def flops_per_image(unet, text_shape):
     return counter.get_total_flops()
 
 
-def peak_flops():
+def peak_flops() -> tuple[float, str]:
     """Return the device's peak [FLOP/s] and, in words, where the number comes from."""
     is_gpu = DEVICE.type == "cuda"
     name = torch.cuda.get_device_name() if is_gpu else ""
@@ -59,7 +65,9 @@ def peak_flops():
     return 2 * size**3 * best, f"best {kind} product of {size} × {size} in this run"
 
 
-def measure_captioner(captioner, pixels, num_repeats):
+def measure_captioner(
+    captioner: Any, pixels: np.ndarray, num_repeats: int
+) -> tuple[dict[str, np.ndarray], int]:
     """Time an `OpenCaptioner` on (batch, h, w, 3) pixels, in one batch and singly.
 
     Returns: (rates "batched" and "one by one" [pictures/s]; number of pictures whose
@@ -68,15 +76,16 @@ def measure_captioner(captioner, pixels, num_repeats):
     singles = np.split(pixels, len(pixels))
     pairs = zip(_tokens(captioner, pixels), singles, strict=True)
     same = sum(tokens == _tokens(captioner, single)[0] for tokens, single in pairs)
-    ways, rates = {"batched": [pixels], "one by one": singles}, {}
+    ways = {"batched": [pixels], "one by one": singles}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(num_repeats):
         for name, batches in ways.items():
             rate = rate_of(captioner.caption, batches, len(pixels) // len(batches))
-            rates.setdefault(name, []).append(rate)
+            rates[name].append(rate)
     return {name: np.array(values) for name, values in rates.items()}, same
 
 
-def _tokens(captioner, pixels):
+def _tokens(captioner: Any, pixels: np.ndarray) -> list[list[int]]:
     """Return the greedy tokens of each picture, up to the end token."""
     bos, eos = captioner.tokenizer.bos_token_id, captioner.tokenizer.eos_token_id
     images = pixels_to_images(pixels, captioner.size)
@@ -84,20 +93,23 @@ def _tokens(captioner, pixels):
     return [row[: row.index(eos)] if eos in row else row for row in rows]
 
 
-def measure_reader(data, batch_size, num_batches, num_repeats, seed):
+def measure_reader(
+    data: Any, batch_size: int, num_batches: int, num_repeats: int, seed: int
+) -> np.ndarray:
     """Time the latent reader without a model: (num_repeats,) rates [works/s]."""
 
-    def read(number):
+    def read(number: int) -> None:
         places = batch_places(data.buckets, batch_size, seed, number)
         data.posterior(places)
         data.prompt_embeds(places, torch.zeros(batch_size, dtype=torch.bool))
 
-    turns = [range(turn * num_batches, (turn + 1) * num_batches) for turn in range(99)]
-    return np.array([rate_of(read, turn, batch_size) for turn in turns[:num_repeats]])
+    starts = range(0, num_repeats * num_batches, num_batches)
+    turns = [range(start, start + num_batches) for start in starts]
+    return np.array([rate_of(read, turn, batch_size) for turn in turns])
 
 
-def hardware():
-    """Name the machine: device, threads, torch; for metrics.json only."""
+def hardware() -> dict[str, Any]:
+    """Return the device's name, threads and torch's version, for metrics.json only."""
     cpuinfo = Path("/proc/cpuinfo")
     found = cpuinfo.exists() and re.search(r"model name\s*: (.+)", cpuinfo.read_text())
     name = found[1] if found else platform.machine()

@@ -4,9 +4,9 @@
 built on the meta device, without weights.
 """
 
-import json
-import re
-import sys
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -16,24 +16,26 @@ from commoncanvas.catalog.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import shown
+from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import NAME
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.latents.buckets import PIXELS_PER_LATENT
 from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part
 from commoncanvas.speed.clocks import flops_per_image
-from commoncanvas.speed.rates import Figure
+from commoncanvas.speed.rates import Quantity, Rates
 
 
-def count_pictures(scale, licenses, rates):
+def count_pictures(
+    scale: str, licenses: Mapping[str, Any], rates: Rates
+) -> tuple[Quantity, Quantity]:
     """Count the pictures of a scale as cheaply as can be.
 
     They are those of stage 01 where it has run, else those of the pinned packages
     before any is rejected, else the paper's.
 
     Returns:
-        (licensed, stored), two `Figure`s; stored are the captioned web's too.
+        (licensed, stored); stored are the captioned web's too.
 
     Raises:
         ParameterError: only stage 01 can count a source.
@@ -41,25 +43,23 @@ def count_pictures(scale, licenses, rates):
     folder = paths.stage_dir(scale, "01_licenses")
     if (folder / NAME).is_file():
         file = folder / "metrics.json"
-        splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
+        splits = read_json(file)["splits"]
         licensed, other = splits["c"] + splits["nc"], splits["nd"] + splits["web"]
         line = f"pictures: {shown(file)}, as stage 01 left them"
     elif licenses["cc_sources"]:
-        most = licenses["max_per_source"] or sys.maxsize
+        most = licenses["max_per_source"] or math.inf
         licensed, other = (
             sum(min(_count_package(name, rates), most) for name in licenses[kind])
             for kind in ("cc_sources", "web_sources")
         )
         line = "pictures: pinned packages before any is rejected, an upper bound"
     else:
-        told = load_paper()["claims"]["catalog_sizes"]["text"]
-        sizes = [int(size.replace(",", "")) for size in re.findall(r"\d[\d,]+", told)]
-        licensed, other = max(sizes), 0
+        licensed, other = load_paper()["claims"]["catalog_sizes"]["value"]["nc"], 0
         line = "pictures: docs/paper.yaml, catalog_sizes, all of NC, an upper bound"
-    return Figure(licensed, (line,)), Figure(licensed + other, (line,))
+    return Quantity(licensed, (line,)), Quantity(licensed + other, (line,))
 
 
-def count_samples(evaluate):
+def count_samples(evaluate: Mapping[str, Any]) -> tuple[int, int]:
     """Return the numbers of samples and of the UNet's passes that draw them."""
     first, *others = evaluate["prompt_sets"].values()
     common = evaluate["common_guidance"]
@@ -74,7 +74,12 @@ def count_samples(evaluate):
     return samples, passes
 
 
-def count_unet(name, config, latent_shape, text_shape):
+def count_unet(
+    name: str,
+    config: Mapping[str, Any],
+    latent_shape: Sequence[int],
+    text_shape: Sequence[int],
+) -> tuple[Quantity, Quantity]:
     """Return the FLOP of training on one work and the number of parameters."""
     channels, side, _ = latent_shape
     with torch.device("meta"):  # counted, neither built nor computed
@@ -83,24 +88,23 @@ def count_unet(name, config, latent_shape, text_shape):
     size = sum(p.numel() for p in unet.parameters())
     line = f"UNet {name}: {size:,} parameters, {flops / 1e9:,.4g} GFLOP a picture, "
     line += "forward and backward, counted"
-    return Figure(flops, (line,)), Figure(size, (line,))
+    return Quantity(flops, (line,)), Quantity(size, (line,))
 
 
-def shapes_of(latents):
+def shapes_of(
+    latents: Mapping[str, Any],
+) -> tuple[tuple[int, int, int], tuple[int, int], int]:
     """Return the shapes of latents and text states, and the encoders' parameters.
 
     They are those of a local VAE and text encoder, else of Stable Diffusion 2's.
     """
-
-    def local(folder, part):
-        is_local = folder == OPEN_TEXT_ENCODER or (paths.ROOT / folder).is_dir()
-        return find_part(folder, None, part) if is_local else None
-
-    vae, config = SD2_VAE, CLIPTextConfig(**SD2_TEXT_ENCODER)
-    if found := local(latents["vae_folder"], "vae"):
-        vae = AutoencoderKL.load_config(found[0], **found[1])
-    if found := local(latents["text_encoder"], "text_encoder"):
-        config = AutoConfig.from_pretrained(found[0], **found[1])
+    vae, config = SD2_VAE, CLIPTextConfig.from_dict(SD2_TEXT_ENCODER)
+    if _is_local(latents["vae_folder"]):
+        folder, options = find_part(latents["vae_folder"], None, "vae")
+        vae = AutoencoderKL.load_config(folder, **options)
+    if _is_local(latents["text_encoder"]):
+        folder, options = find_part(latents["text_encoder"], None, "text_encoder")
+        config = AutoConfig.from_pretrained(folder, **options)
     with torch.device("meta"):
         models = AutoencoderKL.from_config(vae), AutoModel.from_config(config)
     side = latents["resolution_px"] // PIXELS_PER_LATENT
@@ -110,7 +114,11 @@ def shapes_of(latents):
     return latent_shape, text_shape, size
 
 
-def _count_package(name, rates):
+def _is_local(folder: str) -> bool:
+    return folder == OPEN_TEXT_ENCODER or (paths.ROOT / folder).is_dir()
+
+
+def _count_package(name: str, rates: Rates) -> float:
     """Return the number of pictures that a pinned package states."""
     if name == "openclipart":  # no package of npm's, and thousands of files
         return rates[name].value

@@ -133,9 +133,10 @@ def test_curves_draw_one_line_per_series():
 
 
 def test_a_repeat_bears_the_colour_of_its_variant():
-    rows = [("cc_human_seed18", 1.0, (0.5, 1.5))]
-    html = plots.point_intervals(rows, "a dot")._repr_html_()
-    assert plots.VARIANT_COLOURS["cc_human"] in html
+    rows, colour = [("cc_human-18", 1.0, (0.5, 1.5))], plots.VARIANT_COLOURS["cc_human"]
+    assert colour not in plots.point_intervals(rows, "a dot")._repr_html_()
+    html = plots.point_intervals(rows, "a dot", variants=["cc_human"])._repr_html_()
+    assert colour in html
 
 
 def test_a_strip_is_written_with_its_caption(tmp_path):

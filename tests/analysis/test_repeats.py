@@ -3,31 +3,34 @@
 import numpy as np
 import pytest
 
-from commoncanvas.analysis.estimates import (
-    MARK,
-    Estimate,
-    is_repeat,
-    pooled,
-    repeat_ends,
+from commoncanvas.analysis.estimates import Estimate, pooled, trainings_of
+
+RUNS = {
+    name: {"of": of, "seed": seed}
+    for name, of, seed in (
+        ("a", "a", 17),
+        ("b", "b", 17),
+        ("any name", "a", 18),
+        ("b-19", "b", 19),
+        ("a-19", "a", 19),
+        ("b-20", "b", 20),
+        ("c", "c", 17),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("variants", "repeats"),
+    [
+        (["a"], [["any name"], ["a-19"]]),
+        (["a", "b"], [["a-19", "b-19"]]),
+        (["b", "a"], [["b-19", "a-19"]]),
+        (["b", "c"], []),
+        (["d"], []),
+    ],
 )
-from commoncanvas.core import paths
-from commoncanvas.core.settings import load_yaml
-
-VARIANTS = load_yaml(paths.ROOT / "params.yaml")["variants"]
-
-
-@pytest.mark.parametrize("name", list(filter(is_repeat, VARIANTS)))
-def test_a_repeat_differs_from_its_first_training_by_its_seed_alone(name):
-    first, _, seed = name.partition(MARK)
-    assert VARIANTS[name] == {**VARIANTS[first], "seed": int(seed)}
-
-
-def test_ends_are_those_that_all_sides_were_trained_with():
-    known = ["a", "b", "a_seed18", "b_seed19", "a_seed19", "b_seed20", "c"]
-    assert repeat_ends(known, ["a"]) == ["_seed18", "_seed19"]
-    assert repeat_ends(known, ["a", "b"]) == ["_seed19"]
-    assert repeat_ends(known, ["b", "c"]) == []
-    assert repeat_ends(["human", "synthetic"], ["human", "synthetic"]) == []
+def test_repeats_are_those_from_seeds_that_all_sides_share(variants, repeats):
+    assert trainings_of(variants, RUNS) == [variants, *repeats]
 
 
 def test_one_training_stays_as_it_is():

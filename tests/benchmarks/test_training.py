@@ -72,18 +72,21 @@ def test_made_up_works_are_encoded_only_online(small):
     schedule = make_noise_scheduler()
     for is_online, expected in ((False, []), (True, ["picture", "words"])):
         data = training.MadeUpLatents(vae, text_encoder, 16, 5, is_online)
-        places, lots = torch.tensor([3, 255, 9]), make_generator(0, "test")
-        loss = denoising.diffusion_loss(unet, schedule, data, places, 1.0, 0.1, lots)
+        places, draws = torch.tensor([3, 255, 9]), make_generator(0, "test")
+        loss = denoising.diffusion_loss(unet, schedule, data, places, 1.0, 0.1, draws)
         assert torch.isfinite(loss) and calls == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["--scale", "huge"], "no scale 'huge'; expected one of full, mini"),
-        (["--scale", "mini", "--unet", "xl"], "no UNet 'xl'; expected one of small"),
+        (["--scale", "huge"], "no scale 'huge'; expected one of `full`, `mini`"),
+        (
+            ["--scale", "mini", "--unet", "xl"],
+            "no UNet of mini 'xl'; expected one of `large`, `small`",
+        ),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(words, told):
-    with pytest.raises(SystemExit, match=told):
+def test_what_is_not_there_is_refused_with_what_is(words, message):
+    with pytest.raises(SystemExit, match=message):
         training.main(words)

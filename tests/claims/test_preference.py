@@ -194,7 +194,7 @@ def test_a_bad_line_is_named_with_file_number_and_remedy(
 @pytest.mark.parametrize(
     ("sides", "max_failed", "stays"),
     [
-        ([], 0.2, True),  # no check met: nothing speaks against them
+        ([], 0.2, True),  # no check seen yet: kept
         ([0, 0, 0, 0], 0.2, True),
         ([0, 0, 0, 1], 0.2, False),
         ([0, 0, 0, None], 0.2, False),  # no difference from noise: not looked
@@ -213,17 +213,17 @@ def test_who_fails_too_many_checks_is_left_out(tmp_path, sides, max_failed, stay
 
 def test_with_one_rater_no_difference_counts_half_in_wilsons_interval(tmp_path):
     sides = [0] * 3 + [None] * 2 + [1] * 5
-    told = [line(pair, side) for pair, side in zip(CC_PAIRS, sides, strict=False)]
-    votes = read(tmp_path, *told, line(PAIRS[1], 0))
+    exported = [line(pair, side) for pair, side in zip(CC_PAIRS, sides, strict=False)]
+    votes = read(tmp_path, *exported, line(PAIRS[1], 0))
     assert preference.share_preferred(votes, CC, WEB) == estimates.wilson(4, 10)
     assert preference.share_preferred(votes, NC, WEB) == estimates.wilson(1, 1)
 
 
 def test_several_raters_share_a_pair(tmp_path):
-    told = [line(CC_PAIRS[0], 0, "AB"), line(CC_PAIRS[0], 1, "CD")]
-    told += [line(CC_PAIRS[1], 0, "AB"), line(CC_PAIRS[1], None, "CD")]
-    told += [line(CC_PAIRS[2], 1, "AB"), line(CC_PAIRS[3], 0, "CD")]
-    share = preference.share_preferred(read(tmp_path, *told), CC, WEB)
+    exported = [line(CC_PAIRS[0], 0, "AB"), line(CC_PAIRS[0], 1, "CD")]
+    exported += [line(CC_PAIRS[1], 0, "AB"), line(CC_PAIRS[1], None, "CD")]
+    exported += [line(CC_PAIRS[2], 1, "AB"), line(CC_PAIRS[3], 0, "CD")]
+    share = preference.share_preferred(read(tmp_path, *exported), CC, WEB)
     # Pairs of 1/2, 3/4, 0 and 1: mean 9/16, variance 35/192.
     half = estimates.Z95 * np.sqrt(35 / 192 / 4)
     assert (share.value, share.n) == (0.5625, 4)
@@ -232,10 +232,10 @@ def test_several_raters_share_a_pair(tmp_path):
 
 def test_the_share_of_one_side_is_what_the_other_lacks(tmp_path):
     sides = np.random.default_rng(2).choice([0, 0, 1, None], 20)
-    told = [line(pair, side) for pair, side in zip(CC_PAIRS, sides, strict=True)]
+    exported = [line(pair, side) for pair, side in zip(CC_PAIRS, sides, strict=True)]
     turned = [None if side is None else 1 - side for side in sides]
-    told += [line(p, s, "CD") for p, s in zip(CC_PAIRS, turned, strict=True)]
-    votes = read(tmp_path, *told)
+    exported += [line(p, s, "CD") for p, s in zip(CC_PAIRS, turned, strict=True)]
+    votes = read(tmp_path, *exported)
     both = [
         preference.share_preferred(votes[votes["rater"] == rater], CC, WEB)
         for rater in ("AB", "CD")
@@ -248,8 +248,8 @@ def test_the_share_of_one_side_is_what_the_other_lacks(tmp_path):
 def test_the_claim_is_judged_by_the_votes_of_two_hundred_pairs(tmp_path):
     pairs = preference.draw_pairs(draw(220), [CC], WEB, 200, 17)
     name = preference.sample_id(pairs)
-    told = [line(p, 0 if i < 74 else 1, sample=name) for i, p in enumerate(pairs)]
-    (tmp_path / "votes.jsonl").write_text("\n".join(told[:200]))
+    exported = [line(p, 0 if i < 74 else 1, sample=name) for i, p in enumerate(pairs)]
+    (tmp_path / "votes.jsonl").write_text("\n".join(exported[:200]))
     liked = preference.share_preferred(preference.read_votes(tmp_path, pairs), CC, WEB)
     rule = scorecard.load_paper()["claims"]["preference_37_38_50"]["rule"]
     assert liked == estimates.wilson(74, 200)
@@ -272,23 +272,23 @@ def test_alpha_is_fleiss_kappa_but_for_the_size_of_the_sample():
 
 def test_raters_who_guess_agree_by_chance_alone(tmp_path):
     sides = np.random.default_rng(4).choice([0, 1, None], (2, 40))
-    told = [
+    exported = [
         line(pair, sides[rater, i], "ABCD"[rater])
         for rater in (0, 1)
         for i, pair in enumerate(PAIRS[:40])
     ]
-    found = preference.agreement(read(tmp_path, *told))
+    found = preference.agreement(read(tmp_path, *exported))
     assert found.low < 0 < found.high and found.n == 40
 
 
 def test_raters_who_choose_alike_agree_fully(tmp_path):
-    told = [
+    exported = [
         line(pair, i % 2, rater)
         for i, pair in enumerate(PAIRS[:10])
         for rater in ("AB", "CD", "EF")[: 2 + i % 2]
     ]
     # One vote alone on a pair neither agrees nor disagrees.
-    votes = read(tmp_path, *told, line(PAIRS[12]))
+    votes = read(tmp_path, *exported, line(PAIRS[12]))
     found = preference.agreement(votes)
     assert (found.value, found.high, found.n) == (1, 1, 10)
     assert "alpha: 1.00 [1.00, 1.00]" in preference.tally(votes)
@@ -298,8 +298,8 @@ def test_raters_who_choose_alike_agree_fully(tmp_path):
 def test_agreement_needs_two_raters_and_votes_that_differ(tmp_path, raters):
     votes = read(tmp_path, *(line(p, 0, r) for p in CC_PAIRS for r in raters))
     assert preference.agreement(votes) is None
-    told = preference.tally(votes)
-    assert told.startswith(f"votes: {20 * len(raters)}, ") and "alpha" not in told
+    text = preference.tally(votes)
+    assert text.startswith(f"votes: {20 * len(raters)}, ") and "alpha" not in text
 
 
 # Real key events; after one reload, what the page kept, showed and would export.
@@ -405,8 +405,8 @@ def test_each_rater_has_an_order_and_sides_of_their_own(driven):
     }
     assert len({tuple(order) for order in orders}) == 60
     first = {pair.key: pair.codes[0] for pair in PAIRS}
-    told = [dict(order) for order in driven["orders"].values()]
-    left = np.array([[order[key] == first[key] for key in first] for order in told])
+    shown = [dict(order) for order in driven["orders"].values()]
+    left = np.array([[order[key] == first[key] for key in first] for order in shown])
     # 60 raters and 44 pairs, all fair coins: 4 deviations from a half.
     assert abs(left.mean() - 0.5) < 4 * 0.5 / np.sqrt(left.size)
     assert np.abs(left.mean(0) - 0.5).max() < 4 * 0.5 / np.sqrt(60)

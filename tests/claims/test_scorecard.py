@@ -56,6 +56,15 @@ def test_the_common_guidance_is_shared_and_nearest_to_the_default():
     assert scorecard.common_guidance({}, 3.0) is None
 
 
+def again(**runs):
+    """Return runs of other seeds by name: a__18 is of a, from seed 18."""
+    named = {}
+    for key, run in runs.items():
+        of, _, seed = key.partition("__")
+        named[f"{of}-{seed}"] = {**run, "of": of, "seed": int(seed)}
+    return named
+
+
 def run_of(fd, gap=10.0, alignment=20.0, n=1000, likeness=1.0):
     def around(value, half):
         return estimate(value, value - half, value + half, n)
@@ -86,7 +95,8 @@ def world(**changes):
         "cc_thirtieth": run_of(150),
         "cc_large": run_of(80),
     }
-    return {**runs, **changes}
+    runs |= changes
+    return {name: {"of": name, "seed": 17, **run} for name, run in runs.items()}
 
 
 MARKS = {
@@ -126,7 +136,7 @@ def test_variants_are_compared_prompt_by_prompt_where_rows_are_at_hand():
     # What all samples of a prompt share cancels: 0.5, with hardly any interval.
     found = together["marks_fade_in_pictures"]["interval"]
     assert found == pytest.approx([0.5, 0.5])
-    few = {v: run_of(100, n=100) for v in world()}
+    few = world(**{v: run_of(100, n=100) for v in world()})
     lacking = verdicts(few, rows=rows)["data_saturation"]
     assert lacking["interval"] == verdicts(few)["data_saturation"]["interval"]
 
@@ -168,7 +178,7 @@ def test_a_world_in_which_the_paper_is_wrong_does_not_support_the_claim(
 
 
 def test_models_that_ignore_their_prompts_prove_nothing_about_data():
-    rows = verdicts({name: run_of(100, gap=0.1) for name in world()})
+    rows = verdicts(world(**{name: run_of(100, gap=0.1) for name in world()}))
     for claim_id in (
         "data_saturation",
         "synthetic_captions_match",
@@ -193,19 +203,19 @@ def test_a_missing_variant_is_named_in_the_reason():
 
 def test_trainings_from_other_seeds_are_pooled_where_both_sides_have_them():
     once = verdicts(world())
-    again = {"cc_synthetic_seed18": run_of(103), "cc_synthetic_seed19": run_of(98)}
-    one_side = verdicts(world(**again))
-    assert one_side["cc_matches_web"] == once["cc_matches_web"]
-    again |= {"web_human_seed18": run_of(100), "web_human_seed19": run_of(95)}
-    row = verdicts(world(**again))["cc_matches_web"]
+    one_side = again(cc_synthetic__18=run_of(103), cc_synthetic__19=run_of(98))
+    found = verdicts(world(**one_side))["cc_matches_web"]
+    assert found == once["cc_matches_web"]
+    other = again(web_human__18=run_of(100), web_human__19=run_of(95))
+    row = verdicts(world(**one_side, **other))["cc_matches_web"]
     changes = [100 / 99 - 1, 103 / 100 - 1, 98 / 95 - 1]
     values = [found["value"] for found in row["by_seed"]]
     assert values == pytest.approx(changes, abs=1e-6)
     assert row["value"] == pytest.approx(sum(changes) / 3, abs=1e-6)
     (low, high), (first, last) = row["interval"], once["cc_matches_web"]["interval"]
     assert high - low > last - first
-    told = r"from other seeds \+3\.0 %, \+3\.2 %; mean \+2\.4 % \[(.*)\] at"
-    low, high = re.search(told, row["ours"])[1].split(", ")
+    shown = r"from other seeds \+3\.0 %, \+3\.2 %; mean \+2\.4 % \[(.*)\] at"
+    low, high = re.search(shown, row["ours"])[1].split(", ")
     assert [float(low), float(high)] == pytest.approx(
         [100 * end for end in row["interval"]], abs=0.05
     )
@@ -214,28 +224,26 @@ def test_trainings_from_other_seeds_are_pooled_where_both_sides_have_them():
 
 
 def test_seeds_that_disagree_leave_no_verdict():
-    again = {
-        f"{name}_seed{seed}": run_of(fd)
-        for seed, small, large in ((18, 100, 99), (19, 100, 130))
-        for name, fd in (("cc_synthetic", small), ("cc_large", large))
-    }
+    others = again(
+        cc_synthetic__18=run_of(100),
+        cc_large__18=run_of(99),
+        cc_synthetic__19=run_of(100),
+        cc_large__19=run_of(130),
+    )
     assert verdicts(world())["larger_model_closes_gap"]["verdict"] == YES
-    row = verdicts(world(**again))["larger_model_closes_gap"]
+    row = verdicts(world(**others))["larger_model_closes_gap"]
     assert row["verdict"] == OPEN and "too wide" in row["why"]
 
 
 def test_a_condition_is_asked_of_all_trainings():
-    again = {"web_human_seed18": run_of(99, gap=-20), "cc_synthetic_seed18": run_of(99)}
-    row = verdicts(world(**again))["cc_matches_web"]
+    others = again(web_human__18=run_of(99, gap=-20), cc_synthetic__18=run_of(99))
+    row = verdicts(world(**others))["cc_matches_web"]
     assert row["verdict"] == OPEN and "follows its prompts" in row["why"]
 
 
 def test_a_repeat_that_cannot_be_compared_is_not_left_out_in_silence():
-    again = {
-        "web_human_seed18": run_of(99, n=900),
-        "cc_synthetic_seed18": run_of(99),
-    }
-    row = verdicts(world(**again))["cc_matches_web"]
+    others = again(web_human__18=run_of(99, n=900), cc_synthetic__18=run_of(99))
+    row = verdicts(world(**others))["cc_matches_web"]
     assert row["verdict"] == OPEN and "unequal" in row["why"]
 
 
@@ -245,7 +253,8 @@ def test_variants_on_unequal_numbers_of_pictures_are_not_compared():
 
 
 def test_a_small_run_gives_no_verdict_but_shows_its_numbers():
-    row = verdicts({name: run_of(100, n=64) for name in world()})["cc_matches_web"]
+    few = world(**{name: run_of(100, n=64) for name in world()})
+    row = verdicts(few)["cc_matches_web"]
     assert row["verdict"] == OPEN and "n = 64" in row["why"]
     assert row["n"] == 64 and row["value"] == 0 and "guidance 3.0" in row["ours"]
 
@@ -255,7 +264,7 @@ def test_rows_of_another_guidance_scale_are_refused():
     rows = {variant: rows_of(i) for i, variant in enumerate(runs)}
     with pytest.raises(ParameterError, match="`web_human` are of guidance 1, its"):
         verdicts(runs, rows=rows)
-    alone = {v: {"common_guidance": 3.0, "guidance": {}} for v in runs}
+    alone = {v: {**run, "guidance": {}} for v, run in runs.items()}
     assert verdicts(alone, rows=rows)["cc_matches_web"]["verdict"] == OPEN
 
 
@@ -305,6 +314,7 @@ def test_alt_text_and_votes_are_judged_once_they_exist():
     votes = Estimate(0.38, 0.32, 0.44, 300)
     rows = verdicts(world(), licenses_metrics=listed, votes=votes)
     assert rows["alt_text_share"]["verdict"] == YES
+    assert rows["alt_text_share"]["ours"] == "0.308 [0.3051, 0.3109], n = 100,000"
     assert rows["preference_37_38_50"]["verdict"] == YES
     listed["alt_texts"] = 20_000
     rows = verdicts(world(), licenses_metrics=listed)
@@ -313,8 +323,8 @@ def test_alt_text_and_votes_are_judged_once_they_exist():
 
 def test_the_speed_stage_brings_its_own_measurements():
     assert "speedup_total" not in scorecard.measure_claims(world(), MARKS, SPLITS)
-    measured = {"speedup_total": {"estimate": estimate(3, 2.9, 3.1, 5)}}
-    rows = scorecard.make_scorecard(measured, stage_filter="07_speed")
+    measured = {"speedup_total": scorecard.Measured(Estimate(3, 2.9, 3.1, 5))}
+    rows = scorecard.make_scorecard(measured, ["07_speed"])
     names = [row["claim_id"] for row in rows]
     assert names == ["caption_cost", "speedup_total", "speedup_latents"]
     assert [row["verdict"] for row in rows] == [OPEN, YES, OPEN]
@@ -339,15 +349,15 @@ def test_a_row_has_the_fields_of_claims_json_and_survives_json():
 
 
 def test_a_reason_given_against_a_verdict_wins_over_the_interval():
-    entry = {"estimate": estimate(3, 2.9, 3.1, 5), "why_not": "Another captioner."}
-    row = scorecard.make_scorecard({"speedup_total": entry}, "07_speed")[1]
+    found = scorecard.Measured(Estimate(3, 2.9, 3.1, 5), why_not="Another captioner.")
+    row = scorecard.make_scorecard({"speedup_total": found}, ["07_speed"])[1]
     assert (row["verdict"], row["why"]) == (OPEN, "Another captioner.")
     assert row["value"] == 3
 
 
 def test_an_unknown_claim_is_refused_with_the_known_ones():
     with pytest.raises(ParameterError, match="data_saturation"):
-        scorecard.make_scorecard({"world_peace": {}})
+        scorecard.make_scorecard({"world_peace": scorecard.Measured()})
 
 
 def test_changing_a_rule_changes_the_verdict_and_no_measurement():

@@ -27,7 +27,7 @@ def test_the_rate_counts_every_item():
 
 
 class Parrot:
-    """A captioner whose tokens depend on the picture, and on the batch if told so."""
+    """A captioner whose tokens depend on the picture, and on the batch if asked to."""
 
     size = 8
 

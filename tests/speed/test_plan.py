@@ -15,7 +15,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.parameters import read_sections
 from commoncanvas.speed import plan, workload
-from commoncanvas.speed.rates import Figure, Rates
+from commoncanvas.speed.rates import Quantity, Rates
 
 RATES = json.loads((paths.RESULTS / "rates.json").read_text(encoding="utf-8"))["rates"]
 # Measured on one core of an AMD EPYC beside a busy second one, 2026-11-25: pictures a
@@ -23,7 +23,7 @@ RATES = json.loads((paths.RESULTS / "rates.json").read_text(encoding="utf-8"))["
 # `full`: the first 706,016 in 59 min 14 s), and the folder of stage 03 at `full`, of
 # 27,174 licensed and 34,653 pictures in all.
 TRAINED, FULL_BYTES = {"mini": 270.9, "full": 198.6}, 622_339_000
-FULL_PICTURES = Figure(27_174, ("stage 01",)), Figure(34_653, ("stage 01",))
+FULL_PICTURES = Quantity(27_174, ("stage 01",)), Quantity(34_653, ("stage 01",))
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_published_hours_of_captions_and_latents_come_out_again(monkeypatch):
     assert claim["unit"].endswith("99.2 million pictures")
 
     def hours(scale, stage, num):
-        pictures = Figure(num, ("all of them",))
+        pictures = Quantity(num, ("all of them",))
         monkeypatch.setattr(plan, "count_pictures", lambda *_: (pictures, pictures))
         return rows(scale, ["cc_synthetic"], machine="a100")[stage]["hours"]
 
@@ -176,7 +176,7 @@ def test_every_number_has_a_source_and_every_source_a_number(scale, machine):
 @pytest.mark.parametrize(
     ("scale", "machine"), [("full", "cpu"), ("paper", "a100"), ("paper", "cpu")]
 )
-def test_no_number_hangs_on_a_rate_that_it_does_not_name(
+def test_no_number_depends_on_a_rate_that_it_does_not_name(
     tmp_path, monkeypatch, name, scale, machine
 ):
     """A rate is changed: what changes with it must be a row that names it."""
@@ -218,7 +218,7 @@ def test_a_gpu_s_own_measurement_goes_before_the_data_sheet(tmp_path, monkeypatc
 
 
 def test_figures_keep_the_sources_of_all_they_were_made_of():
-    a, b = Figure(6.0, ("a",)), Figure(2.0, ("b", "a"))
+    a, b = Quantity(6.0, ("a",)), Quantity(2.0, ("b", "a"))
     for found, value in ((a + b, 8), (a * b, 12), (a / b, 3), (sum([a, b]), 8)):
         assert found.value == value and set(found.sources) == {"a", "b"}
     assert 2 * a == a * 2 == a + a
@@ -277,7 +277,7 @@ def test_samples_are_counted_over_scales_and_prompt_sets():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--scale", "huge"], "no scale `huge`; expected one of `full`, `mini`"),
         (["--machine", "abacus"], "no machine `abacus`; expected one of `a100`, `cpu`"),
@@ -286,8 +286,8 @@ def test_samples_are_counted_over_scales_and_prompt_sets():
         (["--price", "-1"], "a price of -1.0; expected"),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(words, told):
-    assert told in call("plan", *words, fails=True)
+def test_what_is_not_there_is_refused_with_what_is(words, message):
+    assert message in call("plan", *words, fails=True)
 
 
 def test_a_captioner_of_unknown_speed_is_refused(monkeypatch):
@@ -315,18 +315,18 @@ def test_the_table_and_the_file_say_the_same(tmp_path):
     printed = call("plan", *words, "--variants", "cc_human", "--json", file)
     found = json.loads(file.read_text())
     assert found == plan.plan("mini", ["cc_human"], "a100", 2)
-    told = printed.splitlines()
-    assert told == list(plan.as_lines(found))
-    stages = [line.split()[0] for line in told[2:10]]
+    lines = printed.splitlines()
+    assert lines == list(plan.as_lines(found))
+    stages = [line.split()[0] for line in lines[2:10]]
     slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("0[1-7]_*.ipynb"))]
     assert stages == [*slugs, "total"]
-    end = told[1].index("hours") + len("hours")
-    hours = [float(line[:end].split()[-1].replace(",", "")) for line in told[2:10]]
+    end = lines[1].index("hours") + len("hours")
+    hours = [float(line[:end].split()[-1].replace(",", "")) for line in lines[2:10]]
     assert hours[-1] == pytest.approx(sum(hours[:-1]), rel=0.01)
 
 
 def test_help_names_every_option():
-    told = call("plan", "--help")
+    printed = call("plan", "--help")
     for word in ("--scale", "--variants", "--machine", "--seeds", "--price", "--json"):
-        assert word in told
-    assert "Example:" in told
+        assert word in printed
+    assert "Example:" in printed

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import re
 import tomllib
 
@@ -35,6 +36,7 @@ STAGES = [
     "06_figures",
     "07_speed",
 ]
+REPEATS = {"04_repeat": "04_train", "05_repeat": "05_evaluate"}
 SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
 # Documents that a run reads, each by one module.
 READERS = {
@@ -78,7 +80,7 @@ def closure(slug):
 
 def test_every_notebook_is_a_stage_and_every_stage_of_the_runner_a_notebook():
     run = [s for s in load("dvc.yaml")["stages"] if "commoncanvas run" in str(stage(s))]
-    assert sorted(run) == STAGES
+    assert sorted(run) == sorted([*STAGES, *REPEATS])
 
 
 @pytest.mark.parametrize("slug", STAGES)
@@ -89,6 +91,33 @@ def test_a_stage_runs_its_own_notebook(slug):
     command = f"python -m commoncanvas run {slug}" + ("" if frozen else " ${item}")
     assert stage(slug)["cmd"] == command
     assert list(stage(slug).get("matrix", {})) == ([] if frozen else axes)
+
+
+@pytest.mark.parametrize(("slug", "first"), REPEATS.items())
+def test_a_repeat_is_its_stage_with_a_seed_after_the_name(slug, first):
+    text = json.dumps(stage(first)).replace("${item.variant}", "${item.name}")
+    text = text.replace("variants.${item.name}", "variants.${item.variant}")
+    expected = json.loads(text.replace("${item.name}", "${item.variant}-${item.seed}"))
+    options = "--scale ${item.scale} --variant ${item.variant}-${item.seed}"
+    expected["cmd"] = f"python -m commoncanvas run {first} {options}"
+    axes = {"variant": "${repeats.variants}", "seed": "${repeats.seeds}"}
+    expected["matrix"] = {"scale": ["${scale}"], **axes}
+    assert stage(slug) == expected
+
+
+@pytest.mark.parametrize(
+    ("slug", "kind", "suffix", "writer"),
+    [
+        ("04_train", "plots", "csv", 'to_csv(folder.with_suffix(\\".csv\\")'),
+        ("05_evaluate", "metrics", "json", "results.write_metrics(folder, trained"),
+    ],
+)
+def test_dvc_compares_the_losses_and_values_of_every_variant(
+    slug, kind, suffix, writer
+):
+    (file,) = names_in(stage(slug)[kind])
+    assert file == "data/${item.scale}/" + f"{slug}/${{item.variant}}.{suffix}"
+    assert writer in (paths.NOTEBOOKS / f"{slug}.ipynb").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("slug", STAGES)
@@ -178,8 +207,15 @@ def test_the_pretrained_parts_are_frozen():
 
 def test_the_experiment_lists_variants_once_each():
     params = load("params.yaml")
-    rows = params["experiment"]
-    assert set(rows) <= set(params["variants"]) and len(set(rows)) == len(rows)
+    for rows in (params["experiment"], params["repeats"]["variants"]):
+        assert set(rows) <= set(params["variants"]) and len(set(rows)) == len(rows)
+    assert all("-" not in name for name in params["variants"])
+
+
+def test_the_variants_that_stage_06_compares_are_in_params():
+    compared = load("docs/paper.yaml")["comparison"]
+    names = {compared["against"], *compared["captions"], *compared["sizes"]}
+    assert names <= set(load("params.yaml")["variants"])
 
 
 def test_there_is_a_profile_for_each_scale():
@@ -222,7 +258,12 @@ def test_what_dvc_tracks_is_what_the_notebook_declares(slug):
                 value = load(file)[top]
                 value = {inner: value[inner]} if inner else value
                 sections[top] = value
-        collect(slug, scale, variant, sections, declared)  # raises where they differ
+        # It raises where they differ.
+        values = collect(slug, scale, variant, sections, declared)
+        if variant:
+            seed = values["seed"] + (1 if slug == "04_train" else 0)
+            again = collect(slug, scale, f"{variant}-{seed}", sections, declared)
+            assert again == {**values, "variant": f"{variant}-{seed}", "seed": seed}
 
 
 @functools.cache

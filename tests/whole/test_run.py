@@ -246,6 +246,36 @@ def test_a_seed_of_a_variant_is_its_training_s_alone():
     assert seeds == [2, 1]
 
 
+def test_a_repeat_is_its_variant_from_another_seed():
+    parameter = {"name": "of", "inferred_type_name": "str"}
+    declared = {"of": parameter, "seed": {"name": "seed", "inferred_type_name": "int"}}
+    declared |= DECLARED
+    sections = {
+        "common": {"seed": 1},
+        "train": {"steps": 1},
+        "variants": {"long": {"steps": 9}},
+    }
+    first, again = (
+        parameters.collect("04_train", "mini", name, sections, declared)
+        for name in ("long", "long-18")
+    )
+    assert first["of"] == "long"
+    assert again == {**first, "variant": "long-18", "seed": 18}
+
+
+@pytest.mark.parametrize("name", ["lon-18", "long-", "long-x", "long18", "long-18-19"])
+def test_a_name_that_is_no_variant_nor_a_repeat_is_refused(name):
+    with pytest.raises(ParameterError, match=f"no variant '{name}'.*has `long`"):
+        parameters.split_name(name, {"long": {}})
+
+
+def test_repeats_are_rows_after_those_of_the_experiment():
+    repeats = {"variants": ["a", "b"], "seeds": [18, 19]}
+    names = parameters.experiment_names({"experiment": ["b", "a"], "repeats": repeats})
+    assert names == ["b", "a", "a-18", "a-19", "b-18", "b-19"]
+    assert parameters.experiment_names({"experiment": ["b"]}) == ["b"]
+
+
 def test_a_variant_may_not_change_what_the_runner_fixes():
     sections = {
         "common": {"seed": 1, "num_threads": 1},
