@@ -1,29 +1,36 @@
-# The verbs. `make` alone prints them.
+# The verbs. `make` alone prints them. Paths are relative, so that a clone may lie below
+# a folder with a space in its name.
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
-export PATH := $(BIN):$(PATH)
+BIN := .venv/bin
+RUN := $(BIN)/python -m commoncanvas
+INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
+	--python $(BIN)/python -c constraints.txt
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 reference documents test lint clean
+	bench-licenses bench-train bench-sd2 reference documents lint types check test clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/ready  ## create .venv with the pinned packages
 
+# The versions are those of requires-python in pyproject.toml. A tree without git (an
+# unpacked archive) tells DVC so, in a file that git would ignore.
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear .venv
+	@"$(PYTHON)" -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python %d.%d was found; 3.11 to 3.13 is needed: make env PYTHON=python3.11" % sys.version_info[:2])'
+	"$(PYTHON)" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv
-	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
-		--python $(BIN)/python -c constraints.txt -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	touch $@
 
 sources: env  ## fetch the pinned picture sets and weights, verified
-	$(BIN)/python -m commoncanvas fetch
+	$(RUN) fetch
 
 openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
-	$(BIN)/python -m commoncanvas fetch openclipart
+	$(RUN) fetch openclipart
 
 repro: sources  ## run every stage that changed, then build the pages
 	$(BIN)/dvc repro
@@ -35,26 +42,22 @@ repro-cold: sources  ## the same, with nothing taken from earlier runs
 	@echo "read reports/html/index.html"
 
 pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one core)
-	$(BIN)/python -m commoncanvas run 00_pretrain
+	$(RUN) run 00_pretrain
 	$(BIN)/dvc commit --force 00_pretrain
 
 tiny: sources  ## run every stage at the smallest scale, without DVC
-	@set -e; for stage in 01_licenses 02_captions 03_latents 04_train 05_evaluate \
-		06_figures 07_speed; do \
-		case $$stage in 04_*|05_*) variants=$$($(BIN)/python -c \
-			"import yaml; print(*yaml.safe_load(open('params.yaml'))['experiment'])");; \
-			*) variants=none;; esac; \
-		for variant in $$variants; do \
-			echo "$$stage tiny $$variant"; \
-			case $$variant in none) option=;; *) option="--variant $$variant";; esac; \
-			$(BIN)/python -m commoncanvas run $$stage --scale tiny $$option; \
-		done; \
-	done
+	@set -e; \
+	variants=$$($(BIN)/python -c "from commoncanvas.core import paths, settings; \
+		print(*settings.load_yaml(paths.ROOT / 'params.yaml')['experiment'])"); \
+	for stage in 01_licenses 02_captions 03_latents; do \
+		$(RUN) run $$stage --scale tiny; done; \
+	for stage in 04_train 05_evaluate; do for variant in $$variants; do \
+		$(RUN) run $$stage --scale tiny --variant $$variant; done; done; \
+	for stage in 06_figures 07_speed; do $(RUN) run $$stage --scale tiny; done
 
 ROWS ?= 20000000
 bench-licenses: env  ## licence split beside pandas and polars (ROWS=100000000 for all)
-	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
-		--python $(BIN)/python -c constraints.txt -e ".[dev,bench]"
+	$(INSTALL) -e ".[dev,bench]"
 	$(BIN)/python benchmarks/licenses.py --rows $(ROWS) \
 		--json results/bench_licenses.json
 
@@ -70,24 +73,35 @@ bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: need
 VARIANT ?= cc_emoji
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
-	$(BIN)/python -m commoncanvas release --scale $(SCALE) --variant $(VARIANT)
+	$(RUN) release --scale $(SCALE) --variant $(VARIANT)
 
 reference: SCALE = full
 reference: env  ## keep a finished run's results in results/ (SCALE=full)
-	$(BIN)/python -m commoncanvas keep --scale $(SCALE)
-	$(BIN)/python -m commoncanvas marks --scale $(SCALE)
+	$(RUN) keep --scale $(SCALE)
+	$(RUN) marks --scale $(SCALE)
 
-documents: env  ## write docs/CLAIMS.md and the README's figures from their files
-	$(BIN)/python -m commoncanvas documents
+documents: env  ## write the generated documents from their files
+	$(RUN) documents
 
 lint: env  ## ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell README.md docs commoncanvas notebooks tests profiles params.yaml
+	$(BIN)/codespell *.md docs commoncanvas benchmarks notebooks tests profiles params.yaml
 
-test: sources lint  ## everything that needs no accelerator and no network
-	$(BIN)/python -m pytest -m "not gpu and not network"
+types: env  ## mypy
+	$(BIN)/mypy
+
+# Two workers fill two cores: the tests hold torch to one thread (tests/conftest.py).
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+check: sources lint types  ## lint, types and the quick tests, in two minutes
+	$(PYTEST) -m "not slow and not gpu and not network"
+
+test: sources lint types  ## everything that needs no accelerator and no network
+	$(PYTEST) -m "not gpu and not network"
 
 clean:  ## remove what `make repro` writes; environment, sources and cache stay
-	rm -rf .checkpoints .finished data reports/html .pytest_cache .ruff_cache .hypothesis
+	rm -rf .checkpoints .finished data reports/html .pytest_cache .ruff_cache \
+		.mypy_cache .hypothesis
 	find reports/executed -name '*.ipynb' ! -name '00_pretrain.ipynb' -delete

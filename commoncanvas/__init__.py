@@ -1,3 +1,3 @@
 """CommonCanvas, replicated: the thin package behind the notebooks."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -1,7 +1,7 @@
 """The tiny world through DVC, end to end: run, run again, change one thing.
 
-One world is made for the module, in order: each test leaves it for the next. Slow:
-about five minutes on two free cores.
+One world is made for the module, in order: each test leaves it for the next, so all of
+them run in one process.
 """
 
 import json
@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from trees import kept_files
 
 from commoncanvas.core import paths
+
+pytestmark = pytest.mark.slow
 
 VARIANTS = ["cc_synthetic", "cc_human"]
 BIN = Path(sys.executable).parent
@@ -26,12 +29,10 @@ BIN = Path(sys.executable).parent
 def world(tmp_path_factory):
     """A copy of what git keeps or would keep, at scale tiny with two variants."""
     root = tmp_path_factory.mktemp("world")
-    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, check=True)
-    for name in filter(None, told.stdout.decode().split("\0")):
-        if (paths.ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(paths.ROOT / name, root / name)
+    for file in kept_files():
+        copy = root / file.relative_to(paths.ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     (root / "sources").symlink_to(paths.SOURCES)
     (root / "dvc.lock").unlink(missing_ok=True)
     text = (root / "params.yaml").read_text()

@@ -3,9 +3,9 @@
 import ast
 import graphlib
 import re
-import subprocess
 
 import pytest
+from trees import kept_files
 
 from commoncanvas.core import paths
 from commoncanvas.core.keys import modules_imported, source_file
@@ -59,15 +59,12 @@ def room(name):
     return name.partition(".")[0]
 
 
-def kept_files():
-    """Return the files that git keeps or would keep, as text where they are text."""
-    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, check=True)
-    for name in sorted(set(told.stdout.decode().split("\0")) - {""}):
-        path = paths.ROOT / name
-        data = path.read_bytes() if path.is_file() else b""
+def kept_texts():
+    """Yield name and text of each file that git keeps or would keep, if it is text."""
+    for path in kept_files():
+        data = path.read_bytes()
         if b"\0" not in data:
-            yield name, data.decode("utf-8")
+            yield path.relative_to(paths.ROOT).as_posix(), data.decode("utf-8")
 
 
 def test_every_module_stands_in_a_room_or_is_a_door():
@@ -140,7 +137,7 @@ def test_nothing_runs_code_that_came_with_data(name):
 def test_no_kept_file_names_a_machine_or_a_registry():
     faults = [
         f"{name}:{number}: {line.strip()[:80]}"
-        for name, text in kept_files()
+        for name, text in kept_texts()
         for number, line in enumerate(text.splitlines(), start=1)
         if MACHINE_PATH.search(line) or REGISTRY.search(line)
         if not name.endswith("ATTRIBUTION.md")  # a work may be a mirror

@@ -1,0 +1,40 @@
+"""The files of the project, in a clone or in a tree that was unpacked without git."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from commoncanvas.core import paths
+
+# What .gitignore keeps out, for where there is no git to read it.
+CACHES = {".venv", ".checkpoints", ".finished", ".hypothesis", ".ipynb_checkpoints"}
+CACHES |= {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules"}
+WRITTEN = {"data", "runs", "sources", "reports/html", "reports/executed", ".dvc/cache"}
+WRITTEN |= {".dvc/tmp"}
+
+
+def kept_files() -> list[Path]:
+    """Return the files that git keeps or would keep, sorted."""
+    if not (paths.ROOT / ".git").exists():
+        return sorted(unpacked_files(paths.ROOT))
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, check=True)
+    names = set(done.stdout.decode().split("\0"))
+    files = [paths.ROOT / name for name in sorted(names - {""})]
+    return [file for file in files if file.is_file()]
+
+
+def unpacked_files(root: Path) -> Iterator[Path]:
+    """Yield a tree's files, but for what runs and tools write."""
+    for place, folders, files in os.walk(root):
+        folder = Path(place)
+        folders[:] = [
+            name
+            for name in folders
+            if name not in CACHES
+            and not name.endswith(".egg-info")
+            and (folder / name).relative_to(root).as_posix() not in WRITTEN
+        ]
+        yield from (folder / name for name in files if name != "config.local")
+    yield root / "reports/executed/00_pretrain.ipynb"
