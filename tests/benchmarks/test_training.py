@@ -54,6 +54,7 @@ def test_rows_of_a_cpu_are_measured_and_written(small, tmp_path, capsys):
     assert found["scale"] == "tiny" and found["flops_per_image"] > 1e6
 
 
+@pytest.mark.slow
 def test_made_up_works_are_encoded_only_online(small):
     vae = AutoencoderKL(**training.SD2_VAE).eval()
     words = CLIPTextConfig(**training.SD2_TEXT_ENCODER)

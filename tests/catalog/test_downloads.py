@@ -597,6 +597,7 @@ def test_the_bucket_is_asked_by_hash(server, tmp_path, monkeypatch):
     assert (counts["ok"], counts["refused"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
     server.pause_s = 0.05
     urls = [server.url(f"good/{number}.jpg") for number in range(60)]

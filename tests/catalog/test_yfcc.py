@@ -109,6 +109,7 @@ def test_dates_that_cannot_be_true_are_left_out(tsv, taken, uploaded):
     assert bool(row["date_seen"]) is uploaded.isdigit()
 
 
+@pytest.mark.slow
 @given(st.text("%+24aCcfFz\u00e9-"))
 @settings(max_examples=100, deadline=None)
 def test_text_is_decoded_as_the_standard_library_decodes_it(tmp_path_factory, text):

@@ -15,7 +15,6 @@ from commoncanvas.evaluate import judges
 from commoncanvas.models import efficientnet
 from commoncanvas.models.scorer import load_scorer, sentence_embeds
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (9, 24, 24, 3), np.uint8)
 REAL = RNG.integers(0, 256, (8, 24, 24, 3), np.uint8) // 2

@@ -391,6 +391,7 @@ def large(tmp_path):
     shutil.rmtree(tmp_path)  # pytest would keep it for three runs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_stays_flat_while_writing_and_reading(large, monkeypatch):
     index, files = large

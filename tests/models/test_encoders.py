@@ -188,7 +188,13 @@ def test_texts_are_encoded_alike_alone_and_together(kind, pipeline, bare):
     assert together.shape == (3, *encoders.text_shape(8, folder))
     assert encoders.text_shape(8, folder) == (8, 384 if kind == "open" else 16)
     alone = encode_texts(["a red cat"], 8, folder)[0]
-    assert torch.allclose(alone, together[1], atol=1e-5)
+    # A batch of another size sums in another order. A layer's two blocks end in sums of
+    # at most `intermediate_size` products; their roundings add up as a random walk.
+    # (The open encoder differs by 2e-5 of values up to 5 on one thread.)
+    config = encoders.load_text_encoder(folder, 8)[1].config
+    roundings = 2 * config.num_hidden_layers * config.intermediate_size
+    rounding = torch.finfo(alone.dtype).eps * roundings**0.5
+    assert (alone - together[1]).abs().max() <= rounding * alone.abs().max()
 
 
 def test_a_bare_text_encoder_is_that_of_its_pipeline(pipeline, bare):

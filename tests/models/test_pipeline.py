@@ -174,6 +174,7 @@ print(type(pipeline).__name__, type(pipeline.scheduler).__name__)
 """
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_needs_diffusers_alone(pipeline, tmp_path):
     export.save_pipeline(pipeline, facts_of(BY), tmp_path / "pipeline")
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -38,6 +38,7 @@ def recomputed():
     return measures_of(examined.table, examined.embeds, METRICS["seed"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("measure", "tolerance"), TOLERANCES.items())
 def test_a_measure_on_300_licensed_pictures_is_the_committed_one(
     recomputed, measure, tolerance

@@ -163,6 +163,7 @@ def test_half_precision_draws_nearly_the_same_picture(root):
         assert error < 0.5 and error < other / 10
 
 
+@pytest.mark.slow
 def test_the_card_s_own_lines_draw_the_picture_that_the_command_draws(root):
     text = (root / "results/model/README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

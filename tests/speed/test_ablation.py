@@ -22,7 +22,6 @@ from commoncanvas.pretrain import autoencoder
 from commoncanvas.speed import ablation, clocks
 from commoncanvas.train import denoising, state
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS, SIZE = 6, 16
 UNET = {
     "down_block_types": ["CrossAttnDownBlock2D"],

@@ -8,7 +8,6 @@ from toys import UNET
 from commoncanvas.models.unets import make_unet
 from commoncanvas.speed import clocks
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = (6, 8)
 
 
