@@ -77,6 +77,12 @@ def test_every_room_says_what_it_is_for_and_imports_nothing():
         assert ast.get_docstring(source) and len(source.body) == 1, name
 
 
+def test_the_table_of_rooms_for_contributors_is_in_the_order_of_imports():
+    text = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert named == [room for room in ROOMS if room != "parameters"]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_room_imports_only_from_the_rooms_above(name):
     own = room(name)
