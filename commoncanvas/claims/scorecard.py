@@ -101,7 +101,8 @@ def _measure(rule: Mapping[str, Any], run: _Run) -> Measured:
 
 def _measure_once(rule: Mapping[str, Any], run: _Run, variants: list[str]) -> Measured:
     """Measure one rule from one training of each of its variants."""
-    plan, found = rule["measure"], []
+    plan: Mapping[str, Any] = rule["measure"]
+    found: list[list[Estimate]] = []
     for variant in variants:
         table = run.tables.get((plan.get("from", "evaluate"), variant))
         if table is None:
@@ -115,9 +116,10 @@ def _measure_once(rule: Mapping[str, Any], run: _Run, variants: list[str]) -> Me
         if not names:
             why_not = f"`{variant}` has no {plan['of'][0]} of the kind needed."
             return Measured(why_not=why_not)
-        found.append([as_estimate(prompt[names[0]]) for prompt in prompts])
-    if any(estimate is None for estimates in found for estimate in estimates):
-        return Measured(why_not="A measured value comes without an interval.")
+        estimates = [as_estimate(prompt[names[0]]) for prompt in prompts]
+        found.append([estimate for estimate in estimates if estimate])
+        if len(found[-1]) < len(prompts):
+            return Measured(why_not="A measured value comes without an interval.")
     if len({estimate.n for estimates in found for estimate in estimates}) > 1:
         why_not = "The variants were measured on unequal numbers of pictures."
         return Measured(why_not=why_not)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def make_generator(seed: int, purpose: str, step: int = 0) -> "torch.Generator":
+def make_generator(seed: int, purpose: str, step: int | str = 0) -> "torch.Generator":
     """Return a CPU `torch.Generator` that depends on the three arguments alone."""
     import torch  # seconds; the runner, which imports this module, needs none of it
 

@@ -68,8 +68,8 @@ class Scorer:
 
     name: str  # of the metric
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    image_embeds: Callable[[Iterable[np.ndarray]], np.ndarray]
-    text_embeds: Callable[[Iterable[str]], np.ndarray]
+    image_embeds: Callable[..., np.ndarray]  # of pictures
+    text_embeds: Callable[..., np.ndarray]  # of texts
     protocol: dict[str, Any]
 
 

@@ -1,5 +1,6 @@
 """UNets: made from a configuration, or started from trained weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ SD2_TEXT_ENCODER = {
 
 
 def make_unet(
-    unet_config: dict[str, Any],
+    unet_config: Mapping[str, Any],
     latent_channels: int,
     sample_size: int,
     text_width: int,

@@ -117,9 +117,7 @@ def fit(
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            write_atomically(
-                path, lambda temporary, state=state: torch.save(state, temporary)
-            )
+            write_atomically(path, functools.partial(torch.save, state))
     if best:
         model.load_state_dict(best)
     model.eval()
