@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
-from commoncanvas.core.settings import call_named
+from commoncanvas.core.settings import call_named, load_yaml
 from commoncanvas.latents.selection import read_works
 
 COLUMNS = ["prompt", "id", "source", "category"]
@@ -168,8 +167,7 @@ def parti_prompts(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
 
 def gate_prompts() -> pd.DataFrame:
     """Return the fixed list of docs/prompts.yaml, in its order; an id is gate/<n>."""
-    text = (paths.DOCS / "prompts.yaml").read_text(encoding="utf-8")
-    groups = yaml.safe_load(text)["gate"]
+    groups = load_yaml(paths.DOCS / "prompts.yaml")["gate"]
     pairs = [(prompt, name) for name, group in groups.items() for prompt in group]
     rows = pd.DataFrame(pairs, columns=["prompt", "category"]).assign(source="gate")
     rows["id"] = [f"gate/{place}" for place in range(1, len(rows) + 1)]
