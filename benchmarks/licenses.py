@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from commoncanvas.catalog import splits, streams, yfcc
+from commoncanvas.catalog import splits, streams
 from commoncanvas.catalog.made_up import (
     made_up,
     paper_split,
     scaled_counts,
     write_parquet,
 )
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import CheckFailed, CommonCanvasError, SourceError
 from commoncanvas.core.files import write_json
 

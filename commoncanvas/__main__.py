@@ -127,11 +127,11 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
     if deb and folder:
         raise click.UsageError("--deb and --folder exclude each other; give one.")
     if what == "openclipart":
-        from commoncanvas.catalog import openclipart
+        from commoncanvas.catalog.sources import openclipart
 
         click.echo(f"{openclipart.fetch(deb, folder):,} drawings verified")
         return
-    from commoncanvas.catalog import iconify
+    from commoncanvas.catalog.sources import iconify
     from commoncanvas.models import weights
 
     megabytes = iconify.fetch_all() / 1e6

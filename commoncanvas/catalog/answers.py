@@ -32,7 +32,7 @@ def checked_url(text: str) -> httpx.URL:
     raise Outcome("refused", f"{text!r} is no http address")
 
 
-def judge(answer: httpx.Response) -> str:
+def classify(answer: httpx.Response) -> str:
     """Return the content type of a picture, or of a redirect that may be followed.
 
     Raises:

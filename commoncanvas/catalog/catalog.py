@@ -1,7 +1,7 @@
 """The catalogue: every picture of the sources with its licence, split and reason.
 
-Stage 01 builds it: `read_source` reads what the sources state, `judge` splits by
-licence, `choose` selects what the scale asks for, `draw_rows` draws. A row is never
+Stage 01 builds it: `read_source` reads what the sources state, `assign_splits` splits
+by licence, `choose` selects what the scale asks for, `draw_rows` draws. A row is never
 lost: it is used, or it carries the reason why not.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from commoncanvas.catalog import iconify, openclipart, splits, webdataset, yfcc
-from commoncanvas.catalog.folder import read_folder
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog import splits
+from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
+from commoncanvas.catalog.sources.folder import read_folder
 from commoncanvas.core.errors import PictureError
 from commoncanvas.core.images import decode_picture, largest_center_crop, svg_to_pixels
 from commoncanvas.licenses import attribution
@@ -55,7 +56,9 @@ def read_source(name: str) -> list[Row]:
     return openclipart.read() if name == "openclipart" else iconify.read_set(name)
 
 
-def judge(rows: Sequence[Row], web_sources: Collection[str], seed: int) -> pd.DataFrame:
+def assign_splits(
+    rows: Sequence[Row], web_sources: Collection[str], seed: int
+) -> pd.DataFrame:
     """Add licence, split, rejection reason and a random order key to every row.
 
     Args:
@@ -101,7 +104,7 @@ def choose(
     """Reject withdrawn works and works beyond this scale's limits; mark held-out ones.
 
     Args:
-        frame: from `judge`; a copy is returned, with a column is_holdout.
+        frame: from `assign_splits`; a copy is returned, with a column is_holdout.
         max_per_source: pictures of each set to keep, at random; 0 keeps all.
         keep_skin_tones: whether the skin-tone variants of emoji stay.
         holdout_share: of the licensed works, at random, alike in every split.

@@ -264,7 +264,7 @@ class _Run:
                     pause_s = answers.retry_after_s(answer.headers.get("retry-after"))
                     free_at = time.monotonic() + pause_s
                     self.free_at[host] = max(self.free_at[host], free_at)
-                    kind = answers.judge(answer)
+                    kind = answers.classify(answer)
                     if answer.next_request is None:
                         return await self.read(answer), kind, str(url)
             url = checked_url(str(answer.next_request.url))

@@ -11,7 +11,8 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog import splits, yfcc
+from commoncanvas.catalog import splits
+from commoncanvas.catalog.sources import yfcc
 
 # Thomee et al. 2016: licence -> Flickr's name for it, photos, videos.
 SHARES = {

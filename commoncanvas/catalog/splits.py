@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import SourceError
 from commoncanvas.licenses.policies import VERDICT, verdict
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from commoncanvas.analysis.estimates import Estimate, jackknife, wilson
 from commoncanvas.core.images import pictures_of
-from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 
 
 def _crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -100,7 +100,11 @@ def _area(copies: np.ndarray, others: np.ndarray) -> float:
 
 
 def control(
-    works: Works, size: int, num_copies: int = 250, num_others: int = 500, seed: int = 0
+    works: TrainingWorks,
+    size: int,
+    num_copies: int = 250,
+    num_others: int = 500,
+    seed: int = 0,
 ) -> Control:
     """Search the works for pictures of which it is known whether they are copies.
 
@@ -153,7 +157,7 @@ class Study:
         measured: from `measure`.
     """
 
-    works: Works
+    works: TrainingWorks
     control: Control
     threshold: float
     places: np.ndarray
@@ -176,7 +180,7 @@ def study(
 
     The threshold depends on the works and `seed` alone.
     """
-    works = Works(licenses_folder, keys)
+    works = TrainingWorks(licenses_folder, keys)
     known = control(works, pixels.shape[1], seed=seed)
     threshold = known.threshold()
     places, similarity = (found[:, 0] for found in nearest(pixels, works, 1))
@@ -187,7 +191,7 @@ def study(
 def measure(
     places: np.ndarray,
     similarity: np.ndarray,
-    works: Works,
+    works: TrainingWorks,
     controls: Control,
     threshold: float,
 ) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from commoncanvas.core.files import read_json
 from commoncanvas.core.images import decode_picture, largest_center_square, pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
-from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution
 
 CHANGES = "A model learnt from it and generated a picture close to it."
@@ -27,7 +27,7 @@ TILE = 96  # edge of a thumbnail [pixels]
 
 
 def credits_of(
-    pixels: np.ndarray, works: Works, threshold: float, k: int = 5
+    pixels: np.ndarray, works: TrainingWorks, threshold: float, k: int = 5
 ) -> pd.DataFrame:
     """Return the closest works of an (h, w, 3) uint8 picture with what a credit needs.
 
@@ -84,7 +84,7 @@ def read_png(path: Path | str) -> tuple[np.ndarray, dict[str, str]]:
         return np.asarray(picture.convert("RGB")), dict(texts)
 
 
-def page(pixels: np.ndarray, credits: pd.DataFrame, works: Works) -> str:
+def page(pixels: np.ndarray, credits: pd.DataFrame, works: TrainingWorks) -> str:
     """Return one HTML page with the picture, its closest works and the attribution.
 
     Args:
@@ -101,8 +101,8 @@ def page(pixels: np.ndarray, credits: pd.DataFrame, works: Works) -> str:
     return attribution.PAGE.format(sheet.data + thanks)
 
 
-def open_works(scale: str, variant: str) -> tuple[Works, float]:
-    """Return (`Works`, copy threshold) of a variant whose stage 05 has run.
+def open_works(scale: str, variant: str) -> tuple[TrainingWorks, float]:
+    """Return (`TrainingWorks`, copy threshold) of a variant whose stage 05 has run.
 
     Raises:
         ManifestError: a stage has not run; the message says which.
@@ -118,7 +118,7 @@ def open_works(scale: str, variant: str) -> tuple[Works, float]:
             f"metrics.json; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
     keys = pd.read_parquet(trained / variant / "works.parquet")["key"]
-    return Works(licenses, keys), metrics["copies"]["threshold"]
+    return TrainingWorks(licenses, keys), metrics["copies"]["threshold"]
 
 
 def read_picture(path: Path | str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Stage 05: what one set of samples is worth, each value with count and interval.
 
-Features and embeddings come from `judges`, distances and intervals from `analysis`;
+Features and embeddings come from `extractors`, distances and intervals from `analysis`;
 here they are put together under the names that every report uses.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from commoncanvas.analysis import distances, matching
 from commoncanvas.analysis.estimates import jackknife, mean_interval
 from commoncanvas.core.images import stored_pictures
-from commoncanvas.evaluate.judges import Judge, Scorer
+from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.efficientnet import closest, image_features
 
@@ -42,7 +42,7 @@ def measure(
     pixels: np.ndarray,
     text_embeds: np.ndarray,
     scorer: Scorer,
-    judges: Sequence[Judge],
+    extractors: Sequence[FeatureExtractor],
     real: Mapping[str, np.ndarray],
     trained: np.ndarray,
     num_choices: int,
@@ -54,14 +54,14 @@ def measure(
     Args:
         pixels: (n, h, w, 3) uint8 samples, one a prompt.
         text_embeds: (n, width), the scorer's embeddings of the prompts.
-        real: {judge's name: (m, num_features)} of the reference pictures.
+        real: {extractor's name: (m, num_features)} of the reference pictures.
         trained: (k, 1280) EfficientNet features of the works trained on.
         num_choices: names among which a picture must find its own.
         seed: of the choices in retrieval.
         own: (n, 1280) EfficientNet features of the pictures that the prompts name;
             None where they name none.
     """
-    features = {judge.name: judge.features(pixels) for judge in judges}
+    features = {extractor.name: extractor.features(pixels) for extractor in extractors}
     looks = features.get("efficientnet")
     if looks is None:
         looks = image_features(pixels)
@@ -79,35 +79,43 @@ def measure(
         scores["likeness_gap"] = matching.alignment_gap(looks, own)
     estimates = {
         name: jackknife(
-            distance, features[judge.name], real[judge.name], num_blocks=NUM_BLOCKS
+            distance,
+            features[extractor.name],
+            real[extractor.name],
+            num_blocks=NUM_BLOCKS,
         )
-        for judge in judges
+        for extractor in extractors
         for name, distance in (
-            (judge.frechet, distances.frechet_distance),
-            (judge.kernel, distances.kernel_distance),
+            (extractor.frechet, distances.frechet_distance),
+            (extractor.kernel, distances.kernel_distance),
         )
         if name
     }
     estimates |= {name: mean_interval(values) for name, values in scores.items()}
     estimates["retrieval_top1"] = found["image_to_text"]
     values = {name: estimate.as_dict() for name, estimate in estimates.items()}
-    rows = {judge.frechet: features[judge.name] for judge in judges} | scores
+    rows = {
+        extractor.frechet: features[extractor.name] for extractor in extractors
+    } | scores
     return Measurement(values, rows)
 
 
 def reference(
-    judges: Sequence[Judge], held: Latents, licenses_folder: Path, size: int
+    extractors: Sequence[FeatureExtractor],
+    held: Latents,
+    licenses_folder: Path,
+    size: int,
 ) -> dict[str, np.ndarray]:
-    """Return {judge's name: (m, num_features) float64} of the reference pictures.
+    """Return {extractor's name: (m, num_features) float64} of the reference pictures.
 
     EfficientNet's features come with the latents, from stage 03; the others are taken
     of the stored pictures at the samples' `size`.
     """
     return {
-        judge.name: held.features()
-        if judge.name == "efficientnet"
-        else judge.features(stored_pictures(licenses_folder, held.keys, size))
-        for judge in judges
+        extractor.name: held.features()
+        if extractor.name == "efficientnet"
+        else extractor.features(stored_pictures(licenses_folder, held.keys, size))
+        for extractor in extractors
     }
 
 

@@ -52,7 +52,7 @@ _DCT = torch.from_numpy(dct(np.eye(EDGE), axis=0, norm="ortho")[:12]).float()
 _WEIGHTS = torch.hypot(torch.arange(12.0)[:, None], torch.arange(12.0)).sqrt()
 
 
-class Works:
+class TrainingWorks:
     """The works that a variant trained on; their pictures are read chunk by chunk.
 
     Attributes:
@@ -105,7 +105,7 @@ class Works:
 @torch.no_grad()
 def nearest(
     pixels: np.ndarray | Sequence[np.ndarray],
-    works: Works,
+    works: TrainingWorks,
     k: int = CANDIDATES,
     groups: Sequence | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:

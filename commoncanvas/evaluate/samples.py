@@ -77,7 +77,8 @@ def draw_requests(
 
 def _draws(name: str) -> bool:
     """Say whether pictures depend on a file of stage 04; the model card has no part."""
-    return name.startswith("pipeline/") and not name.endswith(".md")
+    cards = ("README.md", "card.json")
+    return name.startswith("pipeline/") and not name.endswith(cards)
 
 
 def _table(pipeline: Any, steps: int, seed: int, batches: list[Batch]) -> pa.Table:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from commoncanvas.catalog import iconify
 from commoncanvas.catalog.catalog import draw_rows
+from commoncanvas.catalog.sources import iconify
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.licenses import takedown
 from commoncanvas.models.scorer import sentence_embeds

@@ -11,7 +11,7 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.analysis import tables
-from commoncanvas.catalog.iconify import LOCK, SCOPE
+from commoncanvas.catalog.sources.iconify import LOCK, SCOPE
 from commoncanvas.core import paths
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.settings import load_yaml

@@ -20,7 +20,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import read_json, shown, write_json
 from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.evaluate.judges import Scorer, scorer_open
+from commoncanvas.evaluate.extractors import Scorer, scorer_open
 from commoncanvas.evaluate.prompts import human_names
 from commoncanvas.latents.reader import Latents
 from commoncanvas.latents.selection import read_works

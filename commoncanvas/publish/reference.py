@@ -29,7 +29,7 @@ MEASURED = ("01_licenses", "02_captions", "07_speed")  # those with a metrics.js
 CODE = (
     *("catalog.catalog", "catalog.duplicates", "captions.telephoning"),
     *("captions.study", "latents.reader", "latents.store", "train.loop"),
-    *("train.export", "models.pipelines", "evaluate.prompts", "evaluate.judges"),
+    *("train.export", "models.pipelines", "evaluate.prompts", "evaluate.extractors"),
     *("evaluate.measurement", "evaluate.copies", "claims.scorecard", "speed.ablation"),
 )
 

@@ -21,7 +21,7 @@ from commoncanvas.core.files import sha256_of, shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.evaluate.credits import credits_of, open_works, write_png
-from commoncanvas.evaluate.nearest import Works
+from commoncanvas.evaluate.nearest import TrainingWorks
 from commoncanvas.licenses import attribution
 from commoncanvas.models.encoders import load_text_encoder
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
@@ -155,7 +155,7 @@ def sample(
     return drawn
 
 
-def _works(scale: str, manifest: dict[str, Any]) -> tuple[Works, float]:
+def _works(scale: str, manifest: dict[str, Any]) -> tuple[TrainingWorks, float]:
     """Return what `open_works` opens, if it is what the model was trained on."""
     own, variant = manifest["scale"], manifest["variant"]
     if scale != own:

@@ -27,8 +27,8 @@ from commoncanvas.latents.buckets import bucket_of
 from commoncanvas.models.encoders import text_states
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.speed.clocks import DEVICE, rate_of
-from commoncanvas.train.batches import batch_places
 from commoncanvas.train.denoising import diffusion_loss
+from commoncanvas.train.order import batch_places
 from commoncanvas.train.state import lower_norms
 
 CAPTION_DROP = 0.1

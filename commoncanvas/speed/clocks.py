@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from commoncanvas.core.images import pixels_to_images
-from commoncanvas.train.batches import batch_places
+from commoncanvas.train.order import batch_places
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Dense bf16 products, by the makers' data sheets [FLOP/s].

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, CLIPTextConfig
 
-from commoncanvas.catalog.iconify import read_members, read_pins
+from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError

@@ -42,7 +42,7 @@ class Draws:
         return Draws(**part)
 
 
-def draw_batch(
+def make_draws(
     data: Any,
     places: Tensor,
     drop_prob: float,
@@ -87,7 +87,7 @@ def draw_timesteps(
     weighting_scheme: str,
     logit_mean: float,
 ) -> Tensor:
-    """Draw (num,) int64 timesteps; see `draw_batch`.
+    """Draw (num,) int64 timesteps; see `make_draws`.
 
     Raises:
         ParameterError: the scheme is unknown.
@@ -170,7 +170,7 @@ def diffusion_loss(
 ) -> Tensor:
     """Draw one batch and return its mean denoising loss, a scalar."""
     num_timesteps = noise_scheduler.config.num_train_timesteps
-    draws = draw_batch(data, places, drop_prob, generator, num_timesteps)
+    draws = make_draws(data, places, drop_prob, generator, num_timesteps)
     losses, _ = denoising_losses(unet, noise_scheduler, data, draws, scaling_factor)
     return losses.mean()
 

@@ -20,13 +20,13 @@ from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.keys import work_folder
 from commoncanvas.models.pipelines import make_noise_scheduler
-from commoncanvas.train.batches import batch_places
 from commoncanvas.train.denoising import (
     Draws,
     denoising_losses,
-    draw_batch,
+    make_draws,
     validation_loss,
 )
+from commoncanvas.train.order import batch_places
 from commoncanvas.train.recipe import TrainRecipe
 from commoncanvas.train.snapshots import newest_snapshot
 from commoncanvas.train.state import TrainState
@@ -147,7 +147,7 @@ def train(
     newest: dict[str, torch.Tensor] = {}  # the latents of the last part done
     state.unet.train()
     for step in range(first, num_train_steps):
-        draws = draw_batch(
+        draws = make_draws(
             data,
             batch_places(data.buckets, batch_size, seed, step),
             recipe.caption_drop_prob,

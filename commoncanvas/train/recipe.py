@@ -24,7 +24,7 @@ class TrainRecipe:
     ema_fraction: float  # last share of the steps, averaged over
     ema_decay: float  # of the moving average, a step
     prediction_type: str  # what the UNet predicts: epsilon, v_prediction or sample
-    weighting_scheme: str  # of timesteps; see `draw_batch`
+    weighting_scheme: str  # of timesteps; see `make_draws`
     logit_mean: float  # of logit_normal
     scheduler: list[str]  # [folder, revision]; see `make_noise_scheduler`
     checkpoint_steps: int  # steps between snapshots and validations

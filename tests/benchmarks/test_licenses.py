@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import licenses
-from commoncanvas.catalog import made_up, splits, yfcc
+from commoncanvas.catalog import made_up, splits
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import SourceError
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commoncanvas.catalog import catalog, yfcc
+from commoncanvas.catalog import catalog
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.images import encode_png, stored_pixels
 from commoncanvas.licenses.license import License
@@ -57,7 +58,7 @@ def rows_of(source, num=8, **fields):
 ROWS = [row for source in STATEMENTS for row in rows_of(source)]
 
 
-FRAME = catalog.judge(ROWS, ["web"], seed=3)
+FRAME = catalog.assign_splits(ROWS, ["web"], seed=3)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_the_split_follows_the_licence(frame, source, split):
 def test_a_ported_licence_can_be_rebuilt_from_the_catalogue():
     rows = rows_of("free", 1, license_text="CC-BY-SA-3.0-DE", license_url="")
     rows += rows_of("zero", 1)
-    frame = catalog.judge(rows, [], 0)
+    frame = catalog.assign_splits(rows, [], 0)
     columns = frame[["license_slug", "license_version", "license_port"]]
     read = [License.from_columns(*row) for row in columns.itertuples(index=False)]
     assert [one.title for one in read] == ["CC BY-SA 3.0 DE", "CC0 1.0"]
@@ -124,7 +125,7 @@ def test_a_ported_licence_can_be_rebuilt_from_the_catalogue():
 @pytest.mark.parametrize("text", [s[0] for s in STATEMENTS.values()])
 def test_the_web_is_never_among_the_licensed(text):
     rows = rows_of("web", license_text=text)
-    assert set(catalog.judge(rows, ["web"], 0)["split"]) == {"web"}
+    assert set(catalog.assign_splits(rows, ["web"], 0)["split"]) == {"web"}
 
 
 @pytest.mark.parametrize(("source", "word"), [("gpl", "GPL"), ("font", "OFL")])
@@ -194,9 +195,11 @@ def test_nothing_of_the_web_and_nothing_rejected_is_held_out(frame):
 
 
 def test_the_random_order_depends_on_seed_and_key_alone(frame):
-    part = catalog.judge(rows_of("free")[::-1], [], seed=3).set_index("key")["order"]
+    part = catalog.assign_splits(rows_of("free")[::-1], [], seed=3).set_index("key")[
+        "order"
+    ]
     assert (part == frame.set_index("key")["order"][part.index]).all()
-    other = catalog.judge(rows_of("free"), [], seed=4).set_index("key")["order"]
+    other = catalog.assign_splits(rows_of("free"), [], seed=4).set_index("key")["order"]
     assert (part != other[part.index]).all()
 
 
@@ -229,7 +232,7 @@ def png(colour, size=(12, 8)):
 def run_through(names, size=4):
     """Read sources as stage 01 does, and draw what their licences let through."""
     rows = [row for name in names for row in catalog.read_source(name)]
-    frame = catalog.choose(catalog.judge(rows, [], 0), 0, False, 0.0)
+    frame = catalog.choose(catalog.assign_splits(rows, [], 0), 0, False, 0.0)
     kept = frame[frame["split"] != "rejected"]
     return frame, kept, *catalog.draw_rows(kept.to_dict("records"), size)
 
@@ -350,7 +353,7 @@ def test_a_work_that_cannot_be_credited_is_rejected_by_the_field_it_lacks(lacked
     rows = rows_of("free", 4) + rows_of("zero", 4)
     for row in rows:
         row[lacked] = "  " if row["key"].endswith("00") else row[lacked]
-    frame = catalog.judge(rows, [], 0).set_index("key")
+    frame = catalog.assign_splits(rows, [], 0).set_index("key")
     field = {"pageurl": "source_url"}.get(lacked, lacked)
     assert frame.loc["free/00", "reason"] == f"its licence asks for its {field}"
     assert frame.loc["zero/00", "split"] == "c"  # the public domain asks for none
@@ -359,7 +362,7 @@ def test_a_work_that_cannot_be_credited_is_rejected_by_the_field_it_lacks(lacked
 
 def test_what_an_adapter_could_not_read_stays_with_its_reason():
     rows = rows_of("free", 2, reason="file is empty") + rows_of("web", 2)
-    frame = catalog.judge(rows, ["web"], 0)
+    frame = catalog.assign_splits(rows, ["web"], 0)
     unread = frame[frame["source"] == "free"]
     assert set(unread["split"]) == {"rejected"}
     assert set(unread["reason"]) == {"file is empty"}

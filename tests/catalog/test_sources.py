@@ -10,7 +10,7 @@ import tarfile
 import pytest
 from doors import call
 
-from commoncanvas.catalog import iconify
+from commoncanvas.catalog.sources import iconify
 from commoncanvas.core import paths
 from commoncanvas.core.errors import SourceError
 from commoncanvas.models import weights as model_weights

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commoncanvas.catalog import splits, yfcc
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog import splits
+from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import LicenseError, SourceError
 from commoncanvas.licenses.license import FLICKR_NAMES, read_license
 from commoncanvas.licenses.policies import split_of

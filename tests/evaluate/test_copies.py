@@ -13,7 +13,7 @@ from toys import write_real_world
 from commoncanvas.analysis.estimates import wilson
 from commoncanvas.core.images import pictures_of
 from commoncanvas.evaluate import copies
-from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 
 RATES = [0.01, 0.02, 0.1]
 
@@ -22,7 +22,7 @@ RATES = [0.01, 0.02, 0.1]
 def works(tmp_path_factory):
     folder = tmp_path_factory.mktemp("01_licenses")
     frame = write_real_world(folder, num=160)
-    return Works(folder, frame.loc[~frame["is_holdout"], "key"].tolist())
+    return TrainingWorks(folder, frame.loc[~frame["is_holdout"], "key"].tolist())
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_planted_copies_are_found_and_named_and_real_pictures_are_not(works, con
 
 
 def test_a_seed_gives_the_same_control_in_any_order(works):
-    backwards = Works(works.folder, works.keys[::-1].tolist(), chunk_size=50)
+    backwards = TrainingWorks(works.folder, works.keys[::-1].tolist(), chunk_size=50)
     first, again, other = (
         copies.control(w, 32, 15, 15, seed=s)
         for w, s in ((works, 1), (backwards, 1), (works, 2))

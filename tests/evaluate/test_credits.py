@@ -16,7 +16,7 @@ from commoncanvas.core.errors import ManifestError, ParameterError, PictureError
 from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import write_manifest
 from commoncanvas.evaluate import credits
-from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution
 
 MARKUP = "<script>alert(1)</script> ](javascript:x) **bold**\n\n# lines \x1b[31m & \"'"
@@ -52,7 +52,7 @@ def here(root, monkeypatch):
 @pytest.fixture(scope="module")
 def works(root):
     folder = root / "data" / "toy" / "01_licenses"
-    return Works(folder, pd.read_parquet(folder / "catalog.parquet")["key"])
+    return TrainingWorks(folder, pd.read_parquet(folder / "catalog.parquet")["key"])
 
 
 @pytest.fixture(scope="module")

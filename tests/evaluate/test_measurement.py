@@ -12,7 +12,7 @@ from commoncanvas.analysis import matching, tables
 from commoncanvas.core import images
 from commoncanvas.core.images import encode_png
 from commoncanvas.evaluate import measurement, results
-from commoncanvas.evaluate.judges import Judge, Scorer
+from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.models import efficientnet
 
 METRICS = {
@@ -37,7 +37,7 @@ def places(pictures):
 
 def judge(name, frechet, kernel):
     """Return a judge that gives each picture its own row of FEATURES."""
-    return Judge(
+    return FeatureExtractor(
         name, frechet, kernel, 12, lambda p: torch.from_numpy(FEATURES[places(p)]), {}
     )
 

@@ -8,7 +8,7 @@ from toys import write_real_world
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.images import pictures_of
 from commoncanvas.evaluate.copies import CHANGES
-from commoncanvas.evaluate.nearest import Works, nearest
+from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 
 NUM = 12  # pictures sought at a time
 
@@ -19,7 +19,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("01_licenses")
     frame = write_real_world(folder, ["twemoji", "openmoji"], 100)
     keys = frame.loc[~frame["is_holdout"], "key"].tolist()
-    works = Works(folder, keys)
+    works = TrainingWorks(folder, keys)
     alone = [k for k, group in zip(works.keys, works.groups, strict=True) if k == group]
     sought = alone[:: len(alone) // NUM][:NUM]
     return works, sought, pictures_of(folder, sought, 64)
@@ -61,7 +61,7 @@ def test_order_and_chunks_change_nothing(world):
     works, keys, pixels = world
     expected = nearest(pixels, works)
     back = slice(None, None, -1)
-    other = Works(works.folder, works.keys[back].tolist(), chunk_size=7)
+    other = TrainingWorks(works.folder, works.keys[back].tolist(), chunk_size=7)
     assert other.keys.tolist() == works.keys.tolist()
     found = nearest(pixels[back], other)
     for a, b in zip(expected, found, strict=True):
@@ -79,7 +79,7 @@ def test_the_closest_come_first_and_none_twice(world):
 
 def test_fewer_works_than_asked_for_are_all_named(world):
     works, keys, pixels = world
-    few = Works(works.folder, keys[:3])
+    few = TrainingWorks(works.folder, keys[:3])
     places, _ = nearest(pixels[:3], few)
     assert places[:, 0].tolist() == [0, 1, 2] and places.shape == (3, 3)
 
@@ -89,7 +89,7 @@ def test_works_of_the_own_group_are_left_out(world):
     found, similarity = named(world, pixels, groups=keys)
     assert not set(zip(found, keys, strict=True)) & set(zip(keys, keys, strict=True))
     assert similarity.max() < 1
-    alone = Works(works.folder, keys[:1])
+    alone = TrainingWorks(works.folder, keys[:1])
     assert nearest(pixels[:1], alone, groups=keys[:1])[1].tolist() == [[-1]]
 
 
@@ -105,4 +105,4 @@ def test_a_large_sample_is_compared_as_a_small_one(world):
 
 def test_a_work_without_a_picture_is_an_error(world):
     with pytest.raises(ManifestError, match="1 of 2 works have no picture"):
-        Works(world[0].folder, [world[1][0], "toy/none"])
+        TrainingWorks(world[0].folder, [world[1][0], "toy/none"])

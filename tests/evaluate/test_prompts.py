@@ -3,18 +3,18 @@
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from toys import CAPTIONS, CATALOG, write_store
 
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.evaluate.prompts import COLUMNS, read_prompts, write_ids
 from commoncanvas.latents.reader import Latents
 
 # A real file, where this machine has it; see the Apache-2.0 repository of Parti.
-PARTI = Path(__file__).parents[3] / "shared" / "data" / "PartiPrompts.tsv"
+PARTI = paths.ROOT.parent / "shared" / "data" / "PartiPrompts.tsv"
 ROWS = [  # as the real file has them: quotes stand for themselves
     ("bond", "Abstract", "Basic", "Biology-inspired concepts with multiple meanings"),
     ('"hi" on a sign', "Outdoor Scenes", "Basic", ""),

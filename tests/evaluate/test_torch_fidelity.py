@@ -13,7 +13,7 @@ import torch
 from toys import random_inception
 
 from commoncanvas.analysis import distances
-from commoncanvas.catalog import iconify
+from commoncanvas.catalog.sources import iconify
 from commoncanvas.core import images
 from commoncanvas.evaluate import inception
 

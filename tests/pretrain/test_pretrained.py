@@ -5,7 +5,8 @@ import json
 import pytest
 import yaml
 
-from commoncanvas.catalog import catalog, iconify, openclipart
+from commoncanvas.catalog import catalog
+from commoncanvas.catalog.sources import iconify, openclipart
 from commoncanvas.core.images import flatten
 from commoncanvas.core.paths import PRETRAINED, PROFILES
 from commoncanvas.pretrain.parts import Parts, content_hashes, examine, measures_of

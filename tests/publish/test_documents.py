@@ -222,7 +222,9 @@ def test_the_search_for_numbers_can_fail(words):
 
 
 def test_the_columns_of_yfcc_are_the_how_to_s():
-    source = (paths.ROOT / "commoncanvas/catalog/yfcc.py").read_text(encoding="utf-8")
+    source = (paths.ROOT / "commoncanvas/catalog/sources/yfcc.py").read_text(
+        encoding="utf-8"
+    )
     assert "23 or 25 columns" in source and "in (23, 25)" in source
     assert "23 or 25 columns" in (paths.DOCS / "HOWTO.md").read_text(encoding="utf-8")
 

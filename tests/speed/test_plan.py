@@ -8,8 +8,8 @@ import shutil
 import pytest
 from doors import call
 
-from commoncanvas.catalog import iconify
-from commoncanvas.catalog.iconify import read_members, read_pins
+from commoncanvas.catalog.sources import iconify
+from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError

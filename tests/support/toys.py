@@ -229,7 +229,7 @@ def save_clip(folder, seed=0):
 def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     """Write some real drawings of a few sets as stage 01 does; return the catalogue."""
     rows = [row for name in sets for row in catalog.read_source(name)]
-    frame = catalog.choose(catalog.judge(rows, [], 17), num, False, 0.2)
+    frame = catalog.choose(catalog.assign_splits(rows, [], 17), num, False, 0.2)
     frame = frame[frame["split"] != "rejected"]
     pixels, _ = catalog.draw_rows(frame.to_dict("records"), 64, 1)
     pixels = flatten(pixels)

@@ -64,7 +64,7 @@ def losses(draws, data=None, unet=None):
 
 def drawn(places, choices=None):
     arguments = FakeLatents(), places, 0.3, make_generator(0, "draws")
-    return denoising.draw_batch(*arguments, choices=choices)
+    return denoising.make_draws(*arguments, choices=choices)
 
 
 def test_a_work_s_loss_does_not_depend_on_the_rest_of_its_batch():

@@ -17,7 +17,7 @@ from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models import unets
 from commoncanvas.train import loop, state
-from commoncanvas.train.denoising import draw_batch
+from commoncanvas.train.denoising import make_draws
 
 NUM_STEPS = 7  # of `make_recipe`
 
@@ -220,7 +220,7 @@ def test_a_batch_in_parts_takes_the_step_of_a_batch_at_once(micro_batch_size):
 @pytest.mark.parametrize(("num", "size"), [(1, 3), (2, 3), (3, 1), (4, 10)])
 def test_the_parts_of_all_processes_are_the_batch_in_order(num, size):
     places = torch.arange(7)
-    draws = draw_batch(FakeLatents(), places, 0.1, make_generator(0, "x"))
+    draws = make_draws(FakeLatents(), places, 0.1, make_generator(0, "x"))
     parts = [part for rank in range(num) for part in loop.split(draws, rank, num, size)]
     assert torch.equal(torch.cat([part.places for part in parts]), places)
     assert torch.equal(torch.cat([part.noise for part in parts]), draws.noise)

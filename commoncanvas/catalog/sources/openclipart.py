@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import PictureError, SourceError
 from commoncanvas.core.paths import SOURCES
 

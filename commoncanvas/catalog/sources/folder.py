@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from commoncanvas.catalog.stated import STATED
+from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import SourceError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.train.batches import batch_places
+from commoncanvas.train.order import batch_places
 
 SEEDS = st.integers(0, 2**32)
 SIZES = st.lists(st.integers(1, 12), min_size=2, max_size=4)
