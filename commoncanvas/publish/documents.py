@@ -12,6 +12,7 @@ import jinja2
 from commoncanvas.analysis.estimates import Estimate
 from commoncanvas.analysis.tables import digits
 from commoncanvas.claims.rules import in_words, load_paper, value_of
+from commoncanvas.claims.scorecard import NOT_TESTABLE
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import read_json, shown, write_text
@@ -42,7 +43,11 @@ def results_document() -> str:
 def headlines() -> str:
     """Return the README's section: verdicts and values of the reference run."""
     return _render(
-        "headlines.md.jinja", reference=REFERENCE, verdicts=VERDICTS, **_results()
+        "headlines.md.jinja",
+        reference=REFERENCE,
+        verdicts=VERDICTS,
+        not_testable=NOT_TESTABLE,
+        **_results(),
     )
 
 
@@ -56,6 +61,7 @@ def _render(template: str, **facts: Any) -> str:
         "clock": _clock,
         "digits": digits,
         "estimate": _estimate,
+        "here": _here,
         "in_words": in_words,
         "value_of": value_of,
     }
@@ -103,6 +109,12 @@ def _scorecard(file: Path) -> dict[str, Any]:
 
 def _estimate(found: dict[str, Any] | None, spec: str) -> str:
     return format(Estimate.from_dict(found), spec) if found else "–"
+
+
+def _here(row: dict[str, Any], rule: dict[str, Any]) -> str:
+    """Write what was measured for a claim and its value, a relative change in %."""
+    is_relative = rule.get("measure", {}).get("change") == "relative"
+    return f"{rule['metric']}: {_estimate(row, '+.1%' if is_relative else '.3g')}"
 
 
 def _clock(run: dict[str, Any]) -> str:

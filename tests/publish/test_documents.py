@@ -9,6 +9,7 @@ import yaml
 from doors import call
 
 from commoncanvas.analysis.tables import digits
+from commoncanvas.claims import scorecard
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
@@ -134,8 +135,11 @@ def test_a_claim_is_a_sentence_and_an_interval_has_one_unit():
 def test_the_headlines_hold_every_claim_once_below_its_verdict():
     lines = [line for line in documents.headlines().splitlines() if ":" in line]
     for row in result("full/claims.json"):
-        (line,) = (line for line in lines if line.endswith(f": {row['says']}"))
+        (line,) = (line for line in lines if f": {row['says']}" in line)
         assert f" {row['verdict']}: " in line
+        assert (" Here, " in line) == (row["verdict"] != scorecard.NOT_TESTABLE)
+    (line,) = (line for line in lines if "on a par with web pictures" in line)
+    assert line.endswith(": +2.8 % [-1.4, 7.0].")
 
 
 def test_a_scorecard_of_unknown_claims_is_refused(copy):
@@ -190,7 +194,8 @@ def traced():
     cores = read("results/timings.json")["cores"]
     sources = read("docs/paper.yaml")["sources"]
     number = sources["commoncanvas-v1"]["url"].rpartition("/")[2].removesuffix("v1")
-    python = re.search(r'requires-python = ">=([\d.]+),', read("pyproject.toml"))[1]
+    wanted = r'requires-python = ">=([\d.]+),<3\.(\d+)"'
+    python, beyond = re.search(wanted, read("pyproject.toml")).groups()
     rows = read("profiles/paper.yaml")["licenses"]["metadata_rows"]
     timings = "results/timings.json"
     return {
@@ -200,7 +205,8 @@ def traced():
         f"| {cores} CPU cores |": timings,
         f"CVPR {sources['commoncanvas-cvpr']['year']}": "docs/paper.yaml",
         f"arXiv {number}": "docs/paper.yaml",
-        f"Python {python}": "pyproject.toml",
+        f"Python {python} to 3.{int(beyond) - 1}": "pyproject.toml",
+        f"under {result('model/manifest.json')['facts']['license']}": "results/model",
         {100_000_000: "a hundred million rows"}[rows]: "profiles/paper.yaml",
     }
 
