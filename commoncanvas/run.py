@@ -117,7 +117,7 @@ def execute(stage: Stage) -> None:
 
 
 def remove_outputs(stage: Stage) -> None:
-    """Remove what an earlier run left in a stage's data folder, following no link.
+    """Remove a stage's data folder and the files named after it, following no link.
 
     Where `dvc config cache.type` says links, the files there share their bytes with
     DVC's cache, and a notebook that writes into one would change the cache. `dvc repro`
@@ -131,6 +131,8 @@ def remove_outputs(stage: Stage) -> None:
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
+    for file in folder.parent.glob(f"{folder.name}.*"):  # such as cc_human.json
+        file.unlink()
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.core.errors import LicenseError
 from commoncanvas.core.files import write_json
-from commoncanvas.licenses.license import read_license
+from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -27,7 +27,7 @@ def card_facts(
 
     Args:
         variant: the row of the experiment.
-        works: license, license_url, split and source of every work trained on.
+        works: of `licenses_of`, every work trained on.
         caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
         recipe: the fields of a `TrainRecipe`.
@@ -37,10 +37,11 @@ def card_facts(
         These, with works as counts by source and licence, and `license`: the one that
         the works' licences allow, share-alike and non-commercial terms kept.
     """
-    pairs = works[["license", "license_url"]].drop_duplicates()
+    columns = ["license_slug", "license_version", "license_port"]
+    found = works[columns].drop_duplicates().itertuples(index=False)
     try:
-        read = [read_license(*pair) for pair in pairs.itertuples(index=False)]
-        spdx = combined_license(read).spdx.lower() or "other"
+        every = [License.from_columns(*row) for row in found]
+        spdx = combined_license(every).spdx.lower() or "other"
     except LicenseError:  # the captioned web is under software licences
         spdx = "other"
     captions = caption_source

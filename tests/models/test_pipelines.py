@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from toys import UNET, make_vae
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from commoncanvas.core.errors import LicenseError
 from commoncanvas.licenses.license import read_license
 from commoncanvas.models.pipelines import (
     draw_samples,
@@ -75,11 +76,18 @@ def distance(a, b):
 
 
 def works(*pairs):
-    rows = [
-        {"license": title, "license_url": url, "split": "c", "source": "toy"}
-        for title, url in pairs
-    ]
-    return pd.DataFrame(rows)
+    """Return works of these licences; one that is not read is blank, as in stage 01."""
+    rows = []
+    for title, url in pairs:
+        try:
+            one = read_license(title, url)
+            columns = [one.slug, one.version, one.port]
+        except LicenseError:
+            columns = ["", "", ""]
+        rows.append(["toy", "c", title, url, *columns])
+    names = ["source", "split", "license", "license_url"]
+    names += ["license_slug", "license_version", "license_port"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def facts_of(*pairs):

@@ -162,6 +162,11 @@ def test_links_are_removed_and_never_followed(house, outputs):
     run.remove_outputs(run.Stage("01_chapter", "mini"))
     run.remove_outputs(run.Stage("04_train", "mini", "other"))
     assert not folder.exists() and beside.exists()
+    flat = [beside.with_name(name) for name in ("base.json", "base-18.json")]
+    for file in flat:
+        file.symlink_to(cache / "whole")
+    run.remove_outputs(run.Stage("04_train", "mini", "base"))
+    assert [file.is_symlink() for file in flat] == [False, True]
     assert sorted(path.name for path in cache.iterdir()) == [
         "hard",
         "symbolic",
