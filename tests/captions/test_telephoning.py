@@ -57,14 +57,6 @@ def settings(folder):
     return {"captioner": "open", "folder": str(folder), "batch_size": 2, "top_p": 0.9}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def telephone(settings, items, pictures="p", **words):
     return telephoning.telephone(
         "synthetic", settings, items, pictures, SHARD_SIZE, **words
