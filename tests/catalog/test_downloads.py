@@ -466,6 +466,7 @@ def test_retry_headers_have_two_forms():
     assert [retry_after_s(t) for t in ("", "-5", "soon", "nan", past)] == [0] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "least"), [("later/a", 1), ("later_dated/a", 0.9)])
 def test_a_host_that_asks_to_wait_is_left_alone_as_a_whole(
     server, tmp_path, path, least
@@ -620,6 +621,7 @@ def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
     assert len(pictures_in(folder)) == 60  # and nothing half-written beside them
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_stops_at_once_and_can_go_on(server, tmp_path):
     server.pause_s = 0.1
     rows = [row(server.url(f"good/{number}.jpg")) for number in range(400)]
@@ -641,6 +643,7 @@ def test_an_interrupted_run_stops_at_once_and_can_go_on(server, tmp_path):
     assert sum(server.asked.values()) <= 404
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_turned_away(server, tmp_path):
     server.pause_s = 0.2
     rows = [row(server.url(f"good/{number}.jpg")) for number in range(20)]

@@ -58,6 +58,7 @@ def test_judges_come_in_the_profiles_order_under_their_true_names(loaded):
     assert found == METRICS and list(found) == list(METRICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 def test_distances_do_not_depend_on_the_batches_of_the_caller(
     loaded, name, small_batches

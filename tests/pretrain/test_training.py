@@ -52,6 +52,7 @@ def fit(key, num_steps=505, stop_at=None, seed=0, score=None):
     return model, history, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [0, 100, 250, 260, 504])
 def test_an_interrupted_fit_ends_with_the_same_bits(stop_at):
     model, whole, _ = fit("key")
@@ -123,6 +124,7 @@ def test_blurred_embeddings_stay_on_the_sphere_near_their_names():
     assert 0.5 < cosines.min() < 0.75 and cosines.max() > 0.97
 
 
+@pytest.mark.slow
 def test_the_captioner_learns_to_write_a_handful_of_names(monkeypatch):
     monkeypatch.setattr(captioner, "Trunk", TinyTrunk)
     rgba = np.zeros((4, 96, 96, 4), np.uint8)

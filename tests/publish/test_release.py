@@ -28,6 +28,8 @@ from commoncanvas.licenses.license import read_license
 from commoncanvas.licenses.policies import POLICIES
 from commoncanvas.publish import card, release, sample, strips
 
+pytestmark = pytest.mark.slow  # each releases a model
+
 GATE = gate_prompts()
 
 

@@ -84,6 +84,7 @@ def test_the_bytes_of_stage_03_are_those_that_full_wrote():
     assert rows("full")["03_latents"]["bytes"] == pytest.approx(FULL_BYTES, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_paper_s_two_stages_cost_what_the_authors_paid():
     """$31,230 on eight A100s, UNet alone. Source: mosaicml-diffusion, README."""
     hours = sum(
@@ -160,6 +161,7 @@ def test_money_is_left_out_where_no_price_is_known(machine):
     assert rows("mini", machine="a100")["04_train"]["money"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "machine"), [("mini", "cpu"), ("mini", "a100"), ("paper", "h100")]
 )
@@ -172,6 +174,7 @@ def test_every_number_has_a_source_and_every_source_a_number(scale, machine):
     assert all(line and "\n" not in line for line in found["sources"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize(
     ("scale", "machine"), [("full", "cpu"), ("paper", "a100"), ("paper", "cpu")]

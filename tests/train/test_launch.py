@@ -193,6 +193,7 @@ def test_shards_compute_in_bfloat16_but_not_in_float16(make_spec):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_the_weights_of_another(make_spec, alone, tmp_path):
     alone[0].save_pretrained(tmp_path / "pipeline" / "unet")
     folder = str(tmp_path / "pipeline")

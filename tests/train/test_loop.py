@@ -62,6 +62,7 @@ def stop_at(monkeypatch):
     return arm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [[0], [1], [3], [6], [3, 3]])
 def test_an_interrupted_run_ends_with_the_same_bits(stop_at, steps):
     weights, log = run("whole")

@@ -175,6 +175,7 @@ def test_a_malformed_line_is_named_by_file_and_number(tsv):
     assert "yfcc100m/part.tsv:2" in {row["key"] for row in rows}
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=40)), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_bytes_every_line_is_a_row(tmp_path_factory, lines, is_ended):
