@@ -8,7 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from commoncanvas.catalog.sources.folder import PICTURES, as_unicode, make_row, stated_columns
+from commoncanvas.catalog.sources.folder import (
+    PICTURES,
+    as_unicode,
+    make_row,
+    stated_columns,
+)
 from commoncanvas.core.errors import SourceError
 
 MAX_BYTES = 64 * 2**20  # of one member of a tar; larger ones are not read

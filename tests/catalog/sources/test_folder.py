@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import webdataset
 from commoncanvas.catalog.sources.folder import read_folder
-from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import LicenseError, SourceError
 from commoncanvas.licenses.license import read_license
 

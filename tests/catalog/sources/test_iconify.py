@@ -2,8 +2,8 @@
 
 import pytest
 
-from commoncanvas.catalog.sources import iconify
 from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import iconify
 from commoncanvas.core.errors import SourceError
 
 BODY = '<rect width="16" height="16"/>'

@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.__main__ import door
-from commoncanvas.catalog.sources import openclipart
 from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import openclipart
 from commoncanvas.core.errors import LicenseError, SourceError
 from commoncanvas.core.images import svg_to_pixels
 from commoncanvas.licenses.license import read_license

@@ -4,7 +4,6 @@ import bz2
 import datetime as dt
 import importlib
 import sqlite3
-from pathlib import Path
 from urllib.parse import quote_plus, unquote_plus
 
 import duckdb
@@ -17,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.catalog import streams
-from commoncanvas.catalog.sources import yfcc
 from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core import paths
 from commoncanvas.core.errors import SourceError
 
