@@ -13,6 +13,17 @@ CACHES |= {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_m
 WRITTEN = {"data", "runs", "sources", "reports/html", "reports/executed", ".dvc/cache"}
 WRITTEN |= {".dvc/tmp"}
 
+STAGES = [
+    "00_pretrain",
+    "01_licenses",
+    "02_captions",
+    "03_latents",
+    "04_train",
+    "05_evaluate",
+    "06_figures",
+    "07_speed",
+]
+
 
 def kept_files() -> list[Path]:
     """Return the files that git keeps or would keep, sorted."""

@@ -5,19 +5,10 @@ import re
 
 import nbformat
 import pytest
+from trees import STAGES
 
 from commoncanvas.core import paths
 
-STAGES = [
-    "00_pretrain",
-    "01_licenses",
-    "02_captions",
-    "03_latents",
-    "04_train",
-    "05_evaluate",
-    "06_figures",
-    "07_speed",
-]
 TAGS = {"parameters", "hide-input", "check", "wide", "remove-cell"}
 TYPES = {"int", "float", "str", "bool", "list", "dict"}
 MAX_CELL_LINES, MAX_CELLS, MAX_LINES, MAX_BYTES = 12, 40, 150, 200_000

@@ -12,6 +12,7 @@ import papermill
 import pytest
 import yaml
 from dvc.repo import Repo
+from trees import STAGES
 
 from commoncanvas.core import paths
 from commoncanvas.core.keys import modules_reached, source_file
@@ -26,16 +27,6 @@ NESTED = {  # name: settings
     "scorer",
     "prompt_sets",
 }
-STAGES = [
-    "00_pretrain",
-    "01_licenses",
-    "02_captions",
-    "03_latents",
-    "04_train",
-    "05_evaluate",
-    "06_figures",
-    "07_speed",
-]
 REPEATS = {"04_repeat": "04_train", "05_repeat": "05_evaluate"}
 SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
 # Documents that a run reads, each by one module.
