@@ -3,6 +3,7 @@
 What a reader sees is kept; what steers a terminal, reorders a line or hides is not.
 """
 
+import html
 import re
 import unicodedata
 
@@ -17,6 +18,30 @@ _HIDDEN = re.compile(
 _JOINERS = re.compile(
     "(?<!\\S)[\u200c\u200d]+|[\u200c\u200d]+(?!\\S)|(?<=[\u200c\u200d])[\u200c\u200d]+"
 )
+# A letter or digit, without the letters that Unicode calls fillers, which are blank.
+_LETTER = re.compile("[^\\W_\u115f\u1160\u3164\uffa0]")
+_BLANK_SYMBOLS = "\u2800\ufffd\U0001d159"
+_NOTHING = re.compile(
+    r"[\W_]*(n[/.]a|none|null|nan|nil|undefined|unknown)[\W_]*", re.IGNORECASE
+)
+_PAGE = re.compile(
+    r"https?://((?:[^\W_][\w-]*\.)+[\w-]+)\.?(?::\d{1,5})?(?:[/?#].*)?", re.IGNORECASE
+)
+# Comments, scripts and styles with their contents, and tags. Every alternative ends at
+# the next `<` or swallows the rest, so the time grows with the text and not faster.
+_MARKUP = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)"
+    r"|<!doctype\b[^<>]*>|</?((?:[a-z]\w*:)?[a-z][\w-]*)"
+    r"(?:(?:[\s/](?:[^<>\"']|\"[^\"<]*\"|'[^'<]*')*)?>|[\s/][^<>]*>)",
+    re.IGNORECASE | re.DOTALL,
+)
+_INLINE = frozenset(
+    "a abbr b bdi bdo big cite code del dfn em font i ins kbd mark q s samp small span "
+    "strike strong sub sup tt u var".split()
+)
+_ENTITY = re.compile(
+    r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE
+)
 
 
 def printable(text: object) -> str:
@@ -30,4 +55,41 @@ def printable(text: object) -> str:
     if not line.isprintable():
         line = _HIDDEN.sub(r"\1", re.sub("[\ud800-\udfff]", "\ufffd", line))
         line = _JOINERS.sub("", " ".join(line.split()))
-    return " ".join(unicodedata.normalize("NFC", line).split())
+    return line if line.isascii() else unicodedata.normalize("NFC", line)
+
+
+def says_something(text: str) -> bool:
+    """Tell whether a reader sees a letter, a digit or a picture sign in a text.
+
+    What stands for a missing value says nothing: "n/a", "null", "unknown".
+    """
+    if _NOTHING.fullmatch(text):
+        return False
+    return bool(_LETTER.search(text)) or any(
+        unicodedata.category(c) == "So" and c not in _BLANK_SYMBOLS for c in text
+    )
+
+
+def is_page(address: str) -> bool:
+    """Tell whether an address leads to a page: http or https, and a host with a dot."""
+    found = _PAGE.fullmatch(address)
+    is_plain = not re.search("[\ud800-\udfff]", address) and not _HIDDEN.search(address)
+    return found is not None and is_plain and says_something(found[1])
+
+
+def html_to_text(text: str) -> str:
+    """Return what a reader sees of a piece of HTML, as one `printable` line.
+
+    Tags, comments, scripts and styles go, entities become their characters. A sign
+    that is no markup stays: "AT&T", "3 < 4".
+    """
+    if "<" in text:
+        text = _MARKUP.sub(_between, text)
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    return printable(text)
+
+
+def _between(markup: re.Match[str]) -> str:
+    """Return what stands in a tag's place: nothing within a word, else a space."""
+    return "" if (markup[2] or "").lower() in _INLINE else " "
