@@ -18,11 +18,12 @@ _HIDDEN = re.compile(
 _JOINERS = re.compile(
     "(?<!\\S)[\u200c\u200d]+|[\u200c\u200d]+(?!\\S)|(?<=[\u200c\u200d])[\u200c\u200d]+"
 )
-# A letter or digit, without the letters that Unicode calls fillers, which are blank.
-_LETTER = re.compile("[^\\W_\u115f\u1160\u3164\uffa0]")
-_BLANK_SYMBOLS = "\u2800\ufffd\U0001d159"
+# Fillers are letters for Unicode, and the braille blank is a symbol.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd\U0001d159")
+# What people and programs write where there is nothing to write.
+_MARK = r"[\s!-/:-@\[-`{-~\u2010-\u2015\u2026]*"
 _NOTHING = re.compile(
-    r"[\W_]*(n[/.]a|none|null|nan|nil|undefined|unknown)[\W_]*", re.IGNORECASE
+    rf"{_MARK}(n[/.]a|none|null|nan|nil|undefined|unknown)?{_MARK}", re.IGNORECASE
 )
 _PAGE = re.compile(
     r"https?://((?:[^\W_][\w-]*\.)+[\w-]+)\.?(?::\d{1,5})?(?:[/?#].*)?", re.IGNORECASE
@@ -58,23 +59,22 @@ def printable(text: object) -> str:
     return line if line.isascii() else unicodedata.normalize("NFC", line)
 
 
-def says_something(text: str) -> bool:
-    """Tell whether a reader sees a letter, a digit or a picture sign in a text.
+def is_seen(text: str) -> bool:
+    """Tell whether a reader sees anything of a text: a letter, digit, sign or mark."""
+    kinds = (unicodedata.category(c)[0] for c in text if c not in _BLANK)
+    return any(kind in "LNSP" for kind in kinds)
 
-    What stands for a missing value says nothing: "n/a", "null", "unknown".
-    """
-    if _NOTHING.fullmatch(text):
-        return False
-    return bool(_LETTER.search(text)) or any(
-        unicodedata.category(c) == "So" and c not in _BLANK_SYMBOLS for c in text
-    )
+
+def says_something(text: str) -> bool:
+    """Tell whether a text is seen and names something: not "n/a", "null" or "-"."""
+    return is_seen(text) and not _NOTHING.fullmatch(printable(text))
 
 
 def is_page(address: str) -> bool:
     """Tell whether an address leads to a page: http or https, and a host with a dot."""
     found = _PAGE.fullmatch(address)
     is_plain = not re.search("[\ud800-\udfff]", address) and not _HIDDEN.search(address)
-    return found is not None and is_plain and says_something(found[1])
+    return found is not None and is_plain and all(map(is_seen, found[1].split(".")))
 
 
 def html_to_text(text: str) -> str:

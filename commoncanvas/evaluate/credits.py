@@ -19,6 +19,7 @@ from commoncanvas.core.files import read_json
 from commoncanvas.core.images import decode_picture, largest_center_square, pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
+from commoncanvas.core.text import printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution
 
@@ -155,11 +156,10 @@ def report(
     print(f"The closest of {len(works):,} works that {variant} of {scale} trained on:")
     for work in credits.itertuples():
         print(f"  {_closeness(work)}: {work.title!r} by {work.author!r}")
-        print(f"    {work.license} <{work.license_url}>, {work.source_url!r}")
+        license = printable(f"{work.license} <{work.license_url}>")
+        print(f"    {license}, {work.source_url!r}")
     print(f"A copy is above {threshold:.4f}. To give credit:\n")
-    thanks = attribution.attribution_text(credits)
-    # A stranger's title may hold control sequences of a terminal.
-    print("".join(c for c in thanks if c.isprintable() or c == "\n"))
+    print(attribution.attribution_text(credits))
     if html:
         Path(html).write_text(page(pixels, credits, works), encoding="utf-8")
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import mistune
 import pandas as pd
 
+from commoncanvas.core.text import is_page, is_seen, printable, says_something
 from commoncanvas.licenses.license import SLUGS
 
 # Catalogue column -> ledger column.
@@ -32,6 +33,7 @@ COLUMNS = {
 PROVEN = ("license", "license_url", "date_seen", "sha256", "changes")
 # A title is owed only "if supplied" (CC BY 1.0 to 3.0), so its lack proves nothing.
 CREDITED = ("author", "source_url")
+ADDRESSES = ("license_url", "source_url")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Attribution</title>
 <style>body{{max-width:44rem;margin:2rem auto;padding:0 1rem;
@@ -52,13 +54,19 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     its author and its page too, which the public-domain tools do not ask for.
     Source: CC BY 4.0, section 3(a); CC BY 2.0, section 4(b).
 
+    A field that a reader cannot see, or that says "n/a", is missing, and so is an
+    address that leads to no page.
+
     Returns:
-        For each row with the ledger's columns the names of its fields that are empty,
+        For each row with the ledger's columns the names of its fields that are missing,
         with commas between, of those `always` needed and those that credit.
     """
     needed = [*always, *CREDITED]
     texts = frame[needed].fillna("").astype(str)
-    is_missing = texts.apply(lambda column: column.str.strip()) == ""
+    is_missing = pd.DataFrame(index=frame.index)
+    for field in needed:
+        is_given = is_page if field in ADDRESSES else says_something
+        is_missing[field] = ~texts[field].map(is_given).astype(bool)
     is_owed = frame["license_slug"].isin(SLUGS)
     for field in CREDITED:
         is_missing[field] &= is_owed
@@ -82,11 +90,11 @@ def attribution_text(ledger_frame: pd.DataFrame) -> str:
     )
     for (source, author, author_url, title, deed), works in groups:
         named = zip(works["title"], works["source_url"], strict=True)
-        names = ", ".join(_link(name or "untitled", url) for name, url in named)
+        names = ", ".join(_link(name, url, "untitled") for name, url in named)
         lines += [
             f"## {_plain(source)}",
             "",
-            f"By {_link(author or 'an unnamed author', author_url)}, "
+            f"By {_link(author, author_url, 'an unnamed author')}, "
             f"{_link(title, deed)}. "
             f"{works['changes'].iloc[0]} {len(works)} work{'s' * (len(works) > 1)}:",
             "",
@@ -104,13 +112,19 @@ def attribution_page(markdown: str) -> str:
 
 def _plain(text: object) -> str:
     """Return a stranger's text as Markdown that shows it and does nothing else."""
-    line = html.escape(" ".join(str(text).split()), quote=False)
-    return re.sub(r"([\\`*_\[\]~$|#])", r"\\\1", line)
+    line = html.escape(printable(text), quote=False)
+    line = re.sub(r"([\\`*_\[\]~$|#])", r"\\\1", line)
+    # At the start of a line these begin a list, a rule or a heading.
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
 
 
-def _link(text: str, url: str) -> str:
-    """Return a Markdown link, or the plain text where the address is not a page."""
-    if not re.match(r"https?://", url, re.IGNORECASE):
+def _link(text: str, url: str, instead: str = "") -> str:
+    """Return a Markdown link, or the plain text where the address is not a page.
+
+    `instead` is shown where a reader would see nothing of the text.
+    """
+    text = text if is_seen(text) else instead
+    if not is_page(url):
         return _plain(text)
     return f"[{_plain(text)}]({quote(url, safe=':/?#&=%+,;@!~*-._')})"
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commoncanvas.core.text import html_to_text, is_page, printable, says_something
+from commoncanvas.core.text import (
+    html_to_text,
+    is_page,
+    is_seen,
+    printable,
+    says_something,
+)
 
 ANY = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
 JOINERS = "\u200c\u200d"
@@ -106,6 +112,11 @@ def test_a_letter_a_digit_or_a_picture_sign_says_something(text):
 )
 def test_what_no_reader_sees_says_nothing(text):
     assert not says_something(text)
+
+
+def test_a_mark_alone_is_seen_though_it_names_nothing():
+    assert is_seen("?") and is_seen("n/a") and not says_something("?")
+    assert not any(map(is_seen, ["", " \u200b", "\u3164\u0301", "\x1b", "\ue000"]))
 
 
 @pytest.mark.parametrize(

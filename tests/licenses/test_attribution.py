@@ -31,6 +31,9 @@ MARKUP = [
     "**bold** _it_ `code` ~~gone~~ $x$ | cell",
     "two\n\n# lines",
     "back\\slash &amp; [brackets]",
+    "- a list",
+    "1) a list",
+    "---",
 ]
 
 
@@ -75,6 +78,27 @@ def test_a_missing_field_is_found(field, value):
     assert found["key"].tolist() == ["toy/dog"]
 
 
+@pytest.mark.parametrize(
+    "value", ["\u200b\u2060", "\x00\x1b", "\u3164", "\u2800", "n/a"]
+)
+@pytest.mark.parametrize("field", NEEDED)
+def test_a_field_that_says_nothing_is_missing(field, value):
+    found = attribution.missing_credits(credits({}, {"key": "toy/dog", field: value}))
+    assert found["key"].tolist() == ["toy/dog"]
+
+
+@pytest.mark.parametrize(
+    "value", ["javascript:x", "https://", "https://\u3164.b", "//a.b"]
+)
+@pytest.mark.parametrize("field", ["pageurl", "license_deed"])
+def test_an_address_that_leads_nowhere_is_missing(field, value):
+    assert len(attribution.missing_credits(credits({field: value}))) == 1
+
+
+def test_no_row_lacks_anything_where_there_is_none():
+    assert attribution.missing_credits(credits().iloc[:0]).empty
+
+
 def test_a_missing_address_of_the_author_is_no_fault():
     assert attribution.missing_credits(credits({"author_url": ""})).empty
 
@@ -98,6 +122,18 @@ def test_the_text_names_work_author_licence_and_change():
 def test_no_work_is_dropped_where_a_name_is_missing(field, value):
     text = attribution.attribution_text(credits({field: value}, {"title": "dog"}))
     assert "[cat](" in text and "[dog](" in text
+
+
+@pytest.mark.parametrize("field", ["title", "author", "source", "license_title"])
+def test_nothing_steers_a_terminal_or_the_direction_of_a_line(field):
+    text = attribution.attribution_text(credits({field: "\x1b[2J\u202eab\x9b\u2066"}))
+    assert r"\[2Jab" in text and all(c.isprintable() or c == "\n" for c in text)
+
+
+@pytest.mark.parametrize("value", ["\u200b", "\u3164", "\x1b"])
+def test_what_cannot_be_seen_is_not_a_link_s_text(value):
+    text = attribution.attribution_text(credits({"title": value, "author": value}))
+    assert "[untitled](" in text and "[an unnamed author](" in text
 
 
 @pytest.mark.parametrize("field", ["title", "author"])
@@ -142,11 +178,11 @@ def test_what_is_lacking_is_named_for_each_work():
     assert attribution.lacking(rows).tolist() == ["", "date_seen, author"]
 
 
+@pytest.mark.parametrize("pageurl", [FIELDS["pageurl"], ""])
 @pytest.mark.parametrize("title", MARKUP)
-def test_the_page_shows_a_strangers_title_and_runs_nothing(title):
-    page = attribution.attribution_page(
-        attribution.attribution_text(credits({"title": title}))
-    )
+def test_the_page_shows_a_strangers_title_and_runs_nothing(title, pageurl):
+    row = {"title": title, "pageurl": pageurl}
+    page = attribution.attribution_page(attribution.attribution_text(credits(row)))
     tree = ElementTree.fromstring(re.sub("<!doctype html>|<meta[^>]*>", "", page))
     tags = {node.tag for node in tree.iter()}
     assert tags <= set("html title style h1 h2 p a".split())
