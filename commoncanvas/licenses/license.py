@@ -36,6 +36,7 @@ FAMILIES |= {(*key, ""): row["family"] for key, row in _FIXED.items()}
 # What a name calls a port -> the port.
 _PLACES = {port: port for ports in PORTS.values() for port in ports}
 _PLACES |= {"generic": "", "unported": "", "international": ""}
+_FLICKR_NUMBERS = {str(number): name for number, name in enumerate(FLICKR_NAMES)}
 _FLICKR_2_0 = {name.lower().replace("-", " ") for name in FLICKR_NAMES[1:7]}
 _CC_NAME = re.compile(
     r"(cc )?(?P<slug>(by|nc|nd|sa)( (by|nc|nd|sa))*)"
@@ -145,7 +146,7 @@ def read_license(text: str = "", url: str = "") -> License:
 
     A name may leave version and port to the address; an address that only points at
     a copy elsewhere states nothing. `text` may also be an SPDX id, an address, a slug
-    with version, or Flickr's number, 0 ... 10.
+    with version, or Flickr's number, 0 ... 16.
 
     Raises:
         LicenseError: nothing is stated, both disagree, or either is not certain.
@@ -177,7 +178,7 @@ def _read(value: str) -> set[tuple[str, str]]:
         value = f"https://{value}"
     if re.match(r"(https?:)?//", value, re.I):
         return _read_address(value)
-    name = FLICKR_NAMES[int(value)] if re.fullmatch(r"[0-9]|10", value) else value
+    name = _FLICKR_NUMBERS.get(value, value)
     # "Attribution 4.0 International (CC BY 4.0)" says it twice, and must agree.
     parts = filter(str.strip, re.split(r"[()]", name))
     return {pair for part in parts for pair in _read_name(part)}

@@ -102,6 +102,19 @@ def test_flickr_numbers_follow_flickrs_list():
 
 @pytest.mark.parametrize(
     ("number", "slug"),
+    [(11, "by"), (12, "by-sa"), (13, "by-nd"), (14, "by-nc"), (15, "by-nc-sa")]
+    + [(16, "by-nc-nd")],
+)
+def test_flickr_numbers_of_uploads_since_2025_are_version_4(number, slug):
+    page = f"https://creativecommons.org/licenses/{slug}/4.0/"
+    assert read_license(str(number)) == License(slug, "4.0")
+    assert read_license(str(number), page) == License(slug, "4.0")
+    with pytest.raises(LicenseError):
+        read_license(str(number), page.replace("4.0", "2.0"))
+
+
+@pytest.mark.parametrize(
+    ("number", "slug"),
     [(7, "no-known-restrictions"), (8, "us-government"), (9, "cc0"), (10, "pdm")],
 )
 def test_flickr_numbers_outside_creative_commons_are_read(number, slug):
@@ -111,7 +124,18 @@ def test_flickr_numbers_outside_creative_commons_are_read(number, slug):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "0", "11", "All Rights Reserved", "CC BY", "Creative Commons", "4.0"),
+        *(
+            "",
+            "0",
+            "17",
+            "011",
+            "-1",
+            "1\u0661",
+            "All Rights Reserved",
+            "CC BY",
+            "Creative Commons",
+            "4.0",
+        ),
         *("Public Domain", "CC-BY-4.0-DE", "CC BY 2.1", "CC BY 5.0", "CC BY-BY 4.0"),
         *("CC BY-ND-SA 4.0", "CC NC 4.0", "CC BY 4.0 (CC BY 3.0)", "CC-BY-4.0+"),
         *("http://creativecommons.org/", "http://creativecommons.org/licenses/by/"),
