@@ -5,21 +5,31 @@ captioner, but no picture is looked at; a picture may have several captions, or 
 """
 
 import glob
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import duckdb
 import pyarrow as pa
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of, shown
+from commoncanvas.core.text import printable
 
-READERS = {".parquet": "read_parquet", ".jsonl": "read_json", ".json": "read_json"}
+# Some writers of parquet do not mark text as text.
+READERS = {".parquet": "read_parquet(?, binary_as_string = true)"}
+READERS |= dict.fromkeys([".jsonl", ".json"], "read_json(?, maximum_depth = 1)")
+EXACT = {"FLOAT": 2**24}  # whole numbers below are exact; in other types, 2**53
 
 
 class ImportedCaptions:
     """Captions of a parquet or jsonl file, by key.
+
+    A caption is text, or a list of several texts. A whole number is the same key
+    whether the file holds it as integer, float or text.
 
     Args:
         file: the file, or a folder or glob of parquet files.
@@ -36,8 +46,9 @@ class ImportedCaptions:
         caption_column: str = "caption",
         key_prefix: str = "",
     ) -> None:
-        name = Path(file) / "*.parquet" if Path(file).is_dir() else Path(file)
-        self.files = sorted(glob.glob(str(name)))
+        path = Path(file)
+        name = path / "*.parquet" if path.is_dir() else path
+        self.files = [str(path)] if path.is_file() else sorted(glob.glob(str(name)))
         suffix = name.suffix.lower()
         if suffix not in READERS or not self.files:
             raise ParameterError(
@@ -45,47 +56,152 @@ class ImportedCaptions:
                 f"{', '.join(READERS)}, or a folder or glob of parquet files. Edit "
                 "`captioners` in the profile."
             )
-        self.reader = READERS[suffix]
         self.columns = {"key": key_column, "caption": caption_column}
         self.key_prefix = key_prefix
         hashes = "+".join(sha256_of(found)[:16] for found in self.files)
         self.identity = f"imported:{hashes}"
         self.decoding = {**self.columns, "key_prefix": key_prefix}
-        with duckdb.connect() as database:
-            described = database.execute(
-                f"DESCRIBE SELECT * FROM {self.reader}(?)", [self.files]
-            ).fetchall()
-        known = [column[0] for column in described]
-        if missing := sorted({key_column, caption_column} - set(known)):
-            raise ParameterError(
-                f"the imported captions have no column {', '.join(missing)}; there are "
-                f"{', '.join(known)}. Set `key_column` and `caption_column`."
-            )
+        # DuckDB turns all files that it reads at once into the types of the first, so
+        # each kind of file is read for itself.
+        self.tables: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for found in self.files:
+            # DuckDB takes a name for a pattern, too.
+            self.tables[self._sql_of(suffix, found)].append(glob.escape(found))
 
     def table(self, rows: Sequence[tuple[str, Any]]) -> pa.Table:
         """Return the captions of rows of (key, anything): key and caption_raw.
 
         A picture's different captions come in the order of their text; a picture that
-        has none gets one row without a caption.
+        has none gets one row without a caption. Keys are compared in NFC.
+
+        Raises:
+            ParameterError: a file cannot be read, a caption is an object, or a key is
+                a float that is too large to be exact.
         """
         keys = [key for key, _ in rows]
-        wanted = pa.table({"place": range(len(keys)), "key": keys})
-        key, caption = (_quoted(self.columns[name]) for name in ("key", "caption"))
+        # However accents are composed, there or here.
+        names = [
+            (place, name)
+            for place, key in enumerate(keys)
+            for name in {key, normalize("NFC", key), normalize("NFD", key)}
+        ]
+        told = " UNION ALL ".join(
+            f"SELECT place, unnest({texts}) AS caption_raw FROM {reader} "
+            f"JOIN names ON ? || {key} = name"
+            for reader, key, texts in self.tables
+        )
         query = f"""
-            WITH captions AS (
-                SELECT DISTINCT ? || CAST({key} AS VARCHAR) AS key,
-                    CAST({caption} AS VARCHAR) AS caption_raw
-                FROM {self.reader}(?)
-                WHERE {caption} IS NOT NULL
-                    AND ? || CAST({key} AS VARCHAR) IN (SELECT key FROM wanted)
-            )
-            SELECT wanted.key, caption_raw FROM wanted LEFT JOIN captions USING (key)
-            ORDER BY place, caption_raw
+            SELECT key, caption_raw FROM wanted LEFT JOIN (
+                SELECT DISTINCT * FROM ({told}) WHERE caption_raw IS NOT NULL
+            ) USING (place) ORDER BY place, caption_raw
         """
-        values = [self.key_prefix, self.files, self.key_prefix]
+        values = [v for files in self.tables.values() for v in (files, self.key_prefix)]
         with duckdb.connect() as database:
-            database.register("wanted", wanted)
+            database.register("wanted", _columns(("place", "key"), enumerate(keys)))
+            database.register("names", _columns(("place", "name"), names))
+            return self._run(database, query, values)
+
+    def need_some(self, table: pa.Table) -> None:
+        """Refuse the table of all pictures if none of them has a caption.
+
+        Raises:
+            ParameterError: none has one; it shows a key of either side.
+        """
+        if table.num_rows == 0 or table["caption_raw"].null_count < table.num_rows:
+            return
+        (reader, key, _), files = next(iter(self.tables.items()))
+        with duckdb.connect() as database:
+            query = f"SELECT {key} AS key FROM {reader} WHERE key IS NOT NULL LIMIT 1"
+            keys = self._run(database, query, [files])["key"]
+        theirs = f"{self.key_prefix}{keys[0]}" if len(keys) else "nothing"
+        raise ParameterError(
+            "none of the pictures is among the imported captions of "
+            f"{shown(self.files[0])}: a key there is {printable(theirs)!r}, here "
+            f"{table['key'][0].as_py()!r}; set `key_column` and `key_prefix`."
+        )
+
+    def _sql_of(self, suffix: str, file: str) -> tuple[str, str, str]:
+        """Return SQL that reads one file, its keys as text, its captions as lists.
+
+        Raises:
+            ParameterError: it cannot be read, or a column is missing.
+        """
+        reader, wanted = READERS[suffix], set(self.columns.values())
+        whole = reader.replace(")", ", sample_size = -1)")  # a column may come late
+        for source in [reader, *([whole] if "json" in reader else [])]:
+            with duckdb.connect() as database:
+                query = f"DESCRIBE FROM {source}"
+                found = self._run(database, query, [glob.escape(file)])
+            listed = (found[name].to_pylist() for name in found.column_names[:2])
+            types = dict(zip(*listed, strict=True))
+            if not (missing := sorted(wanted - types.keys())):
+                break
+        else:
+            raise ParameterError(
+                f"the imported captions have no column {', '.join(missing)}; there are "
+                f"{', '.join(types)}. Set `key_column` and `caption_column`."
+            )
+        if "json" in reader:
+            fields = ", ".join(f"{_quoted(name)}: 'JSON'" for name in sorted(wanted))
+            reader = f"read_json(?, columns = {{{fields}}})"
+        key, caption = self.columns["key"], self.columns["caption"]
+        texts = _texts(_quoted(caption), types[caption])
+        return reader, _key_text(_quoted(key), types[key]), texts
+
+    def _run(self, database: Any, query: str, values: list[Any]) -> pa.Table:
+        """Run a query; what DuckDB cannot read is one line."""
+        try:
             return database.sql(query, params=values).to_arrow_table()
+        except duckdb.Error as error:
+            found = printable(str(error).split(": ", 1)[-1].splitlines()[0])
+            raise ParameterError(
+                f"the imported captions of {shown(self.files[0])} cannot be used: "
+                f"{found}; correct the file, or `captioners` in the profile."
+            ) from None
+
+
+def _key_text(column: str, kind: str) -> str:
+    """Return SQL for a key as text; a whole float is its integer."""
+    if kind == "VARCHAR" or re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", kind):
+        return f"CAST({column} AS VARCHAR)"
+    one = column if kind == "JSON" else f"to_json({column})"
+    return f"""CASE json_type({one})
+        WHEN 'OBJECT' THEN error('a key is an object; expected text or a number')
+        WHEN 'ARRAY' THEN error('a key is a list; expected text or a number')
+        WHEN 'DOUBLE' THEN CASE
+            WHEN NOT isfinite(CAST({one} AS DOUBLE)) THEN NULL
+            WHEN abs(CAST({one} AS DOUBLE)) >= {EXACT.get(kind, 2**53)} THEN error(
+                'the key ' || ({one} ->> '$') || ' is a float, which cannot hold it '
+                || 'exactly; expected integers or text')
+            WHEN CAST({one} AS DOUBLE) % 1 = 0
+                THEN CAST(CAST({one} AS DOUBLE)::BIGINT AS VARCHAR)
+            ELSE {one} ->> '$' END
+        ELSE {one} ->> '$' END"""
+
+
+def _texts(column: str, kind: str) -> str:
+    """Return SQL for a list of captions."""
+    if kind == "VARCHAR":
+        return f"[{column}]"
+    if kind == "VARCHAR[]":
+        return column
+    text = """CASE WHEN json_type({0}) IN ('OBJECT', 'ARRAY')
+        THEN error('a caption is ' || left({0}::VARCHAR, 80)
+            || '; expected text or a list of texts')
+        ELSE {0} ->> '$' END"""
+    one = column if kind == "JSON" else f"to_json({column})"
+    return f"""CASE json_type({one})
+        WHEN 'ARRAY' THEN list_transform(
+            CAST({one} AS JSON[]), lambda one: {text.format("one")})
+        ELSE [{text.format(one)}] END"""
+
+
+def _columns(names: tuple[str, str], rows: Iterable[tuple[int, str]]) -> pa.Table:
+    """Return rows of a place and a text as a table."""
+    schema = pa.schema([(names[0], pa.int64()), (names[1], pa.string())])
+    return pa.Table.from_pylist(
+        [dict(zip(names, r, strict=True)) for r in rows], schema
+    )
 
 
 def _quoted(name: str) -> str:

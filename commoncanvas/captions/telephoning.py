@@ -99,7 +99,8 @@ def telephone(
         order of `items`; at least one row a picture, null where there is no caption.
 
     Raises:
-        ParameterError: see `load_captioner`; or the name is taken.
+        ParameterError: see `load_captioner`; or the name is taken, or no picture is
+            among imported captions.
     """
     if source in RESERVED:
         raise ParameterError(
@@ -116,4 +117,7 @@ def telephone(
         code=code_hash("captions.telephoning"),
     )
     function = functools.partial(caption_shard, settings)
-    return key, run_shards(key, items, shard_size, function, source, engine)
+    table = run_shards(key, items, shard_size, function, source, engine)
+    if isinstance(captioner, ImportedCaptions):
+        captioner.need_some(table)
+    return key, table

@@ -253,3 +253,10 @@ def test_stage_02_studies_the_captioner_that_the_claims_are_about():
     assert telephoning.leading({"recap": {}, "synthetic": {}}) == "synthetic"
     with pytest.raises(ParameterError, match="captioners recap, told; expected one"):
         telephoning.leading({"recap": {}, "told": {}})
+
+
+def test_imported_captions_of_other_pictures_stop_the_stage(items, tmp_path):
+    file = tmp_path / "told.jsonl"
+    file.write_text('{"key": "other/1", "caption": "a cat"}\n')
+    with pytest.raises(ParameterError, match="none of the pictures is among"):
+        telephone({"captioner": "imported", "file": str(file)}, items)
