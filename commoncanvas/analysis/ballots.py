@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import jinja2
 import numpy as np
@@ -22,8 +23,11 @@ from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import write_text
+from commoncanvas.core.text import is_seen, printable
 
 _FIELDS = ["sample", "rater", "key", "vote"]
+# Systems and mail programs change the end of a file's name.
+_ENDING = re.compile(r"\.(jsonl?|ndjson)(\.txt)?$", re.IGNORECASE)
 
 
 def digest(value: Any) -> str:
@@ -66,9 +70,10 @@ def read_votes(
     check: Callable[[str, dict[str, str]], None],
     **optional: str,
 ) -> tuple[list[dict[str, str]], int]:
-    """Read the votes on one sample from all `*.jsonl` below a folder.
+    """Read the votes on one sample from all `*.jsonl` and `*.json` below a folder.
 
-    Files come in order of name, numbers as numbers, so that a second download
+    The case of the ending does not matter, and names of raters and keys are compared in
+    NFC. Files come in order of name, numbers as numbers, so that a second download
     ("… (1).jsonl") follows the first. The last vote of a rater on a key counts.
 
     Args:
@@ -83,29 +88,33 @@ def read_votes(
         samples, left out.
 
     Raises:
-        ParameterError: a line is malformed or a key unknown; it names file and line.
+        ParameterError: a file cannot be read, a line is malformed or a key unknown; it
+            names file and line.
     """
     votes: dict[tuple[str, int], dict[str, str]] = {}
     num_others = 0
-    places = {key: place for place, key in enumerate(keys)}
+    places = {normalize("NFC", key): (i, key) for i, key in enumerate(keys)}
     for where, line in _lines(Path(folder)):
         vote = _parsed(where, line, optional)
         if vote["sample"] != sample:
             num_others += 1
             continue
-        if vote["key"] not in places:
+        name = normalize("NFC", vote["key"])
+        if name not in places:
             raise wrong(where, f"key {vote['key']}", "a key of this sample")
+        place, vote["key"] = places[name]
         check(where, vote)
-        votes[vote["rater"], places[vote["key"]]] = vote
+        votes[vote["rater"], place] = vote
     return [votes[i] for i in sorted(votes)], num_others
 
 
 def wrong(where: str, found: str, expected: str) -> ParameterError:
     """Return the ParameterError of one line of a file of votes."""
-    found = " ".join(found.split())
+    found = printable(found)
     found = found if len(found) <= 80 else found[:79] + "…"
     return ParameterError(
-        f"{where}: found {found}; expected {expected}. Mend the line or export again."
+        f"{printable(where)}: found {found}; expected {expected}. "
+        "Mend the line or export again."
     )
 
 
@@ -153,26 +162,41 @@ def krippendorff_alpha(counts: Any) -> float:
 
 def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (where, line) of every line that is not blank."""
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jsonl")]
-    for name in sorted(names, key=_natural):
+    if folder.exists() and not folder.is_dir():
+        raise wrong(folder.name, "a file", "a folder of votes")
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    for name in sorted(found, key=_natural):
+        path = found[name]
+        if path.is_symlink() and path.is_dir():  # what it leads to is not searched
+            raise wrong(name, "a link to a folder", "the files themselves")
+        if path.is_dir() or not _ENDING.search(name):
+            continue
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise wrong(name, "a broken link or no regular file", "a file of votes")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise wrong(name, str(error.strerror), "a file of votes") from None
         # Only \n ends a line of JSON; captions may hold what `splitlines` cuts at.
-        for number, line in enumerate((folder / name).read_bytes().split(b"\n"), 1):
+        for number, line in enumerate(content.split(b"\n"), 1):
             if line.strip():
                 yield f"{name}, line {number}", line
 
 
 def _natural(name: str) -> tuple[list[Any], str]:
     """Sort numbers within names as numbers."""
-    parts = re.split(r"([0-9]+)", name.removesuffix(".jsonl"))
+    parts = re.split(r"([0-9]+)", _ENDING.sub("", name))
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _parsed(where: str, line: bytes, optional: dict[str, str]) -> dict[str, str]:
     try:
         vote = optional | json.loads(line)
-    except (TypeError, ValueError):
-        vote = {}
-    texts = all(isinstance(vote.get(name), str) for name in (*_FIELDS, *optional))
-    if not texts or not all(vote[name].strip() for name in _FIELDS):
+        # Only texts can be joined, and only without lone surrogates they are UTF-8.
+        "".join(vote[name] for name in (*_FIELDS, *optional)).encode("utf-8")
+        is_vote = is_seen(vote["rater"]) and all(vote[name].strip() for name in _FIELDS)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        is_vote = False
+    if not is_vote:
         raise wrong(where, line.decode(errors="replace"), f"JSON texts {_FIELDS}")
-    return vote
+    return vote | {"rater": normalize("NFC", vote["rater"])}

@@ -53,7 +53,7 @@ def write_page(path: Path | str, rows: Iterable[Row], title: str) -> None:
 
 
 def read_votes(folder: Path | str, rows: list[Row]) -> pd.DataFrame:
-    """Read the votes on one sample from all `*.jsonl` below a folder.
+    """Read the votes on one sample from all `*.jsonl` and `*.json` below a folder.
 
     The last vote of a rater on a key counts, see `ballots.read_votes`. The folder need
     not exist; `rows` are the sample that was voted on.

@@ -142,7 +142,7 @@ def write_page(path: Path, pairs: Sequence[Pair], title: str) -> None:
 def read_votes(
     folder: Path, pairs: Sequence[Pair], max_failed: float = 0.2
 ) -> pd.DataFrame:
-    """Read the votes on these pairs from all `*.jsonl` below a folder.
+    """Read the votes on these pairs from all `*.jsonl` and `*.json` below a folder.
 
     The last vote of a rater on a pair counts, see `ballots.read_votes`. A rater fails
     an attention check by not choosing the sample. Raters who fail more than

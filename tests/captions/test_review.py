@@ -2,17 +2,26 @@
 
 import io
 import json
+import os
 import re
+import tempfile
+from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from browser import drive, needs_browser
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from commoncanvas.analysis import estimates
 from commoncanvas.captions import review
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.text import is_seen
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(is_seen)
+TEXT = TEXT.map(lambda text: normalize("NFC", text))
 HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
 
 
@@ -169,6 +178,78 @@ def test_a_bad_line_is_named_with_file_number_and_remedy(
     assert message.startswith("votes.jsonl, line 3: found ") and "\n" not in message
     assert found in message and f"; expected {expected}" in message
     assert message.endswith("Mend the line or export again.")
+
+
+def odd_line(**fields):
+    return json.dumps(json.loads(line()) | fields)  # pure ASCII
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000 + "}" * 100_000,
+        odd_line(rater="\ud800"),
+        odd_line(key="\udfff"),
+        odd_line(rater="\u200b\u3164"),
+        odd_line(vote=float("nan")),
+        odd_line(sample=float("inf")),
+        '{"a": ' + "9" * 5000 + "}",
+        "\x1b[2J\u202e",
+    ],
+)
+def test_a_hostile_line_is_one_line_that_steers_nothing(tmp_path, bad):
+    with pytest.raises(ParameterError, match=r"^votes.jsonl, line 1: found ") as caught:
+        read(tmp_path, bad)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.JSONL", "a.json", "a.Json", "a.ndjson", "a.jsonl.txt", "deep.jsonl/a.jsonl"],
+)
+def test_votes_are_read_whatever_became_of_the_name(tmp_path, name):
+    write(tmp_path / name, "\ufeff" + line())
+    assert list(review.read_votes(tmp_path, ROWS)["vote"]) == ["accept"]
+
+
+def test_a_dangling_link_and_what_is_no_file_are_named(tmp_path):
+    makers = {
+        "link.jsonl": lambda path: path.symlink_to(tmp_path / "nowhere"),
+        "linked": lambda path: path.symlink_to(tmp_path),
+        "pipe.jsonl": os.mkfifo,
+    }
+    for name, make in makers.items():
+        folder = tmp_path / f"votes-{name}"
+        folder.mkdir()
+        make(folder / name)
+        with pytest.raises(ParameterError, match=f"^{name}: found .* link"):
+            review.read_votes(folder, ROWS)
+    (tmp_path / "votes").write_text("")
+    with pytest.raises(ParameterError, match="votes: found a file; expected a folder"):
+        review.read_votes(tmp_path / "votes", ROWS)
+
+
+def test_names_are_one_however_their_accents_are_composed(tmp_path):
+    rows = [("icons/caf\xe9", *ROWS[0][1:])]
+    sample = review.sample_id(rows)
+    lines = [
+        line("icons/cafe\u0301", "reject", "Ren\xe9", sample=sample),
+        line("icons/caf\xe9", "accept", "Rene\u0301", sample=sample),
+    ]
+    write(tmp_path / "votes.jsonl", *lines)
+    votes = review.read_votes(tmp_path, rows)
+    assert votes.values.tolist() == [["Ren\xe9", "icons/caf\xe9", "accept", ""]]
+
+
+@given(TEXT, TEXT, TEXT)
+def test_a_vote_is_read_as_it_was_written(key, rater, correction):
+    rows = [(key, ROWS[0][1], "a caption")]
+    with tempfile.TemporaryDirectory() as folder:
+        vote = line(key, "correct", rater, correction, review.sample_id(rows))
+        write(Path(folder) / "votes.jsonl", vote)
+        votes = review.read_votes(folder, rows)
+    assert votes.values.tolist() == [[rater, key, "correct", correction]]
 
 
 def test_accuracy_of_one_rater_is_a_share_of_pictures(tmp_path):
