@@ -19,9 +19,17 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from commoncanvas.analysis.plots import ACCENT, as_figure, as_text, need_alt, plate
+from commoncanvas.analysis.plots import (
+    ACCENT,
+    as_figure,
+    as_text,
+    need_alt,
+    nothing,
+    plate,
+)
 from commoncanvas.core.errors import ShapeError
 from commoncanvas.core.files import write_json
+from commoncanvas.core.text import printable
 
 # Written into each tile, so that a sheet also reads well in JupyterLab.
 SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
@@ -43,8 +51,8 @@ def sheet(
 ) -> HTML:
     """Return a contact sheet: equal gaps, real text below each tile.
 
-    The number of columns falls on narrow screens unless `heads` give the columns
-    a meaning.
+    Without pictures it is a sentence that says so. The number of columns falls on
+    narrow screens unless `heads` give the columns a meaning.
 
     Args:
         pictures: (n, h, w, 3), uint8, 0 … 255.
@@ -59,6 +67,8 @@ def sheet(
         ParameterError: `alt` is empty.
     """
     label = need_alt(alt)
+    if not len(pictures):
+        return nothing(alt)
     pictures = _need_pictures(pictures)
     wanted = (("labels", labels, len(pictures)), ("heads", heads, columns))
     for name, texts, expected in wanted:
@@ -67,10 +77,13 @@ def sheet(
                 f"a sheet got {len(texts)} {name}, expected {expected};"
                 " pass one for each, or None."
             )
-    tiles = [f'<b style="{SMALL}">{escape(str(head))}</b>' for head in heads or []]
+    tiles = [
+        f'<b style="{SMALL}">{escape(printable(head))}</b>' for head in heads or []
+    ]
     for i, pixels in enumerate(pictures):
         given = labels[i] if labels is not None else ()
-        lines = [given] if isinstance(given, str) else [str(line) for line in given]
+        lines = [given] if isinstance(given, str) else given
+        lines = [printable(line) for line in lines]
         name = escape(lines[0]) if lines else f"{label}, {i + 1} of {len(pictures)}"
         text = "".join(
             f'<span style="{SMALL}{colour}">{escape(line)}</span>'
@@ -104,17 +117,17 @@ def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> H
     kinds = [dtype.kind in "iuf" for dtype in frame.dtypes]
     align = [' class="number" style="text-align:right"' if k else "" for k in kinds]
     heads = "".join(
-        f'<th scope="col"{a}>{escape(str(name))}</th>'
+        f'<th scope="col"{a}>{escape(printable(name))}</th>'
         for name, a in zip(frame.columns, align, strict=True)
     )
     rows = ""
     for row in frame.itertuples(index=False, name=None):
         cells = [
-            f"<td{a}>{escape(as_text(value, digits))}</td>"
+            f"<td{a}>{escape(printable(as_text(value, digits)))}</td>"
             for value, a in zip(row, align, strict=True)
         ]
         rows += f"<tr>{''.join(cells)}</tr>"
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{escape(printable(caption))}</caption>" if caption else ""
     return HTML(
         f'<div class="cc-table"><table>{title}<thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

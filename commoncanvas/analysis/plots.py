@@ -9,6 +9,7 @@ axis is a quantity with its [unit].
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -21,6 +22,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.text import printable
 
 HOUSE = Path(__file__).with_name("house.mplstyle")
 INK, MUTED, ACCENT = "#22262b", "#5c6570", "#0f6b63"  # as in `HOUSE`, where it has them
@@ -63,17 +65,20 @@ def plate(figure: Figure, alt: str | None, caption: str | None = None) -> HTML:
     """
     label = need_alt(alt)
     buffer = io.StringIO()
-    with matplotlib.style.context(HOUSE, after_reset=True):
+    with matplotlib.style.context(HOUSE, after_reset=True), warnings.catch_warnings():
+        # Text stays text, so a script that our font lacks is set in the reader's.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", SYSTEM_FONTS, svg)
+    svg = in_tags(svg, r' xmlns(:\w+)?="[^"]*"', "")
+    svg = in_tags(svg, "xlink:href", "href")
+    svg = in_tags(svg, r"'DejaVu Sans'(, [^;\"]*)?", SYSTEM_FONTS)
     # Matplotlib numbers its groups afresh in each figure; on a page ids are unique.
     mark = "f" + hashlib.sha256((svg + label + str(caption)).encode()).hexdigest()[:8]
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{mark}-", svg)
+    svg = in_tags(svg, r'\b(id="|href="#|url\(#)', rf"\g<1>{mark}-")
     width_pt, height_pt = (round(float(s) * 72, 3) for s in figure.get_size_inches())
     head = (
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {width_pt} {height_pt}"'
@@ -101,6 +106,8 @@ def bars(
         intervals: name -> (low, high) for each label, or None where unknown.
         log: logarithmic axis.
     """
+    if not len(labels) or not series:
+        return nothing(alt)
     num_bars = len(labels) * len(series)
     figure, axes = canvas(height_px=90 + 22 * num_bars + 14 * len(labels))
     thick = 0.78 / len(series)
@@ -114,7 +121,8 @@ def bars(
             if value is None:
                 continue
             y = place + (row - (len(series) - 1) / 2) * thick
-            axes.barh(y, value, thick * 0.9, label=None if place else name, **fill)
+            label = None if place else as_label(name)
+            axes.barh(y, value, thick * 0.9, label=label, **fill)
             tip = value
             ends = intervals.get(name, gaps)[place]
             if ends:
@@ -143,17 +151,21 @@ def curves(
     log_x: bool = False,
 ) -> HTML:
     """Return lines, each name -> (x, y) or, with a band, (x, y, low, high)."""
+    if not series:
+        return nothing(alt)
     figure, axes = canvas(height_px=340)
     for (name, data), style in zip(series.items(), _styles(series), strict=True):
         style.pop("hatch", None)
         if len(data[0]) > 40:
             style.pop("marker")
-        axes.plot(data[0], data[1], label=name, linewidth=1.8, markersize=5, **style)
+        style |= {"label": as_label(name), "linewidth": 1.8, "markersize": 5}
+        axes.plot(data[0], data[1], **style)
         if len(data) == 4:
             axes.fill_between(
                 data[0], *data[2:], color=style["color"], alpha=0.15, lw=0
             )
-    axes.set(xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear")
+    axes.set(xlabel=as_label(x_label), ylabel=as_label(y_label))
+    axes.set_xscale("log" if log_x else "linear")
     if len(series) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return plate(figure, alt, caption)
@@ -175,6 +187,8 @@ def point_intervals(
         reference: a value marked by a dashed vertical line, for example chance.
         variants: whose colour each row bears; None for those that labels name.
     """
+    if not rows:
+        return nothing(alt)
     figure, axes = canvas(height_px=90 + 30 * len(rows))
     if reference is not None:
         axes.axvline(reference, color=MUTED, linestyle="--", linewidth=1)
@@ -189,20 +203,35 @@ def point_intervals(
     return plate(figure, alt, caption)
 
 
+def nothing(alt: str | None) -> HTML:
+    """Return the sentence that stands where a figure would show nothing."""
+    return HTML(f"<p>There is nothing to show here: {need_alt(alt)}.</p>")
+
+
+def in_tags(markup: str, pattern: str, replacement: str) -> str:
+    """Replace a pattern within the tags of HTML or SVG; text between them stays."""
+    return re.sub("<[^>]*>", lambda tag: re.sub(pattern, replacement, tag[0]), markup)
+
+
+def as_label(text: Any) -> str:
+    """Write a label of a plot; matplotlib would read what stands between `$` as TeX."""
+    return printable(text).replace("$", r"\$")
+
+
 def as_figure(body: str, caption: str | None, kind: str) -> HTML:
     """Wrap HTML as a figure of a kind (CSS classes) with its caption below."""
-    below = f"<figcaption>{escape(str(caption))}</figcaption>" if caption else ""
+    below = f"<figcaption>{escape(printable(caption))}</figcaption>" if caption else ""
     return HTML(f'<figure class="cc-figure {kind}">{body}{below}</figure>')
 
 
 def need_alt(alt: str | None) -> str:
     """Return the alt text, escaped; without one raise a ParameterError."""
-    if not alt or not str(alt).strip():
+    if not alt or not printable(alt):
         raise ParameterError(
             "a figure came without alt text; every figure needs one sentence for"
             " readers who cannot see it; pass alt='...'."
         )
-    return escape(str(alt))
+    return escape(printable(alt))
 
 
 def as_text(value: Any, digits: int) -> str:
@@ -219,11 +248,11 @@ def as_text(value: Any, digits: int) -> str:
 
 def _label_rows(axes: Any, labels: Sequence[Any], x_label: str) -> None:
     """Label the rows of a plot, the first on top."""
-    axes.set_yticks(range(len(labels)), [str(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [as_label(label) for label in labels])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(as_label(x_label))
 
 
 def _styles(names: Iterable[str]) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from commoncanvas.analysis.estimates import Estimate
+from commoncanvas.core.text import printable
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """Return a table in Markdown; a bar within a cell stays a character."""
     lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    cells = [[printable(cell).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 

@@ -130,12 +130,15 @@ def cut_captions(
 
     Returns:
         DataFrame by source: mean and longest [tokens], and for every limit the share
-        of captions that are longer and lose their end.
+        of captions that are longer and lose their end. A source without captions is
+        left out.
     """
     tokenizer, _ = text_encoder()
     rows = {}
     for source, texts in captions_by_source.items():
-        ids = tokenizer(list(texts), truncation=False)["input_ids"]
+        if not (texts := list(texts)):
+            continue
+        ids = tokenizer(texts, truncation=False)["input_ids"]
         lengths = np.array([len(row) for row in ids])
         row = {"mean tokens": lengths.mean(), "longest": int(lengths.max())}
         for limit in limits:

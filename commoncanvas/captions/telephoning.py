@@ -99,9 +99,14 @@ def telephone(
         order of `items`; at least one row a picture, null where there is no caption.
 
     Raises:
-        ParameterError: see `load_captioner`; or the name is taken, or no picture is
-            among imported captions.
+        ParameterError: see `load_captioner`; or the name is taken, there is no picture,
+            or none is among imported captions.
     """
+    if not items:
+        raise ParameterError(
+            "there is no picture to caption; expected works of stage 01 in the splits "
+            "c and nc; see there why works were rejected, or edit `cc_sources`."
+        )
     if source in RESERVED:
         raise ParameterError(
             f"a captioner is called {source!r}, as the captions that come with the "

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,21 @@ def read_prompts(
     if ids:
         found = _recorded(found, paths.ROOT / ids)
     return found[COLUMNS].head(num).reset_index(drop=True)
+
+
+def leading(sets: Mapping[str, pd.DataFrame]) -> str:
+    """Return the name of the first prompt set, which leads.
+
+    Raises:
+        ParameterError: there is no set, or one has no prompts.
+    """
+    empty = ", ".join(name for name, prompts in sets.items() if prompts.empty)
+    if empty or not sets:
+        raise ParameterError(
+            f"`prompt_sets` has no {f'prompts in {empty}' if empty else 'set'}; "
+            "expected one set or more, each with prompts; edit the profile."
+        )
+    return next(iter(sets))
 
 
 def write_ids(path: Path, prompts: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nbconvert.filters import Highlight2HTML, ansi2html
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from commoncanvas.analysis.plots import VARIANT_COLOURS
+from commoncanvas.analysis.plots import VARIANT_COLOURS, in_tags
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
@@ -32,11 +33,53 @@ BASE_VARIANT = "cc_synthetic"
 MAX_PAGE_BYTES = 3_000_000
 DROPPED = {"injected-parameters", "remove-cell", "papermill-error-cell-tag"}
 OWN_IDS = {"main", "provenance"}
-RESOURCE = re.compile(
-    r"<(?:img|script|link|iframe|source|video|audio|embed|object|image|use)\b"
-    r"[^>]*?\s(?:src|srcset|href|data)\s*=\s*[\"']?\s*(?:\w+:)?//",
-    re.IGNORECASE,
+# Attributes that a browser fetches by itself, of all elements but a link, and CSS.
+FETCHED = {"src", "srcset", "data", "poster", "background", "href", "xlink:href"}
+LINKS = {"a", "area"}
+REMOTE = re.compile(r"(\w+:)?//", re.IGNORECASE)
+REMOTE_CSS = re.compile(
+    r"""(url\(|@import)\s*["']?\s*(\w+:)?//[^)"';]*""", re.IGNORECASE
 )
+
+
+class Fetches(HTMLParser):
+    """Collects, in `found`, the addresses elsewhere that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.is_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at the attributes of an element."""
+        self.is_style = tag == "style"
+        for name, value in attrs:
+            if name == "style":
+                self.handle_css(value or "")
+            elif name in FETCHED and tag not in LINKS:
+                parts = (value or "").split(",") if name == "srcset" else [value or ""]
+                self.found += [part for part in parts if REMOTE.match(part.strip())]
+
+    def handle_endtag(self, tag: str) -> None:
+        """End a style sheet."""
+        self.is_style = False
+
+    def handle_data(self, data: str) -> None:
+        """Look at what a style sheet holds; other text fetches nothing."""
+        if self.is_style:
+            self.handle_css(data)
+
+    def handle_css(self, css: str) -> None:
+        """Look for addresses in CSS."""
+        self.found += [one[0] for one in REMOTE_CSS.finditer(css)]
+
+
+def fetches(text: str) -> list[str]:
+    """Return the addresses elsewhere that a browser would fetch to show a page."""
+    parser = Fetches()
+    parser.feed(text)
+    parser.close()
+    return parser.found
 
 
 class PageExporter(TemplateExporter):
@@ -86,7 +129,7 @@ def write_pages(scale: str) -> list[Path]:
 def write_page(path: Path, text: str) -> Path:
     """Write a page that fetches nothing and is small, whole or not at all."""
     data = (re.sub(r"[ \t]+\n", "\n", text).strip() + "\n").encode("utf-8")
-    if fetched := RESOURCE.search(text):
+    if fetched := fetches(text):
         raise CommonCanvasError(
             f"{path.name} would fetch {fetched[0][:80]!r}; a page is complete in"
             " itself. Embed what it shows by commoncanvas.analysis.figures."
@@ -251,8 +294,8 @@ def link_stages(text: str, files: dict[str, str]) -> str:
         files: {slug: name of the page that stands for the stage}.
     """
     return re.sub(
-        r'href="(\d\d_\w+)(?:\.html|\.ipynb)(?=["#])',
-        lambda link: f'href="{files.get(link[1], "../index.html")}',
+        r'(<a\b[^>]*\shref=")(\d\d_\w+)(?:\.html|\.ipynb)(?=["#])',
+        lambda link: link[1] + files.get(link[2], "../index.html"),
         text,
     )
 
@@ -332,10 +375,11 @@ def _mark_checks(text: str, checks: dict[str, int]) -> str:
 
 
 def _unique_ids(text: str, prefix: str, taken: set[str]) -> str:
-    own = set(re.findall(r'\sid="([^"]+)"', text))
+    own = set(re.findall(r'<[^>]*\sid="([^"]+)"', text))
     for identity in sorted(own & taken):
         new, old = _free(f"{prefix}-{identity}", taken), re.escape(identity)
-        text = re.sub(rf'(\sid="|href="#|url\(#){old}(?=["\)])', rf"\g<1>{new}", text)
+        pattern = rf'(\sid="|href="#|url\(#){old}(?=["\)])'
+        text = in_tags(text, pattern, rf"\g<1>{new}")
     taken |= own
     return text
 

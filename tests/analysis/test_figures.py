@@ -5,14 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from html import escape
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from commoncanvas.analysis import figures, plots
+from commoncanvas.analysis import figures, plots, tables
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError, ShapeError
+from commoncanvas.core.text import printable
 
 EVIL = "<script>alert(1)</script>"
 
@@ -70,6 +72,50 @@ def test_titles_from_strangers_are_text_in_a_table():
 
 def test_titles_from_strangers_are_text_in_a_plot():
     assert "<script" not in plots.bars([EVIL], {EVIL: [1.0]}, alt=EVIL).data
+
+
+DOLLARS = ["$x^2$", "$ and $", r"\$5", r"\\$5$", "$\\frac{", "_", "$", "100 $ & 200 $"]
+
+
+@pytest.mark.parametrize("label", [*DOLLARS, "a xmlns:a=\"b\" xlink:href 'DejaVu Sans'"])
+def test_a_label_is_text_and_never_a_formula(label):
+    drawn = [
+        plots.bars([label], {label: [1.0], "b": [2.0]}, "a bar", x_label=label),
+        plots.curves({label: ([1], [1]), "b": ([1], [2])}, "a", None, label, label),
+        plots.point_intervals([(label, 1.0, None)], "a dot", x_label=label),
+    ]
+    wanted = f">{escape(label, quote=False)}</text>"
+    for place, times in enumerate([2, 2, 2]):
+        assert drawn[place].data.count(wanted) >= times, drawn[place].data
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "a\n\tb"])
+def test_text_from_strangers_steers_nothing(text):
+    shown = [
+        figures.sheet(pictures(1), [(text, text)], 1, text, text, heads=[text]).data,
+        figures.table(pd.DataFrame({text: [text]}), caption=text).data,
+        plots.bars([text], {text: [1.0]}, text, text, text).data,
+    ]
+    seen = escape(printable(text))
+    assert all(seen in one and text not in one for one in shown)
+    assert tables.table([text], [[text]]).count("\n") == 2
+
+
+def test_a_script_that_the_font_lacks_warns_of_nothing(recwarn):
+    assert "\u732b</text>" in plots.bars(["\u732b"], {"here": [1.0]}, "a cat").data
+    assert not recwarn.list
+
+
+def test_where_there_is_nothing_a_sentence_says_so():
+    nothing = [
+        figures.sheet([], [], alt="pictures of <marks>"),
+        plots.bars([], {"here": []}, "pictures of <marks>"),
+        plots.bars(["a"], {}, "pictures of <marks>"),
+        plots.curves({}, "pictures of <marks>"),
+        plots.point_intervals([], "pictures of <marks>"),
+    ]
+    sentence = "<p>There is nothing to show here: pictures of &lt;marks&gt;.</p>"
+    assert {one.data for one in nothing} == {sentence}
 
 
 def test_every_tile_of_a_sheet_has_alt_text_and_loads_late():

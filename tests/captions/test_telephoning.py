@@ -260,3 +260,8 @@ def test_imported_captions_of_other_pictures_stop_the_stage(items, tmp_path):
     file.write_text('{"key": "other/1", "caption": "a cat"}\n')
     with pytest.raises(ParameterError, match="none of the pictures is among"):
         telephone({"captioner": "imported", "file": str(file)}, items)
+
+
+def test_without_a_picture_there_is_nothing_to_caption(settings):
+    with pytest.raises(ParameterError, match="there is no picture to caption"):
+        telephone(settings, [])

@@ -10,7 +10,7 @@ from toys import CAPTIONS, CATALOG, write_store
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.evaluate.prompts import COLUMNS, read_prompts, write_ids
+from commoncanvas.evaluate.prompts import COLUMNS, leading, read_prompts, write_ids
 from commoncanvas.latents.reader import Latents
 
 # A real file, where this machine has it; see the Apache-2.0 repository of Parti.
@@ -255,3 +255,12 @@ def test_the_gate_is_frozen():
 def test_a_wrong_setting_is_named(settings, match):
     with pytest.raises(ParameterError, match=match):
         read_prompts(**settings)
+
+
+def test_the_first_set_leads_and_none_is_empty():
+    sets = {"gate": read_prompts("gate", num=2), "few": read_prompts("gate", num=1)}
+    assert leading(sets) == "gate"
+    with pytest.raises(ParameterError, match="`prompt_sets` has no set; expected one"):
+        leading({})
+    with pytest.raises(ParameterError, match="has no prompts in none; expected"):
+        leading({**sets, "none": read_prompts("gate", num=0)})

@@ -154,7 +154,7 @@ def test_every_executed_notebook_has_a_page(site):
 
 def test_no_page_names_a_remote_resource(site):
     for name, text in site.items():
-        assert not pages.RESOURCE.search(text), name
+        assert not pages.fetches(text), name
         assert not re.search(r"url\(\s*['\"]?(?:\w+:)?//|@import", text), name
 
 
@@ -388,9 +388,56 @@ def test_a_picture_without_alt_text_is_refused():
         pages._output(bare, renderer(), "03_latents, cell 7")
 
 
-def test_a_page_that_would_fetch_something_is_refused(tmp_path):
-    with pytest.raises(CommonCanvasError, match="would fetch"):
-        pages.write_page(tmp_path / "a.html", '<img alt="a" src="//b.example/c">')
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<img alt="a" src="//b.example/c">',
+        "<IMG alt=a SRC = http://b.example/c>",
+        '<p title="a > b"><img alt=">" src="https://b.example/c"></p>',
+        '<img srcset="a.png 1x, https://b.example/c 2x">',
+        '<svg><image xlink:href="http://b.example/c"/></svg>',
+        '<video poster=" https://b.example/c"></video>',
+        '<link rel="stylesheet" href="https://b.example/c">',
+        '<p style="background: url(https://b.example/c)">',
+        "<style>p { background: url( '//b.example/c' ) }</style>",
+        '<style>@import "https://b.example/c";</style>',
+    ],
+)
+def test_a_page_that_would_fetch_something_is_refused(tmp_path, text):
+    with pytest.raises(CommonCanvasError, match=r"would fetch .*b\.example/c"):
+        pages.write_page(tmp_path / "a.html", text)
+
+
+TITLES = [
+    "href=http://a.example",
+    " src=//a.example",
+    "url(https://a.example) @import '//a.example'",
+    "<img src=http://a.example>",
+    '" src="http://a.example"',
+    "<style>p{background:url(//a.example)}",
+]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_title_that_looks_like_an_attribute_stops_no_page(tmp_path, title):
+    tile = np.zeros((1, 4, 4, 3), np.uint8)
+    shown = [
+        figures.sheet(tile, [(title, title)], alt=title, caption=title).data,
+        figures.table(pd.DataFrame({title: [title]}), title).data,
+        plots.bars([title], {title: [1.0]}, title, title, title).data,
+        f'<style>p {{}}</style><p>{html.escape(title)}</p><a href="http://a.example">a</a>',
+    ]
+    written = pages.write_page(tmp_path / "a.html", "".join(shown))
+    assert len(re.findall("a\\.example", written.read_text("utf-8"))) >= 8
+
+
+def test_a_title_is_not_changed_by_what_makes_ids_and_links_of_a_page_fit():
+    title = 'id="main" href="#main" url(#main) href="03_latents.html"'
+    plot = plots.bars([title], {"here": [1.0]}, "a bar").data
+    text = pages._unique_ids(f'<p id="main">a</p>{plot}', "c1", {"main"})
+    text = pages.link_stages(text + '<a href="03_latents.html#x">b</a>', {})
+    assert title in text
+    assert '<p id="c1-main">' in text and '<a href="../index.html#x">' in text
 
 
 def test_a_page_that_is_too_large_is_refused(tmp_path):
