@@ -25,14 +25,14 @@ def make_generator(seed: int, purpose: str, step: int | str = 0) -> "torch.Gener
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
-def die_with_parent() -> None:
+def die_with_parent(number: int = signal.SIGTERM) -> None:
     """Ask Linux to end this process when its parent dies; elsewhere do nothing.
 
     A killed `dvc` would leave a stage's kernel running beside the next, and a killed
     kernel its training processes.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, number)  # 1 is PR_SET_PDEATHSIG
 
 
 def set_environment(settings: Mapping[str, Any]) -> None:

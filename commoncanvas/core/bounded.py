@@ -1,0 +1,139 @@
+"""Work on strangers' pictures, bounded in time and memory, in processes of their own.
+
+A picture may be made to take minutes, gigabytes or the whole process of what draws it.
+Here it costs its own row, with the reason.
+"""
+
+import multiprocessing
+import multiprocessing.context
+import os
+import resource
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from commoncanvas.core.determinism import die_with_parent
+from commoncanvas.core.errors import PictureError
+
+MAX_SECONDS = 10  # a picture; the largest that is accepted takes some two
+MAX_MEMORY = 2 * 2**30  # bytes beyond what an idle worker holds
+
+
+class Bounded:
+    """Processes that each work on one picture at a time; to be opened by `with`.
+
+    Leaving the `with` ends them at once, whatever they are doing; so does the end of
+    the process that started them.
+    """
+
+    def __init__(self, num_workers: int = 2, max_seconds: float = MAX_SECONDS) -> None:
+        self.num_workers, self.max_seconds = num_workers, max_seconds
+
+    def __enter__(self) -> Self:
+        self.pool = ProcessPool(
+            self.num_workers, initializer=_confine, context=_Context()
+        )
+        # Started here: Linux ends a child with the thread that started it.
+        assert self.pool.active
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.pool.stop()
+        self.pool.join()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        """Return the future of function(*args), for `asyncio.wrap_future` too.
+
+        Args:
+            function: of a module that is imported quickly; what it takes and returns
+                is pickled.
+
+        Its result raises what the function raises, or a `PictureError` that says which
+        bound was broken.
+        """
+        outer: Future[Any] = Future()
+
+        def settle(inner: ProcessFuture[Any]) -> None:
+            if inner.cancelled() or not outer.set_running_or_notify_cancel():
+                outer.cancel()
+            elif (error := inner.exception()) is not None:
+                outer.set_exception(self._reason(error))
+            else:
+                outer.set_result(inner.result())
+
+        inner = self.pool.schedule(function, args, timeout=self.max_seconds)
+        inner.add_done_callback(settle)
+        return outer
+
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any]
+    ) -> Iterator[Any]:
+        """Yield function(item), or the `PictureError` it ended in, in order.
+
+        Few items are ahead of the one that is yielded, so that memory stays flat.
+        """
+        ahead: deque[Future[Any]] = deque()
+        for item in items:
+            ahead.append(self.submit(function, item))
+            if len(ahead) > 8 * self.num_workers:
+                yield _value(ahead.popleft())
+        while ahead:
+            yield _value(ahead.popleft())
+
+    def _reason(self, error: BaseException) -> BaseException:
+        if isinstance(error, TimeoutError):
+            return PictureError(f"takes longer than {self.max_seconds:g} s")
+        if isinstance(error, ProcessExpired):
+            name = signal.Signals(-error.exitcode).name if error.exitcode < 0 else ""
+            return PictureError(f"ends its process ({name or error.exitcode})")
+        if isinstance(error, MemoryError):
+            return PictureError(f"needs more than {MAX_MEMORY // 10**9} GB")
+        return error
+
+
+def _value(future: "Future[Any]") -> Any:
+    try:
+        return future.result()
+    except PictureError as error:
+        return error
+
+
+def _confine() -> None:
+    """Bound a worker before its first picture."""
+    die_with_parent(signal.SIGKILL)
+    # At once, not when the interpreter is next asked, which code in C may never do.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What libraries say of broken pictures is said by the reason.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + MAX_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class _Worker(multiprocessing.context.SpawnProcess):
+    """A process that does not run the caller's script again, guarded or not."""
+
+    def start(self) -> None:
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(multiprocessing.context.SpawnContext):
+    Process = _Worker
