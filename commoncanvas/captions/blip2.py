@@ -17,7 +17,7 @@ from PIL import Image
 
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.images import largest_center_square
+from commoncanvas.core.pictures import largest_center_square
 from commoncanvas.models.weights import identity_of, pinned
 
 MODEL = "Salesforce/blip2-opt-2.7b"

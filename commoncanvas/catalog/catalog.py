@@ -1,31 +1,26 @@
 """The catalogue: every picture of the sources with its licence, split and reason.
 
 Stage 01 builds it: `read_source` reads what the sources state, `assign_splits` splits
-by licence, `choose` selects what the scale asks for, `draw_rows` draws. A row is never
+by licence, `choose` selects what the scale asks for, `drawing` draws. A row is never
 lost: it is used, or it carries the reason why not.
 """
 
 import hashlib
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from commoncanvas.catalog import splits
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
 from commoncanvas.catalog.sources.folder import read_folder
-from commoncanvas.core.errors import PictureError
-from commoncanvas.core.images import decode_picture, largest_center_crop, svg_to_pixels
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
-MAX_RATIO = 4  # between the sides of a picture stored in its own shape
 Row = dict[str, Any]
 
 
@@ -135,59 +130,3 @@ def choose(
     draws = np.array([_random_share("holdout", key) for key in frame["key"]])
     frame["is_holdout"] = licensed & (draws < holdout_share)
     return frame
-
-
-def draw_rows(
-    rows: Sequence[Row], size: int, num_threads: int = 2, keep_shape: bool = False
-) -> tuple[Any, list[str]]:
-    """Draw the rows' SVGs, or decode their photographs and cut the centre square.
-
-    Threads draw at the same time, since resvg releases the interpreter.
-
-    Returns:
-        (pixels, reasons): (n, size, size, 4) uint8, or with `keep_shape` a list of
-        (h, w, 4); and one reason a row, "" where the picture was drawn; rows with a
-        reason have an empty picture.
-    """
-
-    def draw(row: Row) -> tuple[np.ndarray, str]:
-        try:
-            return draw_row(row, size, keep_shape), ""
-        except PictureError as error:
-            return np.zeros((size, size, 4), np.uint8), str(error)
-
-    shape = (len(rows), size, size, 4)
-    pixels: Any = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
-    reasons = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
-        for place, (picture, reason) in enumerate(drawn):
-            pixels[place] = picture
-            reasons.append(reason)
-    return pixels, reasons
-
-
-def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
-    """Draw one row: its svg, its picture (the file's bytes) or the file at its path.
-
-    An SVG becomes a square, `size` pixels wide; so does a photograph, unless
-    `keep_shape` makes `size` its shorter side, and only what is beyond `MAX_RATIO` to
-    one is cut off. Returns (h, w, 4) uint8.
-
-    Raises:
-        PictureError: the file is missing, or no picture.
-    """
-    if isinstance(row.get("svg"), str):  # NaN in a table of several sources
-        return svg_to_pixels(row["svg"], size)
-    try:
-        is_file = isinstance(row.get("path"), str)
-        data = Path(row["path"]).read_bytes() if is_file else row["picture"]
-    except OSError as error:
-        raise PictureError(f"file cannot be read ({error.strerror})") from None
-    picture, width, height = decode_picture(data), size, size
-    if keep_shape:
-        ratio = picture.width / picture.height
-        width = round(size * min(max(1, ratio), MAX_RATIO))
-        height = round(size * min(max(1, 1 / ratio), MAX_RATIO))
-    pixels = largest_center_crop(picture, width, height)
-    return np.dstack([pixels, np.full((height, width), 255, np.uint8)])

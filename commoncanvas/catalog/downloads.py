@@ -170,7 +170,7 @@ class _Run:
     """One call of `fetch_pictures`; `settle_all` opens what it needs."""
 
     def __init__(self, rows: Rows, folder: Path, origin: str, settings: Settings):
-        from commoncanvas.core.images import decode_picture  # 4 s, not for `--help`
+        from commoncanvas.core.pictures import decode_picture  # not for `--help`
 
         self.rows, self.folder, self.origin = iter(rows), folder, origin
         self.settings, self.decode = settings, decode_picture

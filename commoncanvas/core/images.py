@@ -1,92 +1,16 @@
-"""Pictures in and out: safe decoding, SVG drawing, centre crops, tensors.
-
-Pictures from strangers are refused with a reason rather than repaired; each becomes a
-row of the rejected list.
-"""
+"""Pictures as arrays and tensors, and those that stage 01 stored."""
 
 import io
-import re
-import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import resvg_py
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from commoncanvas.core.errors import PictureError
-
-MAX_PIXELS = 64_000_000  # an 8K photograph; larger files are taken for bombs
-# An SVG may point at its own parts and carry data, never at files or the network.
-FOREIGN = re.compile(
-    r"""href\s*=\s*["'](?!\#|data:(?:image/|;base64,))|url\(\s*["']?(?!\#|["'])|@import|<!ENTITY""",
-    re.IGNORECASE,
-)
-OWN = re.compile(r"url\(\s*[\"']?#([^\"')]+)")  # a reference to a part of the same SVG
-MAX_ELEMENTS = 50_000  # after every reference is followed; drawn in a tenth of a second
-
-
-def svg_to_pixels(svg: str, size: int) -> np.ndarray:
-    """Draw an SVG in the middle of a transparent square of `size` [pixels].
-
-    Returns:
-        (size, size, 4) uint8, straight alpha.
-
-    Raises:
-        PictureError: the document refers to other files, cannot be drawn, or is empty.
-    """
-    if FOREIGN.search(svg):
-        raise PictureError("SVG refers to another file or address")
-    if num_elements(svg) > MAX_ELEMENTS:
-        raise PictureError(f"SVG repeats itself to more than {MAX_ELEMENTS} elements")
-    try:
-        png = resvg_py.svg_to_bytes(
-            svg_string=svg,
-            width=size,
-            height=size,
-            dpi=96,  # of CSS; without it, inches and points come to nothing
-            skip_system_fonts=True,
-        )
-    except ValueError as error:
-        raise PictureError(f"SVG cannot be drawn ({error})") from None
-    drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    canvas = Image.new("RGBA", (size, size))
-    if not drawn.getchannel("A").getbbox():
-        raise PictureError("SVG draws nothing")
-    drawn.thumbnail((size, size))
-    canvas.paste(drawn, ((size - drawn.width) // 2, (size - drawn.height) // 2))
-    return np.asarray(canvas)
-
-
-def num_elements(svg: str) -> int:
-    """Count an SVG's elements as often as its own references repeat them.
-
-    Ten parts that each use the one before ten times are a short file that would be
-    drawn for days.
-    """
-    try:
-        root = ET.fromstring(svg)
-        named = {node.get("id"): node for node in root.iter() if node.get("id")}
-        styles = [n.text or "" for n in root.iter() if n.tag.endswith("style")]
-        counts: dict[ET.Element, int] = {}
-
-        def count(node: ET.Element) -> int:
-            if node not in counts:
-                counts[node] = 0  # a part that refers to itself is not drawn again
-                texts = [v for k, v in node.attrib.items() if "href" not in k]
-                names = OWN.findall(" ".join(texts + styles))
-                names += [v[1:] for k, v in node.attrib.items() if k.endswith("href")]
-                inner = [*node, *(named[name] for name in names if name in named)]
-                counts[node] = 1 + sum(count(child) for child in inner)
-            return counts[node]
-
-        return count(root)
-    except (ET.ParseError, RecursionError) as error:
-        raise PictureError(f"SVG cannot be drawn ({type(error).__name__})") from None
+from commoncanvas.core.pictures import largest_center_crop
 
 
 def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
@@ -97,56 +21,6 @@ def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
     alpha = pixels[..., 3:].astype(np.float32) / 255
     mixed = pixels[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
     return np.rint(mixed).astype(np.uint8)
-
-
-def decode_picture(data: bytes) -> Image.Image:
-    """Decode a raster picture from anyone to RGB, upright (EXIF applied), on white.
-
-    Raises:
-        PictureError: empty, truncated, too large, animated or 16-bit, or no picture.
-    """
-    if not data:
-        raise PictureError("file is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data))
-            if opened.width * opened.height > MAX_PIXELS:
-                raise PictureError(f"more than {MAX_PIXELS // 10**6} million pixels")
-            if getattr(opened, "n_frames", 1) > 1:
-                raise PictureError("animated or of several pages")
-            if opened.mode.startswith(("I", "F")):
-                raise PictureError(f"mode {opened.mode} is not 8 bits a channel")
-            # Pillow halves 16-bit colour silently; only the raw mode shows it.
-            if any(re.search(r";16[BLNS]", str(tile)) for tile in opened.tile):
-                raise PictureError("16 bits a channel, expected 8")
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except PictureError:
-        raise
-    except Exception as e:
-        # Pillow's readers raise whatever their parsers do: TypeError, struct.error, ...
-        raise PictureError(f"not a readable picture ({type(e).__name__})") from None
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.ndarray:
-    """Cut the largest centre part of an RGB picture and resize it with antialiasing.
-
-    Returns (height, width, 3) uint8.
-    Source: mosaicml-diffusion, LargestCenterSquare, for squares.
-    """
-    w = min(picture.width, picture.height * width / height)
-    h = min(picture.height, picture.width * height / width)
-    left, top = (picture.width - w) / 2, (picture.height - h) / 2
-    # Cropped while resizing: a strip of 1 x 60 million pixels is never scaled up whole.
-    box = (left, top, left + w, top + h)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
-
-
-def largest_center_square(picture: Image.Image, size: int) -> np.ndarray:
-    """Return the (size, size, 3) uint8 centre square; see `largest_center_crop`."""
-    return largest_center_crop(picture, size, size)
 
 
 def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:

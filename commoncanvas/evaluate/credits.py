@@ -16,9 +16,10 @@ from PIL.PngImagePlugin import PngInfo
 from commoncanvas.analysis import figures
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import read_json
-from commoncanvas.core.images import decode_picture, largest_center_square, pictures_of
+from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
+from commoncanvas.core.pictures import decode_picture, largest_center_square
 from commoncanvas.core.text import printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution

@@ -19,11 +19,8 @@ from PIL import Image
 from scipy.fft import dct
 
 from commoncanvas.core.errors import ManifestError
-from commoncanvas.core.images import (
-    largest_center_square,
-    pixels_to_images,
-    stored_pixels,
-)
+from commoncanvas.core.images import pixels_to_images, stored_pixels
+from commoncanvas.core.pictures import largest_center_square
 
 EDGE = 16  # of what is compared [pixels]; at 32, noise and blur hide more copies
 WORK_EDGE = 32  # of the picture that windows are cut from [pixels]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from commoncanvas.catalog.catalog import draw_rows
+from commoncanvas.catalog.drawing import draw_rows
 from commoncanvas.catalog.sources import iconify
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.licenses import takedown

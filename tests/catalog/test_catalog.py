@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commoncanvas.catalog import catalog
+from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import SourceError
-from commoncanvas.core.images import encode_png, stored_pixels
 from commoncanvas.licenses.license import License
 
 BODY = '<rect width="16" height="16"/>'
@@ -208,21 +207,6 @@ def test_random_shares_are_spread_evenly():
     assert 0 <= found.min() and found.max() < 1 and abs(found.mean() - 0.5) < 0.03
 
 
-def test_a_picture_that_cannot_be_drawn_has_a_reason_and_no_pixels():
-    namespace = 'xmlns="http://www.w3.org/2000/svg"'
-    good = f'<svg {namespace} width="16" height="16">{BODY}</svg>'
-    rows = [{"svg": good}, {"svg": "<svg"}, {"svg": good}]
-    pixels, reasons = catalog.draw_rows(rows, 8)
-    assert pixels.shape == (3, 8, 8, 4) and pixels.dtype == np.uint8
-    assert [bool(reason) for reason in reasons] == [False, True, False]
-    assert not pixels[1].any() and (pixels[0] == pixels[2]).all() and pixels[0].any()
-
-
-def test_no_rows_are_no_pixels():
-    pixels, reasons = catalog.draw_rows([], 8)
-    assert pixels.shape == (0, 8, 8, 4) and pixels.dtype == np.uint8 and reasons == []
-
-
 def png(colour, size=(12, 8)):
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
@@ -234,7 +218,7 @@ def run_through(names, size=4):
     rows = [row for name in names for row in catalog.read_source(name)]
     frame = catalog.choose(catalog.assign_splits(rows, [], 0), 0, False, 0.0)
     kept = frame[frame["split"] != "rejected"]
-    return frame, kept, *catalog.draw_rows(kept.to_dict("records"), size)
+    return frame, kept, *drawing.draw_rows(kept.to_dict("records"), size)
 
 
 @pytest.fixture
@@ -299,52 +283,11 @@ def test_commoncatalog_s_pictures_come_from_its_folders(tmp_path):
     assert reasons == ["", "file is empty"]
 
 
-@pytest.mark.parametrize(
-    ("size", "shape"),
-    [
-        ((12, 8), (4, 6)),
-        ((8, 12), (6, 4)),
-        ((9, 9), (4, 4)),
-        ((90, 10), (4, 16)),
-        ((10, 90), (16, 4)),
-        ((1, 1), (4, 4)),
-    ],
-)
-def test_a_photograph_may_keep_its_shape_up_to_four_to_one(size, shape):
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">{BODY}</svg>'
-    rows = [{"picture": png("blue", size)}, {"svg": svg}, {"picture": b"none"}]
-    (whole, drawn, lost), reasons = catalog.draw_rows(rows, 4, keep_shape=True)
-    assert whole.shape == (*shape, 4) and (whole == (0, 0, 255, 255)).all()
-    assert drawn.shape == lost.shape == (4, 4, 4) and drawn.any() and not lost.any()
-    assert reasons[:2] == ["", ""] and reasons[2]
-
-
-@pytest.mark.parametrize("is_tall", [False, True])
-@pytest.mark.parametrize(("length", "part"), [(16, slice(16)), (60, slice(10, 50))])
-def test_a_whole_photograph_has_its_ends_and_a_long_one_its_middle(
-    length, part, is_tall
-):
-    noise = np.random.default_rng(0).integers(0, 256, (10, length, 3), np.uint8)
-    wanted = noise[:, part]
-    if is_tall:
-        noise, wanted = noise.swapaxes(0, 1), wanted.swapaxes(0, 1)
-    pixels = catalog.draw_row({"picture": encode_png(noise)}, 10, keep_shape=True)
-    assert (pixels[..., :3] == wanted).all() and (pixels[..., 3] == 255).all()
-
-
-def test_the_centre_square_of_a_whole_photograph_is_the_square_that_was_cut():
-    noise = np.random.default_rng(0).integers(0, 256, (10, 16, 3), np.uint8)
-    row = {"picture": encode_png(noise)}
-    whole = catalog.draw_row(row, 10, keep_shape=True)[..., :3]
-    square = catalog.draw_row(row, 10)[..., :3]
-    assert (stored_pixels(encode_png(whole), 10) == square).all()
-
-
 def test_a_file_that_vanished_has_a_reason(folder):
     rows = catalog.read_source(folder)
     (path,) = {row["path"] for row in rows if row["key"].endswith("red.png")}
     Path(path).unlink()
-    _, reasons = catalog.draw_rows([{"path": path}], 4)
+    _, reasons = drawing.draw_rows([{"path": path}], 4)
     assert reasons == ["file cannot be read (No such file or directory)"]
 
 

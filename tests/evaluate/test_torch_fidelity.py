@@ -15,6 +15,7 @@ from toys import random_inception
 from commoncanvas.analysis import distances
 from commoncanvas.catalog.sources import iconify
 from commoncanvas.core import images
+from commoncanvas.core.svg import svg_to_pixels
 from commoncanvas.evaluate import inception
 
 fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
@@ -44,7 +45,7 @@ def pictures():
     """{size: NUM drawings of Twemoji}, each drawn at every size."""
     svgs = [row["svg"] for row in iconify.read_set("twemoji")[:: 3000 // NUM][:NUM]]
     return {
-        size: [images.flatten(images.svg_to_pixels(svg, size)) for svg in svgs]
+        size: [images.flatten(svg_to_pixels(svg, size)) for svg in svgs]
         for size in SIZES
     }
 

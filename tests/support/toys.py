@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas.catalog import catalog
+from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.duplicates import mark_duplicates
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.images import encode_png, flatten
@@ -231,7 +231,7 @@ def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     rows = [row for name in sets for row in catalog.read_source(name)]
     frame = catalog.choose(catalog.assign_splits(rows, [], 17), num, False, 0.2)
     frame = frame[frame["split"] != "rejected"]
-    pixels, _ = catalog.draw_rows(frame.to_dict("records"), 64, 1)
+    pixels, _ = drawing.draw_rows(frame.to_dict("records"), 64, 1)
     pixels = flatten(pixels)
     frame = mark_duplicates(frame, pixels)
     frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")

@@ -17,7 +17,7 @@ from commoncanvas.__main__ import door
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import openclipart
 from commoncanvas.core.errors import LicenseError, SourceError
-from commoncanvas.core.images import svg_to_pixels
+from commoncanvas.core.svg import svg_to_pixels
 from commoncanvas.licenses.license import read_license
 
 OLD = "http://web.resource.org/cc/"
