@@ -1,15 +1,16 @@
 """Drawing: the catalogue's rows as pixels, or the reason why a row has none."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import PictureError
-from commoncanvas.core.pictures import decode_picture, largest_center_crop
+from commoncanvas.core.pictures import MAX_BYTES, decode_picture, largest_center_crop
 from commoncanvas.core.svg import svg_to_pixels
 
 MAX_RATIO = 4  # between the sides of a picture stored in its own shape
@@ -17,32 +18,28 @@ Row = dict[str, Any]
 
 
 def draw_rows(
-    rows: Sequence[Row], size: int, num_threads: int = 2, keep_shape: bool = False
+    rows: Sequence[Row], size: int, num_workers: int = 2, keep_shape: bool = False
 ) -> tuple[Any, list[str]]:
     """Draw the rows' SVGs, or decode their photographs and cut the centre square.
 
-    Threads draw at the same time, since resvg releases the interpreter.
+    Processes draw, bounded in time and memory, so that one bad row costs itself alone.
 
     Returns:
         (pixels, reasons): (n, size, size, 4) uint8, or with `keep_shape` a list of
         (h, w, 4); and one reason a row, "" where the picture was drawn; rows with a
         reason have an empty picture.
     """
-
-    def draw(row: Row) -> tuple[np.ndarray, str]:
-        try:
-            return draw_row(row, size, keep_shape), ""
-        except PictureError as error:
-            return np.zeros((size, size, 4), np.uint8), str(error)
-
     shape = (len(rows), size, size, 4)
     pixels: Any = [None] * len(rows) if keep_shape else np.zeros(shape, np.uint8)
     reasons = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        drawn = tqdm(pool.map(draw, rows), "drawing", len(rows), unit="img")
-        for place, (picture, reason) in enumerate(drawn):
-            pixels[place] = picture
-            reasons.append(reason)
+    draw = partial(draw_row, size=size, keep_shape=keep_shape)
+    sent = ({k: row[k] for k in ("svg", "path", "picture") if k in row} for row in rows)
+    with Bounded(num_workers) as pool:
+        drawn = tqdm(pool.map(draw, sent), "drawing", len(rows), unit="img")
+        for place, picture in enumerate(drawn):
+            failed = isinstance(picture, PictureError)
+            reasons.append(str(picture) if failed else "")
+            pixels[place] = np.zeros(shape[1:], np.uint8) if failed else picture
     return pixels, reasons
 
 
@@ -59,8 +56,11 @@ def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
     if isinstance(row.get("svg"), str):  # NaN in a table of several sources
         return svg_to_pixels(row["svg"], size)
     try:
-        is_file = isinstance(row.get("path"), str)
-        data = Path(row["path"]).read_bytes() if is_file else row["picture"]
+        if isinstance(row.get("path"), str):
+            with Path(row["path"]).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)  # one more is refused
+        else:
+            data = row["picture"]
     except OSError as error:
         raise PictureError(f"file cannot be read ({error.strerror})") from None
     picture, width, height = decode_picture(data), size, size
