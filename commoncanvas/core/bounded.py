@@ -13,6 +13,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -20,7 +22,7 @@ from typing import Any, Self
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from commoncanvas.core.determinism import die_with_parent
-from commoncanvas.core.errors import PictureError
+from commoncanvas.core.errors import EngineError, PictureError
 
 MAX_SECONDS = 10  # of the processor's time, a picture; by the clock, six times that
 MAX_MEMORY = 2 * 2**30  # bytes beyond what an idle worker holds
@@ -73,25 +75,34 @@ class Bounded:
             else:
                 outer.set_result(inner.result())
 
-        timed = (self.max_seconds, function, *args)
-        inner = self.pool.schedule(_timed, timed, timeout=6 * self.max_seconds)
+        limit = (self.max_seconds, function, *args)
+        inner = self.pool.schedule(_timed, limit, timeout=6 * self.max_seconds)
         inner.add_done_callback(settle)
         return outer
 
     def map(
-        self, function: Callable[[Any], Any], items: Iterable[Any]
+        self, function: Callable[[Any], Any], items: Iterable[Any], chunk_size: int = 8
     ) -> Iterator[Any]:
         """Yield function(item), or the `PictureError` it ended in, in order.
 
-        Few items are ahead of the one that is yielded, so that memory stays flat.
+        Items are sent by the chunk; each of one that breaks a bound is tried alone. Few
+        chunks are ahead of what is yielded, so that memory stays flat.
         """
-        ahead: deque[Future[Any]] = deque()
-        for item in items:
-            ahead.append(self.submit(function, item))
-            if len(ahead) > 8 * self.num_workers:
-                yield _value(ahead.popleft())
-        while ahead:
-            yield _value(ahead.popleft())
+        source, ahead = iter(items), deque[tuple[list[Any], "Future[Any]"]]()
+        short = self.max_seconds / 5  # so that a bad item costs little more than alone
+        while True:
+            while len(ahead) < 4 * self.num_workers:
+                if not (chunk := list(islice(source, chunk_size))):
+                    break
+                ahead.append((chunk, self.submit(_each, short, function, chunk)))
+            if not ahead:
+                return
+            chunk, future = ahead.popleft()
+            try:
+                yield from future.result()
+            except PictureError:
+                alone = [self.submit(function, item) for item in chunk]
+                yield from map(_value, alone)
 
     def _reason(self, error: BaseException) -> BaseException:
         is_late = getattr(error, "exitcode", 0) == -signal.SIGPROF
@@ -100,6 +111,11 @@ class Bounded:
         if isinstance(error, ProcessExpired):
             name = signal.Signals(-error.exitcode).name if error.exitcode < 0 else ""
             return PictureError(f"ends its process ({name or error.exitcode})")
+        if isinstance(error, BrokenProcessPool):
+            return EngineError(
+                f"processes that read pictures ended ({error}); expected them to live "
+                "until one breaks a bound; free some memory and run this again."
+            )
         if isinstance(error, MemoryError):
             return PictureError(f"needs more than {MAX_MEMORY // 10**9} GB")
         return error
@@ -123,6 +139,19 @@ def _timed(max_seconds: float, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _each(
+    max_seconds: float, function: Callable[[Any], Any], items: Iterable[Any]
+) -> list[Any]:
+    """Return function(item), or its `PictureError`, of each; none may take long."""
+    found: list[Any] = []
+    for item in items:
+        try:
+            found.append(_timed(max_seconds, function, item))
+        except PictureError as error:
+            found.append(error)
+    return found
 
 
 def _confine() -> None:
