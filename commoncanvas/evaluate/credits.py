@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from commoncanvas.analysis import figures
+from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import read_json
 from commoncanvas.core.images import pictures_of
@@ -137,7 +138,8 @@ def read_picture(path: Path | str) -> np.ndarray:
             f"{path} cannot be read ({error.strerror}); expected a picture file; "
             "correct the path."
         ) from None
-    picture = decode_picture(data)
+    with Bounded(1) as pool:
+        picture: Image.Image = pool.submit(decode_picture, data).result()
     return largest_center_square(picture, min(picture.size))
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from commoncanvas.core import paths
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import PictureError
 
@@ -80,7 +81,11 @@ def test_no_process_outlives_a_script_which_needs_no_guard(tmp_path, number):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "script.py"]
     parent = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(paths.ROOT)},
     )
     worker = int(parent.stdout.readline())
     time.sleep(0.2)
