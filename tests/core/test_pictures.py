@@ -1,5 +1,6 @@
 """Pictures of strangers are decoded and cut as promised, or refused."""
 
+import io
 import struct
 import zlib
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from pixels import HALVES, NOISE, file_of
 
 from commoncanvas.core import pictures
@@ -175,3 +176,103 @@ def test_whatever_a_reader_raises_is_a_reason(monkeypatch, error):
     monkeypatch.setattr(pictures.Image, "open", fail)
     with pytest.raises(PictureError, match=f"not a readable picture .{error.__name__}"):
         pictures.decode_picture(b"data")
+
+
+def cut(data, share):
+    return data[: int(len(data) * share)] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_a_jpeg_that_was_cut_and_properly_ended_is_refused(mode, options, share):
+    big = NOISE.resize((160, 120), Image.Resampling.BICUBIC).convert(mode)
+    whole = file_of(big, "JPEG", **options)
+    assert pictures.decode_picture(whole).size == big.size
+    with pytest.raises(PictureError, match="cut off"):
+        pictures.decode_picture(cut(whole, share))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_a_progressive_jpeg_that_lacks_scans_is_refused(share):
+    big = NOISE.resize((160, 120), Image.Resampling.BICUBIC)
+    whole = file_of(big, "JPEG", progressive=True)
+    assert pictures.decode_picture(whole).size == big.size
+    with pytest.raises(PictureError):
+        pictures.decode_picture(cut(whole, share))
+
+
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_a_jpeg_that_is_grey_to_its_end_is_whole(is_progressive):
+    grey = Image.new("RGB", (40, 40), (128, 128, 128))
+    data = file_of(grey, "JPEG", progressive=is_progressive)
+    assert pictures.decode_picture(data).getpixel((39, 39)) == (128, 128, 128)
+
+
+def test_the_first_frame_of_a_camera_s_jpeg_counts_not_its_preview():
+    preview = Image.new("RGB", (8, 4), "red")
+    data = file_of(HALVES, "MPO", save_all=True, append_images=[preview])
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == "MPO" and opened.n_frames == 2
+    assert pictures.decode_picture(data).size == HALVES.size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("tag", [0x011A, 0x8825, 0x9999])  # resolution, GPS, none
+def test_an_odd_tag_does_not_decide(kind, tag):
+    turned = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    odd = struct.pack("<HHI4s", tag, 2, 3, b"72\0\0")  # text
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + odd + bytes(4)
+    data = file_of(HALVES, kind, exif=exif)
+    assert pictures.decode_picture(data).size == HALVES.size[::-1]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_is_broken_as_a_whole_does_not_decide(kind):
+    data = file_of(HALVES, kind, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert pictures.decode_picture(data).size == HALVES.size
+
+
+def test_a_large_comment_does_not_decide():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * 3_000_000, zip=True)
+    data = file_of(HALVES, pnginfo=info)
+    assert pictures.decode_picture(data).tobytes() == HALVES.tobytes()
+
+
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("profile", [SRGB, LAB, b"none", SRGB[:200]])
+def test_srgb_and_a_profile_of_no_use_leave_pixels_as_they_are(profile):
+    data = file_of(NOISE, icc_profile=profile)
+    assert pictures.decode_picture(data).tobytes() == NOISE.tobytes()
+
+
+def swapped(profile):
+    """Return a profile whose red and blue primaries have changed places."""
+    return (
+        profile.replace(b"rXYZ", b"????")
+        .replace(b"bXYZ", b"rXYZ")
+        .replace(b"????", b"bXYZ")
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_those_that_the_profile_says(mode):
+    red = Image.new("RGB", (4, 4), "red").convert(mode)
+    data = file_of(red, icc_profile=swapped(SRGB))
+    assert pictures.decode_picture(data).getpixel((0, 0)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO", "TGA", "AVIF"])
+def test_other_formats_are_not_opened(kind):
+    with pytest.raises(PictureError, match="not a readable picture"):
+        pictures.decode_picture(file_of(NOISE, kind))
+
+
+def test_a_larger_file_is_not_read(monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_BYTES", 100)
+    with pytest.raises(PictureError, match="file is larger"):
+        pictures.decode_picture(file_of(NOISE))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from pixels import file_of
 
+from commoncanvas.core import svg as drawings
 from commoncanvas.core.errors import PictureError
 from commoncanvas.core.svg import svg_to_pixels
 
@@ -133,3 +134,61 @@ def test_an_svg_may_measure_itself_in_other_units_than_pixels(unit):
 def test_an_svg_that_draws_nothing_is_refused(body):
     with pytest.raises(PictureError, match="draws nothing"):
         svg_to_pixels(svg(body), 8)
+
+
+def words(text, attributes=""):
+    return svg(f'{RED}<text x="1" y="9" font-size="9" {attributes}>{text}</text>')
+
+
+@pytest.mark.parametrize(
+    "family", ["", "Arial", "serif", "sans-serif", "monospace", "cursive", "fantasy"]
+)
+def test_words_are_drawn_in_one_font_whatever_they_ask_for(family):
+    drawn = svg_to_pixels(words("H", f'font-family="{family}"'), 32)
+    assert (drawn == svg_to_pixels(words("H"), 32)).all()
+    assert (drawn[..., 0] < 100).any()
+
+
+def test_words_without_a_font_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(drawings, "_font_file", lambda: tmp_path / "none.ttf")
+    with pytest.raises(PictureError, match="words, and no font is at hand"):
+        svg_to_pixels(words("H"), 8)
+    assert svg_to_pixels(words(" "), 8).any()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("<text>\u6f22</text>", "signs that DejaVu Sans lacks"),
+        ("<foreignObject><p>word</p></foreignObject>", "foreignObject"),
+        ("<flowRoot><flowPara>word</flowPara></flowRoot>", "flowRoot"),
+    ],
+)
+def test_words_that_would_be_left_out_are_refused(body, reason):
+    with pytest.raises(PictureError, match=reason):
+        svg_to_pixels(svg(RED + body), 8)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'<a xlink:href="https://example.org/author">{RED}</a>',
+        f'<a href="author.html">{RED}</a>',
+        '<linearGradient id="a" xlink:href=""><stop stop-color="#f00"/>'
+        '</linearGradient><rect width="10" height="10" fill="url(#a)"/>',
+        f'<title>href="a.png" url(b.png) @import</title>{RED}',
+    ],
+)
+def test_a_link_and_mere_words_refer_to_nothing(body):
+    assert (svg_to_pixels(svg(body), 8)[..., 0] == 255).all()
+
+
+def test_a_style_sheet_beside_the_drawing_is_refused():
+    head = '<?xml-stylesheet href="other.css"?>'
+    with pytest.raises(PictureError, match="another file or address"):
+        svg_to_pixels(head + svg(RED), 8)
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(PictureError, match="cannot be drawn"):
+        svg_to_pixels(svg(RED + "<title>\ud800</title>"), 8)
