@@ -1,16 +1,18 @@
 """The catalogue: every picture of the sources with its licence, split and reason.
 
-Stage 01 builds it: `read_source` reads what the sources state, `assign_splits` splits
+Stage 01 builds it: `read_sources` reads what the sources state, `assign_splits` splits
 by licence, `choose` selects what the scale asks for, `drawing` draws. A row is never
 lost: it is used, or it carries the reason why not.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 
@@ -18,37 +20,84 @@ from commoncanvas.catalog import splits
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
 from commoncanvas.catalog.sources.folder import read_folder
+from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.files import sha256_of
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
 Row = dict[str, Any]
 
 
+def read_sources(*groups: Sequence[str]) -> list[Row]:
+    """Read all the sources of a profile's lists, e.g. of cc_sources and web_sources.
+
+    Raises:
+        ParameterError: an entry is not text, or stands in the lists twice.
+        SourceError: see `read_source`.
+    """
+    names = [name for group in groups for name in group]
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ParameterError(
+            f"sources list {wrong[0]!r:.80}; expected text like twemoji or "
+            "folder:photos/works.csv, without a space behind the colon; correct it."
+        )
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ParameterError(
+            f"sources list {twice[0]!r} more than once; expected each in one place of "
+            "cc_sources and web_sources; take the others out of the profile."
+        )
+    return [row for name in names for row in read_source(name)]
+
+
 def read_source(name: str) -> list[Row]:
-    """Read one source into rows with the columns of `stated.STATED`.
+    """Read one source into rows with the columns of `columns.STATED`, and spec.
 
     A source is an Iconify set pinned in `package-lock.json`, `openclipart`,
     `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT` (see
-    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by.
+    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by. The column spec
+    holds this name, which tells the sources of a profile apart; source, the name to
+    show, may be anyone's.
 
     Raises:
-        SourceError: the source is not there, or not what it should be.
+        SourceError: the source is not there, is empty, or not what it should be.
     """
     kind, _, path = name.partition(":")
     if kind == "folder":
         folder = Path(path).parent
         rows = read_folder(folder, path)
-        return [row | {"path": str(folder / row["path"])} for row in rows]
-    if kind == "webdataset":
-        return list(webdataset.read_webdataset(sorted(glob(path))))
-    if kind == "commoncatalog":
-        ranges, _, root = path.partition(":")
-        columns, connection = [*STATED, "jpg"], splits.connect()
-        found = yfcc.read_commoncatalog(connection, root, ranges.split(","), columns)
-        names = [*STATED, "picture"]
-        cells = found.order("key").fetchall()
-        return [dict(zip(names, row, strict=True)) for row in cells]
-    return openclipart.read() if name == "openclipart" else iconify.read_set(name)
+        for row in rows:
+            row["path"] = str(folder / row["path"])
+    elif kind == "webdataset":
+        rows = list(webdataset.read_webdataset(sorted(glob(path))))
+    elif kind == "commoncatalog":
+        rows = _read_commoncatalog(path)
+    else:
+        rows = openclipart.read() if name == "openclipart" else iconify.read_set(name)
+    if all(row["reason"] == webdataset.EMPTY for row in rows):
+        raise SourceError(
+            f"source {name!r} holds no work; expected one or more; correct its path, "
+            "or take it out of the profile."
+        )
+    for row in rows:
+        row["spec"] = name
+    return rows
+
+
+def _read_commoncatalog(path: str) -> list[Row]:
+    """Read `RANGES:ROOT`; rows of one key in an order that is always the same."""
+    ranges, _, root = path.partition(":")
+    columns, connection = [*STATED, "jpg"], splits.connect()
+    found = yfcc.read_commoncatalog(connection, root, ranges.split(","), columns)
+    try:
+        cells = found.fetchall()
+    except duckdb.Error as error:
+        raise SourceError(
+            f"{root} breaks off: {' '.join(str(error).split())[:160]}; expected whole "
+            "parquet files of one form; fetch them again."
+        ) from None
+    cells.sort(key=lambda row: (*row[:-1], row[-1] or b""))
+    names = [*STATED, "picture"]
+    return [dict(zip(names, row, strict=True)) for row in cells]
 
 
 def assign_splits(
@@ -56,19 +105,31 @@ def assign_splits(
 ) -> pd.DataFrame:
     """Add licence, split, rejection reason and a random order key to every row.
 
+    A work is rejected if its licence asks for a field that it lacks, or if its key is
+    another's; it then gets a key of its own, so that no two rows share one.
+
     Args:
-        rows: with the columns of `stated.STATED`.
-        web_sources: sets that stand for captioned web pictures; their split is "web"
-            whatever their licence, and no Creative Commons variant trains on them.
+        rows: with the columns of `columns.STATED` and spec, from `read_sources`.
+        web_sources: sets, by spec, that stand for captioned web pictures; their split
+            is "web" whatever their licence, and no Creative Commons variant trains on
+            them.
         seed: of the column `order`, a hash of seed and key in [0, 1).
 
     Returns:
         The rows, sorted by key, with the columns of `policies.VERDICT` and order.
+
+    Raises:
+        SourceError: there are no rows.
     """
-    frame = pd.DataFrame(rows).sort_values("key", ignore_index=True)
+    if not rows:
+        raise SourceError(
+            "there are no works; expected a source or more; name some in cc_sources "
+            "or web_sources of the profile."
+        )
+    frame = _with_own_keys(pd.DataFrame(rows))
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
         frame[column] = frame[column].eq(True) if column in frame else False
-    is_web = frame["source"].isin(web_sources) & (frame["reason"] == "")
+    is_web = frame["spec"].isin(web_sources) & (frame["reason"] == "")
     # Thousands of rows share a statement, so each statement is read once.
     columns = frame[["license_text", "license_url", "reason"]]
     stated = list(columns.itertuples(index=False, name=None))
@@ -76,12 +137,53 @@ def assign_splits(
     judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
     frame[judged.columns] = judged
     frame.loc[is_web, ["split", "reason"]] = ["web", ""]
-    owed = attribution.lacking(frame.rename(columns=attribution.COLUMNS), always=())
+    # The ledger's columns that are known before a picture is drawn.
+    known = [name for name in attribution.COLUMNS if name in frame]
+    fields = frame[known].rename(columns=attribution.COLUMNS)
+    always = [name for name in attribution.PROVEN if name in fields]
+    owed = attribution.lacking(fields, always)
     owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
     frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
     frame.loc[owed.index, "split"] = "rejected"
     frame["order"] = [_random_share(seed, key) for key in frame["key"]]
     return frame
+
+
+def _with_own_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sort by key; of rows that share one, reject all but the first that is usable."""
+    frame = frame.sort_values(["key", "reason"], kind="stable", ignore_index=True)
+    taken, numbers = set(frame["key"]), dict.fromkeys(frame["key"], 2)
+    repeated = frame["key"].duplicated()
+    for place, key in frame.loc[repeated, "key"].items():
+        while (own := f"{key}#{numbers[key]}") in taken:
+            numbers[key] += 1
+        taken.add(own)
+        frame.loc[place, "key"] = own
+    lost = repeated & (frame["reason"] == "")
+    frame.loc[lost, "reason"] = "its key is that of another row"
+    return frame.sort_values("key", ignore_index=True)
+
+
+def expect_works(kept: pd.DataFrame, rejected: pd.DataFrame) -> None:
+    """Raise SourceError, with the commonest reason, if no work is kept."""
+    if kept.empty:
+        raise SourceError(
+            f"all {len(rejected)} works are rejected, most of them because: "
+            f"{rejected['reason'].mode()[0]}; expected one or more; mend that, or "
+            "choose other sources or limits in the profile."
+        )
+
+
+def source_sha256(row: Row) -> str:
+    """Return the SHA-256 of what a source holds of a work: its SVG or picture file.
+
+    Unlike that of the pixels, it stays the same whatever size they are drawn in.
+    """
+    if isinstance(row.get("svg"), str):
+        return hashlib.sha256(row["svg"].encode()).hexdigest()
+    if isinstance(row.get("path"), str):
+        return sha256_of(row["path"])
+    return hashlib.sha256(row["picture"]).hexdigest()
 
 
 def _random_share(seed: int | str, key: str) -> float:
@@ -118,7 +220,7 @@ def choose(
     series = frame["key"].str.replace(r"\d+", "#", regex=True)
     for name, most, groups in (
         ("max_per_series", max_per_series, series),
-        ("max_per_source", max_per_source, frame["source"]),
+        ("max_per_source", max_per_source, frame["spec"]),
     ):
         if most:
             # By rank of `order`, a larger scale keeps all that a smaller one keeps.

@@ -1,7 +1,10 @@
 """No row is lost, and what is kept depends on licence, seed and key alone."""
 
+import csv
+import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from PIL import Image
 
 from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.sources import yfcc
-from commoncanvas.core.errors import SourceError
+from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.licenses import attribution
 from commoncanvas.licenses.license import License
 
 BODY = '<rect width="16" height="16"/>'
@@ -45,7 +49,9 @@ def rows_of(source, num=8, **fields):
             "reason": "",
             "license_text": text,
             "license_url": url,
+            "date_seen": "2020-02-29",
             "source": source,
+            "spec": source,
             "is_hidden": i == 1,
             "is_skin_tone": i == 2,
             **fields,
@@ -270,6 +276,7 @@ def test_commoncatalog_s_pictures_come_from_its_folders(tmp_path):
     row = dict.fromkeys(yfcc.CATALOG_COLUMNS, "")
     row |= {"unickname": "Ada", "pageurl": "https://www.flickr.com/photos/1/2/"}
     row["licenseurl"] = "http://creativecommons.org/licenses/by/2.0/"
+    row["dateuploaded"] = "1316432672"
     for number, jpg in enumerate([png("blue"), None]):
         part = "least_dim_range=256-512/aspect_ratio_bucket=1-1"
         path = tmp_path / str(number) / part
@@ -309,6 +316,203 @@ def test_what_an_adapter_could_not_read_stays_with_its_reason():
     unread = frame[frame["source"] == "free"]
     assert set(unread["split"]) == {"rejected"}
     assert set(unread["reason"]) == {"file is empty"}
+
+
+def test_a_work_without_a_date_is_rejected_and_stops_no_other():
+    rows = rows_of("free", 2) + rows_of("zero", 2) + rows_of("gpl", 1)
+    for row in rows[::2]:
+        row["date_seen"] = ""
+    frame = catalog.assign_splits(rows, [], 0).set_index("key")
+    for key in ("free/00", "zero/00"):  # a proof is owed in the public domain, too
+        assert frame.loc[key, "reason"] == "its licence asks for its date_seen"
+    assert frame.loc[["free/01", "zero/01"], "split"].tolist() == ["c", "c"]
+    assert "GPL" in frame.loc["gpl/00", "reason"]
+
+
+def test_the_same_key_twice_rejects_all_but_the_first_that_can_be_used():
+    rows = rows_of("free", 3) + rows_of("free", 2) + rows_of("free", 1)
+    rows += [rows_of("zero", 1)[0] | {"key": "free/00#2"}]
+    rows[0]["reason"] = "file is empty"
+    frame = catalog.assign_splits(rows, [], 0)
+    assert len(frame) == len(rows) and frame["key"].is_unique
+    assert frame["key"].is_monotonic_increasing
+    reasons = frame.set_index("key")["reason"]
+    again = "its key is that of another row"
+    assert reasons["free/00"] == reasons["free/00#2"] == reasons["free/02"] == ""
+    assert (reasons == again).sum() == 2 and (reasons == "file is empty").sum() == 1
+    assert frame["split"].tolist().count("rejected") == 3
+
+
+def test_a_key_of_the_web_twice_is_rejected_too():
+    frame = catalog.assign_splits(rows_of("web", 1) * 2, ["web"], 0)
+    assert frame["split"].tolist() == ["web", "rejected"]
+
+
+def test_many_rows_of_one_key_take_no_time():
+    frame = catalog.assign_splits(rows_of("free", 1) * 3000, [], 0)
+    assert frame["key"].is_unique and (frame["split"] == "c").sum() == 1
+
+
+def test_no_rows_at_all_are_one_line():
+    with pytest.raises(SourceError, match="no works; expected.*cc_sources") as error:
+        catalog.assign_splits(catalog.read_sources([], []), [], 0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_of_which_nothing_is_left_says_why():
+    frame = catalog.assign_splits(rows_of("gpl", 3), [], 0)
+    with pytest.raises(SourceError, match="all 3 works.*GPL") as error:
+        catalog.expect_works(frame[:0], frame)
+    assert "\n" not in str(error.value)
+    catalog.expect_works(frame, frame[:0])
+
+
+@pytest.mark.parametrize("name", ["twemoji", "toys"])
+def test_the_web_is_known_by_its_specification_and_not_by_its_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png("red"))
+    line = "a.png,Ada,https://example.org/a,All rights reserved"
+    (folder / "t.csv").write_text(f"file,author,pageurl,license\n{line}\n")
+    spec = f"folder:{folder / 't.csv'}"
+    rows = catalog.read_sources([spec])
+    assert rows[0]["spec"] == spec and rows[0]["source"] == name
+    for web, split in (([spec], "web"), ([name], "rejected")):
+        assert catalog.assign_splits(rows, web, 0)["split"].tolist() == [split]
+
+
+def test_a_limit_holds_for_each_source_and_not_for_those_of_one_name():
+    rows = rows_of("free", 4) + rows_of("zero", 4)
+    rows = [row | {"source": "toys"} for row in rows]
+    frame = catalog.choose(catalog.assign_splits(rows, [], 0), 2, True, 0.0)
+    kept = frame[frame["split"] == "c"]
+    assert kept.groupby("spec").size().to_dict() == {"free": 2, "zero": 2}
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        ([["zmdi", "zmdi"], []], "'zmdi' more than once"),
+        ([["zmdi"], ["zmdi"]], "'zmdi' more than once"),
+        ([[{"folder": "a.csv"}]], "{'folder': 'a.csv'}; expected text"),
+        ([[], [7]], "list 7; expected text"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_one_line(groups, found):
+    with pytest.raises(ParameterError, match=re.escape(found)) as error:
+        catalog.read_sources(*groups)
+    assert "\n" not in str(error.value)
+
+
+def empty_folder(path):
+    (path / "t.csv").write_text("file,license\n")
+    return f"folder:{path}/t.csv"
+
+
+def empty_tar(path):
+    tarfile.open(path / "0.tar", "w").close()
+    return f"webdataset:{path}/*.tar"
+
+
+def empty_commoncatalog(path):
+    path = path / "0/least_dim_range=256-512/aspect_ratio_bucket=1-1"
+    path.mkdir(parents=True)
+    table = pa.table({name: pa.array([], "string") for name in yfcc.CATALOG_COLUMNS})
+    pq.write_table(table, path / "part-0.parquet")
+    return f"commoncatalog:256-512:{path.parents[2]}"
+
+
+@pytest.mark.parametrize("others", [[], ["zmdi"]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        empty_folder,
+        empty_tar,
+        empty_commoncatalog,
+        lambda path: f"folder:{path}",
+        lambda path: f"folder:{path}/none.csv",
+        lambda path: "webdataset:",
+        lambda path: f"webdataset:{path}/*.tar",
+        lambda path: f"commoncatalog:256-512:{path}",
+        lambda path: "commoncatalog:256-512",
+        lambda path: "commoncatalog:256-512:nothing://at-all",
+        lambda path: "no:such source",
+    ],
+)
+def test_a_source_that_gives_nothing_is_one_line_also_beside_others(
+    tmp_path, make, others
+):
+    with pytest.raises(SourceError, match="expected") as error:
+        catalog.read_sources([*others, make(tmp_path)], [])
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_tar_beside_others_is_a_row(tmp_path):
+    source = empty_tar(tmp_path)
+    (tmp_path / "1.tar").write_bytes(b"no tar")
+    reasons = [row["reason"] for row in catalog.read_source(source)]
+    assert len(reasons) == 2 and all(reasons)
+
+
+@pytest.mark.parametrize("kind", ["svg", "picture", "path"])
+def test_the_source_s_hash_is_that_of_its_own_bytes(tmp_path, kind):
+    data = "<svg>é</svg>".encode()
+    (tmp_path / "a").write_bytes(data)
+    values = {"svg": data.decode(), "picture": data, "path": str(tmp_path / "a")}
+    others = dict.fromkeys(values, float("nan"))
+    row = others | {kind: values[kind]}
+    assert catalog.source_sha256(row) == hashlib.sha256(data).hexdigest()
+
+
+NAMES = st.sampled_from(["a.png", "é.png", "e\u0301.png", "b.c.png", "in\\a.png", "x"])
+LICENSES = st.sampled_from(["CC0", "CC BY 4.0", "CC BY-NC 2.0", "mine", "", "\0", "😀"])
+CELLS = st.sampled_from(["", "Ada", "\u200b", "https://example.org/a", "2020-01-01"])
+WORKS = st.lists(st.tuples(NAMES, LICENSES, CELLS, CELLS, CELLS), max_size=6)
+
+
+@pytest.mark.slow
+@given(WORKS, st.lists(WORKS, max_size=3), st.lists(NAMES, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_whatever_people_state_rows_in_are_rows_kept_or_rejected(
+    tmp_path_factory, table, tars, files
+):
+    names = ["file", "license", "author", "pageurl", "date_seen"]
+    folder = tmp_path_factory.mktemp("w")
+    for file in files:
+        (folder / file).write_bytes(png("red"))
+    with (folder / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([names, *table])
+    for number, works in enumerate(tars):
+        path = folder / f"{number % 2}" / "0.tar"  # two may be called alike
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for name, *said in works:
+                stated = json.dumps(dict(zip(names[1:], said, strict=True)))
+                stem = name.rpartition(".")[0]
+                parts = (name, png("blue")), (f"{stem}.json", stated.encode())
+                for part, data in parts:
+                    member = tarfile.TarInfo(part)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    sources = [f"folder:{folder}/t.csv", f"webdataset:{folder}/*/*.tar"]
+    rows = []
+    for source in sources:
+        try:
+            rows += catalog.read_sources([source])
+        except SourceError as error:
+            assert "\n" not in str(error)
+    if not rows:
+        return
+    frame = catalog.choose(catalog.assign_splits(rows, [], 0), 2, True, 0.5)
+    kept = frame["split"] != "rejected"
+    assert len(frame) == len(rows) and frame["key"].is_unique
+    assert ((frame["reason"] == "") == kept).all()
+    assert frame.loc[kept, "split"].isin(["c", "nc", "nd"]).all()
+    owed = attribution.missing_credits(
+        attribution.ledger(frame[kept].assign(sha256="0"), "Drawn.")
+    )
+    assert owed.empty
+    assert len([row for row in rows if "path" in row]) >= len(table)
 
 
 def test_an_unknown_source_is_named():

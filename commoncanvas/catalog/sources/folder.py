@@ -9,8 +9,9 @@ import csv
 import datetime as dt
 import io
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import SourceError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+MAX_BYTES = 64 * 2**20  # of a picture with its words; larger ones are not read
+MAX_TABLE_BYTES = 10**9  # a table is held in memory
 # What a column is called in a user's own table, in YFCC100M and CommonCatalog, by
 # img2dataset, in image folders of the Hub. The first that is not empty counts.
 NAMES = {
@@ -42,41 +45,47 @@ def read_folder(
     Args:
         folder: of the pictures, at any depth.
         table: the csv, UTF-8, with commas; the column `file` is a path relative to
-            `folder`, the others are those of `NAMES`, in any order and case.
+            `folder`, the others are those of `NAMES`, in any order and case. A work
+            without date_seen was seen on the day (UTC) of its file.
         source: the collection's name; "" takes the folder's.
 
     Returns:
         The rows of the table in order, then a row for each picture that has none: the
         columns of `STATED`, and path, relative to the folder, "" where it leads to no
-        picture. The key is source/path, or source#row where that fails.
+        picture. The key is source/path in NFC, or source#row where that fails.
 
     Raises:
-        SourceError: the table is missing, or has no column for the file.
+        SourceError: the table is missing or too large, or has no column for the file.
     """
     folder = Path(folder)
-    source = source or folder.resolve().name
+    source = source or in_nfc(as_unicode(folder.resolve().name))
     rows: list[dict[str, Any]] = []
     listed: Counter[str] = Counter()
+    files: dict[str, list[str]] = defaultdict(list)  # by their names in NFC
+    for at, _, names in os.walk(folder):
+        for path in (Path(at, name).relative_to(folder).as_posix() for name in names):
+            files[in_nfc(path)].append(path)
     for place, (cells, reason) in enumerate(_table_rows(Path(table)), 1):
         columns, unread = stated_columns(cells)
         file = columns.pop("file")
         reason, path = reason or unread, ""
         if not reason or file:
-            path, lost = _picture(folder, file)
+            path, lost, day = _picture(folder, file, files)
             reason = reason or lost
+            columns["date_seen"] = columns["date_seen"] or day
         listed[path] += 1
         rows.append(make_row(source, f"{source}#{place}", reason, **columns, path=path))
     for row in rows:
         if row["path"] and listed[row["path"]] > 1:
             row["reason"] = row["reason"] or "table names this picture more than once"
         if not row["reason"]:
-            row["key"] = f"{source}/{row['path']}"
-    found = [Path(at, name) for at, _, names in os.walk(folder) for name in names]
-    for path in sorted(file.relative_to(folder).as_posix() for file in found):
+            row["key"] = f"{source}/{in_nfc(row['path'])}"
+    for path in sorted(path for paths in files.values() for path in paths):
         ending = path.rpartition(".")[2].lower()
         if ending in (*PICTURES, "bmp", "gif", "tif", "tiff") and path not in listed:
             reason, path = "picture has no row in the table", as_unicode(path)
-            rows.append(make_row(source, f"{source}/{path}", reason, path=path))
+            key = f"{source}/{in_nfc(path)}"
+            rows.append(make_row(source, key, reason, path=path))
     return rows
 
 
@@ -91,15 +100,35 @@ def as_unicode(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
+def in_nfc(name: str) -> str:
+    """Return a name in the form in which names compare; a Mac may write it in NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
+def day_of(seconds: float) -> str:
+    """Return the ISO date in UTC of a file's time, "" where none is stored."""
+    try:
+        moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+        return moment.date().isoformat() if seconds > 0 else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 def _table_rows(table: Path) -> Iterator[tuple[list[tuple[str, str]], str]]:
     """Yield ([(column, cell)], reason) of each row of a csv; empty lines are none."""
     try:
-        data = table.read_bytes()
-    except OSError as error:
+        size = table.stat().st_size
+        data = table.read_bytes() if size <= MAX_TABLE_BYTES else b""
+    except (OSError, ValueError) as error:
         raise SourceError(
             f"table {table.name!a} cannot be read ({type(error).__name__}); expected "
             "a csv file; correct its path."
         ) from None
+    if size > MAX_TABLE_BYTES:
+        raise SourceError(
+            f"table {table.name!a} has {size:,} bytes; expected at most "
+            f"{MAX_TABLE_BYTES:,}; split the collection into several folders."
+        )
     # Bytes that are not UTF-8 become lone surrogates, so that only their row is lost.
     text = data.decode("utf-8-sig", "surrogateescape")
     lines = _lines(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -139,7 +168,8 @@ def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], st
         name = name.strip().lower()
         if name not in known:
             continue
-        text = str("" if value is None else value).strip()
+        # NaN, not equal to itself, is how tables of numbers say that there is nothing.
+        text = str("" if value is None or value != value else value).strip()
         if isinstance(value, bool | list | tuple) or as_unicode(text) != text:
             reason = reason or f"{name} is not text in UTF-8"
         if text:
@@ -158,16 +188,32 @@ def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], st
     return values, reason
 
 
-def _picture(folder: Path, file: str) -> tuple[str, str]:
-    """Return (path in the folder, reason if it leads to no file inside)."""
+def _picture(
+    folder: Path, file: str, files: Mapping[str, Sequence[str]]
+) -> tuple[str, str, str]:
+    """Find a table's file, by its name as it is or else in NFC with slashes.
+
+    Returns (path in the folder, reason if it leads to no file inside, its day).
+    """
     path = Path(os.path.normpath(file))
     try:
         whole = (folder / path).resolve()
         is_inside = whole.is_relative_to(folder.resolve()) and ".." not in path.parts
         if not is_inside or path.is_absolute():
-            return "", f"file {file[:80]!a} lies outside the folder"
+            return "", f"file {file[:80]!a} lies outside the folder", ""
         if not whole.is_file():
-            return "", f"file {file[:80]!a} is missing"
+            same = files.get(in_nfc(os.path.normpath(file.replace("\\", "/"))), ())
+            if len(same) == 1:
+                return _picture(folder, same[0], {})
+            found = f"names {len(same)} files" if same else "is missing"
+            return "", f"file {file[:80]!a} {found}", ""
+        # A Mac opens a file by either form, and lists it by one.
+        listed = files.get(in_nfc(path.as_posix()), ())
+        if len(listed) == 1:
+            path = Path(listed[0])
+        about = (folder / path).stat()
     except (OSError, ValueError, RuntimeError) as error:
-        return "", f"file {file[:80]!a} cannot be found ({type(error).__name__})"
-    return path.as_posix(), ""
+        return "", f"file {file[:80]!a} cannot be found ({type(error).__name__})", ""
+    reason = f"file is larger than {MAX_BYTES // 2**20} MiB"
+    is_large = about.st_size > MAX_BYTES
+    return path.as_posix(), reason if is_large else "", day_of(about.st_mtime)

@@ -3,22 +3,43 @@
 import json
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from commoncanvas.catalog.sources.folder import (
+    MAX_BYTES,
     PICTURES,
     as_unicode,
+    day_of,
+    in_nfc,
     make_row,
     stated_columns,
 )
-from commoncanvas.core.errors import SourceError
 
-MAX_BYTES = 64 * 2**20  # of one member of a tar; larger ones are not read
-_Member = tuple[str, bytes, str]  # ending or path, bytes, reason if unreadable
+MAX_HEADER_BYTES = 2**20  # of a long name or of pax fields
+_LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
+         tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+EMPTY = "tar holds no sample"
+DOTS = "its name holds dots, and the name of a sample ends at the first; rename it"
 _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # name and ending
+
+
+class _Member(NamedTuple):
+    name: str  # of the sample, "" for what concerns the whole tar
+    ending: str = ""  # in lower case behind its last dot
+    data: bytes = b""
+    reason: str = ""  # why it could not be read
+    day: str = ""  # ISO date
+
+    @property
+    def stem(self) -> str:
+        return self.ending.rpartition(".")[0]
+
+    @property
+    def kind(self) -> str:
+        return self.ending.rpartition(".")[2]
 
 
 def read_webdataset(
@@ -27,39 +48,33 @@ def read_webdataset(
     """Read webdataset tars as streams: memory does not grow, nothing is unpacked.
 
     A sample is consecutive files of one name: a picture (jpg, jpeg, png, webp), a json
-    object with the columns of `folder.NAMES`, perhaps a txt with the alt text.
+    object with the columns of `folder.NAMES`, perhaps a txt with the alt text. A work
+    without date_seen was seen on the day (UTC) of its file in the tar, or of the tar.
 
     Yields:
         One row a sample, in order: the columns of `STATED`, and picture, the undecoded
-        bytes, b"" where there is a reason. The key is source/tar/name. A tar that
-        breaks off gives one more row, with the reason.
-
-    Raises:
-        SourceError: two tars have the same name.
+        bytes, b"" where there is a reason. The key is source/tar/name; it is not unique
+        if the tar is called like another or holds a name twice. A tar that breaks off
+        or is empty gives one more row, with the reason.
     """
-    paths = [Path(tar) for tar in tars]
-    for name, count in Counter(tar.name for tar in paths).items():
-        if count > 1:
-            raise SourceError(
-                f"{count} tars are called {name!a}; expected different names, as they "
-                "are part of the keys; rename them."
-            )
-    for tar in paths:
-        keys: set[str] = set()
+    for tar in map(Path, tars):
+        place = f"{source}/{in_nfc(as_unicode(tar.name))}"
+        day = day_of(tar.stat().st_mtime) if tar.is_file() else ""
+        is_empty = True
         for name, members in _samples(tar):
-            key = f"{source}/{as_unicode(tar.name)}/{as_unicode(name)}".rstrip("/")
-            row = _sample_row(source, key, members)
-            while row["key"] in keys:
-                row |= {"key": row["key"] + "+", "picture": b""}
-                row["reason"] = row["reason"] or "tar holds this name more than once"
-            keys.add(row["key"])
-            yield row
+            is_empty = False
+            key = f"{place}/{as_unicode(name)}".rstrip("/")
+            yield _sample_row(source, key, members, day)
+        if is_empty:
+            yield make_row(source, place, EMPTY, picture=b"")
 
 
-def _sample_row(source: str, key: str, members: list[_Member]) -> dict[str, Any]:
-    held = {ending: data for ending, data, _ in members}
-    reasons = [trouble for _, _, trouble in members]
-    pictures = [ending for ending, _, _ in members if ending in PICTURES]
+def _sample_row(
+    source: str, key: str, members: list[_Member], day: str
+) -> dict[str, Any]:
+    held = {member.ending: member.data for member in members}
+    reasons = [member.reason for member in members]
+    pictures = [member for member in members if member.ending in PICTURES]
     if len(pictures) != 1:
         reasons.append(f"sample has {len(pictures)} pictures, expected 1")
     if len(held) < len(members):
@@ -69,8 +84,10 @@ def _sample_row(source: str, key: str, members: list[_Member]) -> dict[str, Any]
     del columns["file"]
     caption = held.get("txt", b"").decode("utf-8", "replace").strip()
     columns["alt_text"] = columns["alt_text"] or caption
+    days = [columns["date_seen"], *(member.day for member in pictures), day]
+    columns["date_seen"] = next(filter(None, days), "")
     reason = next(filter(None, [*reasons, no_json, no_text]), "")
-    picture = b"" if reason else held[pictures[0]]
+    picture = b"" if reason else pictures[0].data
     return make_row(source, key, reason, **columns, picture=picture)
 
 
@@ -89,52 +106,66 @@ def _json_pairs(data: bytes | None) -> tuple[tuple[tuple[str, Any], ...], str]:
 
 
 def _samples(tar: Path) -> Iterator[tuple[str, list[_Member]]]:
-    """Yield the name and the members of each sample of a tar."""
-    name = ""
-    members: list[_Member] = []
-    for path, data, trouble in _members(tar):
-        found = _SAMPLE.fullmatch(path.removeprefix("./"))
-        if path and not found:
-            continue  # a file without an ending belongs to no sample
-        new = found[1] if found else ""
-        if new != name and members:
-            yield name, members
-            members = []
-        name = new
-        members.append((found[2].lower() if found else "", data, trouble))
-    if members:
-        yield name, members
+    """Yield the name and the members of each sample of a tar.
+
+    22.05.jpg and 22.06.jpg are two endings of the sample 22 to webdataset, and two
+    samples here, to be refused by name. So are a.jpg and its mask a.seg.png; that
+    stays one, as nothing says that the mask is another picture.
+    """
+    for name, group in groupby(_members(tar), key=lambda member: member.name):
+        members = list(group)
+        endings = {member.ending for member in members}
+        own = [
+            member
+            for member in members
+            if member.stem
+            and member.kind in PICTURES
+            and (f"{member.stem}.json" in endings or endings.isdisjoint(PICTURES))
+        ]
+        stems = {member.stem for member in own}
+        if rest := [member for member in members if member.stem not in stems]:
+            yield name, rest
+        for member in own:
+            yield f"{name}.{member.stem}", [member._replace(reason=DOTS)]
 
 
 def _members(tar: Path) -> Iterator[_Member]:
-    """Yield a tar's files by path; the path "" is the tar's own."""
-    path = ""
+    """Yield the files of a tar that have an ending; what befalls it is nameless."""
+    name = ending = ""
+    num_bytes = 0  # read of this sample
     try:
         with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
-            while (member := archive.next()) is not None:
+            while (header := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps all
-                if member.isdir():
+                found = _SAMPLE.fullmatch(in_nfc(header.name.removeprefix("./")))
+                if header.isdir() or not found:
                     continue
-                path, data, trouble = member.name, b"", ""
-                ending = path.rpartition(".")[2].lower()
-                if not member.isreg():
-                    trouble = f"{ending[:40]!a} is a link or device, expected a file"
+                num_bytes = num_bytes if name == found[1] else 0
+                name, data, reason = found[1], b"", ""
+                stem, dot, kind = found[2].rpartition(".")
+                ending = f"{stem}{dot}{kind.lower()}"
+                if not header.isreg():
+                    reason = f"{ending[:40]!a} is a link or device, expected a file"
                 elif ending in (*PICTURES, "json", "txt"):
-                    if member.size > MAX_BYTES:
-                        trouble = f"{ending} is larger than {MAX_BYTES // 2**20} MiB"
-                    elif file := archive.extractfile(member):
+                    num_bytes += header.size
+                    if num_bytes > MAX_BYTES:
+                        reason = f"sample is larger than {MAX_BYTES // 2**20} MiB"
+                    elif file := archive.extractfile(header):
                         data = file.read()
-                yield path, data, trouble
-                path = ""
+                yield _Member(name, ending, data, reason, day_of(header.mtime))
+                ending = ""
     except Exception as error:
         # What the readers of tar, gzip and xz raise on broken bytes is their own.
-        if path:
-            yield path, b"", "tar breaks off in this file"
-        yield "", b"", f"tar cannot be read further ({type(error).__name__})"
+        if ending:
+            yield _Member(name, ending, reason="tar breaks off in this file")
+        yield _Member("", reason=f"tar cannot be read further ({type(error).__name__})")
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is broken or missing is an error, not the silent end of a tar."""
+    """A header that is broken or missing is an error, not the silent end of a tar.
+
+    So is one that asks for a gigabyte of memory: tarfile reads long names whole.
+    """
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
@@ -144,3 +175,10 @@ class _Header(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _LONG and header.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError("header is too large")
+        return header

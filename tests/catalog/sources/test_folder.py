@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import tarfile
 import tracemalloc
 
@@ -12,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import folder as folders
 from commoncanvas.catalog.sources import webdataset
-from commoncanvas.catalog.sources.folder import read_folder
+from commoncanvas.catalog.sources.folder import day_of, in_nfc, read_folder
 from commoncanvas.core.errors import LicenseError, SourceError
 from commoncanvas.licenses.license import read_license
 
@@ -51,11 +53,12 @@ def read_checked(folder, table):
     folder.mkdir(exist_ok=True)
     rows = read_folder(folder, table)
     assert all(set(row) == {*STATED, "path"} for row in rows)
-    assert len({row["key"] for row in rows}) == len(rows)
+    used = [row["key"] for row in rows if not row["reason"]]
+    assert len(set(used)) == len(used)
     for row in rows:
         "".join(row.values()).encode()
         assert row["reason"] or (folder / row["path"]).is_file()
-        assert row["reason"] or row["key"] == f"toys/{row['path']}"
+        assert row["reason"] or row["key"] == f"toys/{in_nfc(row['path'])}"
     return rows
 
 
@@ -131,6 +134,71 @@ def test_a_picture_without_a_row_is_a_row(pictures):
     assert "no row in the table" in rows[1]["reason"]
 
 
+def test_a_work_without_a_date_was_seen_on_the_day_of_its_file(pictures, tmp_path):
+    pictures("file\n", "a.png", "b.png")
+    for name in "ab":
+        os.utime(tmp_path / "toys" / f"{name}.png", (0, 1_700_000_000))
+    a, b = pictures("file,date_seen\na.png,\nb.png,2020-02-29\n")
+    assert [a["date_seen"], b["date_seen"]] == ["2023-11-14", "2020-02-29"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e18])
+def test_a_file_s_time_that_says_nothing_is_no_day(seconds):
+    assert day_of(seconds) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("in/cafe\u0301.jpg", "in/caf\xe9.jpg"),
+        ("in/caf\xe9.jpg", "in/cafe\u0301.jpg"),
+        ("in\\plain.JPG", "in/plain.JPG"),
+        (".\\in\\cafe\u0301.jpg", "in/caf\xe9.jpg"),
+        ("a\\b.jpg", "a\\b.jpg"),
+    ],
+)
+def test_a_file_is_found_by_its_name_in_another_form(pictures, file, found):
+    (row,) = pictures(f"file\n{file}\n", found)
+    assert row["reason"] == "" and row["path"] == found
+    assert row["key"] == "toys/" + in_nfc(found)
+
+
+def test_a_name_in_another_form_leads_to_no_file_outside(pictures, tmp_path):
+    (tmp_path / "out.png").write_bytes(b"picture")
+    (tmp_path / "toys").mkdir()
+    (tmp_path / "toys" / "cafe\u0301.png").symlink_to("../out.png")
+    rows = pictures("file\ncaf\xe9.png\n..\\out.png\n")
+    assert "outside" in rows[0]["reason"] and "missing" in rows[1]["reason"]
+    assert all(row["path"] == "" for row in rows[:2])
+
+
+def test_two_files_whose_names_differ_in_their_form_alone_are_told_apart(pictures):
+    names = ["caf\xe9e\u0301.png", "cafe\u0301\xe9.png"]
+    rows = pictures(f"file\n{names[0]}\n{in_nfc(names[0])}\n", *names)
+    reasons = [row["reason"] for row in rows]
+    assert reasons[0] == "" and "names 2 files" in reasons[1]
+    assert "no row in the table" in reasons[2] and len(rows) == 3
+
+
+def test_a_file_that_is_too_large_is_a_row_with_its_reason(pictures, monkeypatch):
+    monkeypatch.setattr(folders, "MAX_BYTES", 6)
+    (row,) = pictures("file\na.png\n", "a.png")
+    assert "larger than" in row["reason"]
+
+
+def test_a_table_that_is_too_large_is_named_in_one_line(pictures, monkeypatch):
+    monkeypatch.setattr(folders, "MAX_TABLE_BYTES", 10)
+    with pytest.raises(SourceError, match="'table.csv' has 11 bytes.*split") as error:
+        pictures("file\na.png\n")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "none/works.csv", "a\0b.csv"])
+def test_a_table_that_cannot_be_opened_is_named_in_one_line(tmp_path, name):
+    with pytest.raises(SourceError, match="cannot be read.*csv file"):
+        read_folder(tmp_path, tmp_path / name)
+
+
 def test_a_picture_with_two_rows_is_used_by_neither(pictures):
     rows = pictures("file,license\na.png,CC0\n./a.png,CC BY 4.0\n", "a.png")
     assert ["more than once" in row["reason"] for row in rows] == [True, True]
@@ -192,7 +260,6 @@ def json_bytes(**fields):
 def tar_rows(*tars):
     rows = list(webdataset.read_webdataset(tars))
     assert all(set(row) == {*STATED, "picture"} for row in rows)
-    assert len({row["key"] for row in rows}) == len(rows)
     assert all(bool(row["reason"]) is (row["picture"] == b"") for row in rows)
     return rows
 
@@ -263,8 +330,6 @@ def test_a_sample_torn_apart_is_two_rows_that_say_so(tmp_path):
     members = [GOOD[0], ("1.jpg", b"p"), ("1.json", b"{}"), GOOD[1]]
     rows = tar_rows(tar_of(tmp_path / "0.tar", members))
     assert [bool(row["reason"]) for row in rows] == [True, False, True]
-    rows = tar_rows(tar_of(tmp_path / "0.tar", [*GOOD, *members[1:3], *GOOD]))
-    assert ["more than once" in row["reason"] for row in rows] == [False, False, True]
 
 
 def test_memory_does_not_grow_with_the_tar(tmp_path):
@@ -316,12 +381,94 @@ def test_what_is_no_tar_or_missing_is_a_row(tmp_path, data):
     (tmp_path / "0.tar").write_bytes(data)
     rows = tar_rows(tmp_path / "0.tar", tmp_path / "none.tar")
     assert [row["key"] for row in rows] == ["webdataset/0.tar", "webdataset/none.tar"]
-    assert tar_rows() == tar_rows(tar_of(tmp_path / "1.tar", [("README", b"x")])) == []
+    assert ["read further" in row["reason"] for row in rows] == [True, True]
 
 
-def test_two_tars_of_one_name_are_refused(tmp_path):
-    with pytest.raises(SourceError, match="2 tars are called '0.tar'.*rename"):
-        tar_rows(tmp_path / "0.tar", tmp_path / "in" / "0.tar")
+@pytest.mark.parametrize("members", [[], [("README", b"x")]])
+def test_a_tar_without_samples_is_a_row_that_says_so(tmp_path, members):
+    rows = tar_rows(
+        tar_of(tmp_path / "0.tar", members), tar_of(tmp_path / "1.tar", GOOD)
+    )
+    assert [row["reason"] for row in rows] == [webdataset.EMPTY, ""]
+    assert tar_rows() == []
+
+
+@pytest.mark.parametrize(
+    ("members", "keys"),
+    [
+        (["22.05.jpg", "22.05.json", "22.06.jpg", "22.06.json"], ["22.05", "22.06"]),
+        (["mr. brown.JPG", "mr. brown.json", "mr. brown.txt"], ["mr. brown"]),
+        (["in.1/a.b.c.png", "in.1/a.b.d.png"], ["in.1/a.b.c", "in.1/a.b.d"]),
+        (["1.a.png", "1.a.png"], ["1.a", "1.a"]),
+    ],
+)
+def test_a_name_with_dots_is_refused_by_that_reason(tmp_path, members, keys):
+    rows = tar_rows(tar_of(tmp_path / "0.tar", [(name, b"{}") for name in members]))
+    assert [row["key"] for row in rows] == [f"webdataset/0.tar/{key}" for key in keys]
+    assert {row["reason"] for row in rows} == {webdataset.DOTS}
+
+
+def test_a_mask_beside_a_picture_is_no_picture_and_a_second_sample_is_one(tmp_path):
+    members = [*GOOD, ("0.seg.png", b"q"), ("0.b.png", b"q"), ("0.b.json", b"{}")]
+    rows = tar_rows(tar_of(tmp_path / "0.tar", members))
+    assert [row["reason"] for row in rows] == ["", webdataset.DOTS]
+    assert rows[0]["picture"] == b"p" and rows[1]["key"] == "webdataset/0.tar/0.b"
+
+
+def test_names_of_a_sample_compare_in_nfc(tmp_path):
+    members = [("caf\xe9.jpg", b"p"), ("cafe\u0301.json", b'{"license": "CC0"}')]
+    (row,) = tar_rows(tar_of(tmp_path / "0.tar", members))
+    assert row["reason"] == "" and row["key"] == "webdataset/0.tar/caf\xe9"
+
+
+@pytest.mark.parametrize(
+    ("said", "member", "tar", "day"),
+    [
+        ({}, 1_700_000_000, 1_600_000_000, "2023-11-14"),
+        ({}, 0, 1_600_000_000, "2020-09-13"),
+        ({"date_seen": "2001-01-01"}, 1_700_000_000, 0, "2001-01-01"),
+        ({"date_seen": None}, 0, 0, ""),
+    ],
+)
+def test_a_sample_without_a_date_has_that_of_its_picture_or_tar(
+    tmp_path, said, member, tar, day
+):
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name, data in (("0.jpg", b"p"), ("0.json", json_bytes(**said))):
+            header = tarfile.TarInfo(name)
+            header.size, header.mtime = len(data), member
+            archive.addfile(header, io.BytesIO(data))
+    os.utime(tmp_path / "0.tar", (tar, tar))
+    assert tar_rows(tmp_path / "0.tar")[0]["date_seen"] == day
+
+
+def test_nan_says_nothing(tmp_path):
+    members = [("0.jpg", b"p"), ("0.json", b'{"author": NaN, "title": 1.5}')]
+    (row,) = tar_rows(tar_of(tmp_path / "0.tar", members))
+    assert row["author"] == "" and row["title"] == "1.5"
+
+
+@pytest.mark.parametrize("num", [3, 300])
+def test_a_sample_is_read_up_to_a_limit(tmp_path, monkeypatch, num):
+    monkeypatch.setattr(webdataset, "MAX_BYTES", 2**20)
+    members = [("0.jpg", bytes(2**19))] * num + GOOD
+    tar = tar_of(tmp_path / "0.tar.gz", members, "w:gz")
+    tracemalloc.start()
+    (row,) = tar_rows(tar)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert row["reason"] == "sample is larger than 1 MiB" and peak_bytes < 6e7
+
+
+def test_a_header_that_asks_for_gigabytes_ends_its_tar(tmp_path):
+    with tarfile.open(tmp_path / "0.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        header = tarfile.TarInfo("x" * 20_000_000 + ".jpg")
+        tar.addfile(header)
+    tracemalloc.start()
+    (row,) = tar_rows(tmp_path / "0.tar.gz")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "read further" in row["reason"] and peak_bytes < 6e6
 
 
 @given(st.lists(JSON | st.binary(max_size=9), max_size=4))
@@ -330,8 +477,9 @@ def test_any_json_gives_one_row_a_sample(tmp_path_factory, values):
     members = []
     for i, value in enumerate(values):
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
-        members += [(f"{i}.jpg", b"p"), (f"{i}.json", data)]
-    rows = tar_rows(tar_of(tmp_path_factory.mktemp("tar") / "0.tar", members))
+        members += [(f"v{i}.jpg", b"p"), (f"v{i}.json", data)]
+    rows = tar_rows(tar_of(tmp_path_factory.mktemp("tar") / "0.tar", [*GOOD, *members]))
+    rows = rows[1:]
     assert len(rows) == len(values)
     for row, value in zip(rows, values, strict=True):
         assert row["reason"] or isinstance(value, dict | bytes)
