@@ -169,8 +169,8 @@ def split_metadata(
             connection's limit, on disk. An approximate count would be no check.
 
     Raises:
-        SourceError: the folder exists, columns are missing, the source breaks off, or
-            the rows on disk are not the rows read.
+        SourceError: the folder exists, columns are missing, the source is empty or
+            breaks off, or the rows on disk are not the rows read.
     """
     folder = Path(folder)
     columns = list(dict.fromkeys(["key", *(columns or relation.columns)]))
@@ -188,6 +188,8 @@ def split_metadata(
     try:
         splitter = _split(relation, partial, [n for n in columns if n not in VERDICT])
         splits = dict.fromkeys(SPLITS, 0) | splitter.count_by(splitter.rows, "split")
+        if not any(splits.values()):
+            raise SourceError("metadata of no rows; expected one or more; check it.")
         _check(partial, splits)
         duplicates = _duplicates(connection, partial) if count_duplicates else None
         partial.rename(folder)

@@ -129,7 +129,8 @@ def read_table(
     `size` rows.
 
     Raises:
-        SourceError: the file is missing, is no SQLite file, or lacks table or columns.
+        SourceError: the file is missing, is no SQLite file, or lacks table, columns or
+            rows.
     """
     names = ["place", *columns]
     cells = ["rowid", *(f'"{table}"."{name}"' for name in columns)]
@@ -151,7 +152,8 @@ def read_table(
             file.close()
 
     try:
-        list(batches(" LIMIT 1"))
+        if not list(batches(" LIMIT 1")):
+            raise sqlite3.Error("there are no rows")
     except sqlite3.Error as error:
         raise SourceError(
             f"metadata {Path(path).name}: {error}; expected an SQLite file with table "

@@ -114,10 +114,10 @@ def test_keys_that_are_not_new_are_counted(tmp_path, keys, expected):
     assert counts.duplicates == expected and counts.rows == 3
 
 
-def test_no_rows_are_four_empty_splits(tmp_path):
-    counts = split(table_of([]), tmp_path / "out", count_duplicates=True)
-    assert counts.rows == 0 and counts.duplicates == 0
-    assert rows_in(tmp_path / "out") == []
+def test_no_rows_are_no_split(tmp_path):
+    with pytest.raises(SourceError, match="no rows; expected"):
+        split(table_of([]), tmp_path / "out", count_duplicates=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 TEXTS = st.one_of(
@@ -132,7 +132,7 @@ URLS = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(TEXTS, URLS), max_size=30))
+@given(st.lists(st.tuples(TEXTS, URLS), min_size=1, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_whatever_is_stated_rows_in_are_rows_out(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("split") / "out"

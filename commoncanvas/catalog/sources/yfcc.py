@@ -9,21 +9,27 @@ one, the paper's share of images with alt text.
 Its only date besides the camera's is the upload, which becomes date_seen.
 Text that is form-URL-encoded is decoded as `urllib.parse.unquote_plus` does, but where
 the escapes are not UTF-8, or a space shows that nothing is encoded, it stays as it is.
+HTML in titles, names and descriptions, Flickr's form of them, becomes plain text.
 
 Source: commoncanvas-cvpr, §4.1; yfcc100m; the cards of CommonCatalog.
 """
 
+import atexit
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import fsspec
+import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.text import html_to_text
 
 # In the order of the files of 2014. The single file that came later has 25: the line's
 # number before the photo's id, the photo's hash after it.
@@ -33,9 +39,32 @@ licensename licenseurl serverid farmid secret secretoriginal ext marker""".split
 # CommonCatalog has those but the marker, and what the scrape and the captioner gave.
 _SCRAPED = """blip2_caption width height original_width original_height sha256
 jpg""".split()
-_UNUSED = "caption url key status error_message exif".split()
+_UNREAD = "url key exif".split()
+_UNUSED = ["caption", "status", "error_message", *_UNREAD]
+# Type, least and most of each number; others, inf and NaN among them, are NULL.
+_RANGES = {
+    "longitude": ("DOUBLE", -180, 180),
+    "latitude": ("DOUBLE", -90, 90),
+    "accuracy": ("INTEGER", 1, 16),
+    "serverid": ("INTEGER", 0, 2**31 - 1),
+    "farmid": ("INTEGER", 0, 2**31 - 1),
+    "width": ("BIGINT", 1, 2**31 - 1),
+    "height": ("BIGINT", 1, 2**31 - 1),
+    "original_width": ("BIGINT", 1, 2**31 - 1),
+    "original_height": ("BIGINT", 1, 2**31 - 1),
+}
 Paths = Path | str | Iterable[Path | str]
 CATALOG_COLUMNS = [*COLUMNS[:-1], *_SCRAPED, *_UNUSED]
+# Columns of parquet that are not text, and what DuckDB may call their types. Any column
+# may be text, and a column of nothing but NULL has a type of its own.
+_NUMBERS = """photoid dateuploaded longitude latitude accuracy serverid farmid marker
+width height original_width original_height""".split()
+_TYPES = {
+    **{name: r"U?(TINY|SMALL|BIG|HUGE)?(INT|INTEGER)|FLOAT|DOUBLE|DECIMAL.*"
+       for name in _NUMBERS},
+    "datetaken": "TIMESTAMP(_S|_MS|_NS)?|DATE",
+    "jpg": r"BLOB|STRUCT\(.*\bbytes BLOB\b.*\)",
+}  # fmt: skip
 
 
 def read_tsv(connection: Connection, paths: Paths) -> Relation:
@@ -50,11 +79,11 @@ def read_tsv(connection: Connection, paths: Paths) -> Relation:
         marker ("photo", "video" or ""), datetaken (timestamp, NULL where it says null
         or cannot be true), dateuploaded [Unix s], capturedevice, usertags (list of
         text), machinetags, longitude, latitude [degrees], accuracy (1 ... 16),
-        serverid, farmid, secret, secretoriginal, ext. A malformed line has the key
-        `yfcc100m/FILE:LINE` and empty fields.
+        serverid, farmid, secret, secretoriginal, ext. Numbers that cannot be are NULL.
+        A malformed line has the key `yfcc100m/FILE:LINE` and empty fields.
 
     Raises:
-        SourceError: a file is missing or is no bz2 file. One that turns out damaged
+        SourceError: a file is missing, empty or no bz2 file. One that turns out damaged
             later makes whoever reads the relation raise duckdb.Error.
     """
     # One scan a file, so that several files are unpacked at once.
@@ -64,7 +93,7 @@ def read_tsv(connection: Connection, paths: Paths) -> Relation:
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.union(part)
-    return _stated(whole)
+    return _stated(connection, whole)
 
 
 def _listed(paths: Paths) -> list[Path]:
@@ -74,7 +103,10 @@ def _listed(paths: Paths) -> list[Path]:
 
 def _tsv_rows(connection: Connection, path: Path) -> Relation:
     """Return fault, place and the 23 columns of one file, all as text."""
-    counts = (line.count(b"\t") + 1 for line in read_head(path).split(b"\n"))
+    head = read_head(path)
+    if not head:
+        raise SourceError(f"metadata {path.name} is empty; expected lines; fetch it.")
+    counts = (line.count(b"\t") + 1 for line in head.split(b"\n"))
     width = next((count for count in counts if count in (23, 25)), 23)
     places = [2, *range(4, 26)] if width == 25 else range(1, 24)
     fields = [f"fields[{i}] AS {n}" for i, n in zip(places, COLUMNS, strict=True)]
@@ -103,18 +135,24 @@ def read_sqlite(connection: Connection, path: Path | str) -> Relation:
     """
     rows = connection.from_arrow(read_table(path, "yfcc100m_dataset", COLUMNS))
     place = "'row ' || place AS place"
-    return _stated(rows.select(f"'' AS fault, {place}, * EXCLUDE place"))
+    return _stated(connection, rows.select(f"'' AS fault, {place}, * EXCLUDE place"))
 
 
 def read_parquet(connection: Connection, paths: Paths) -> Relation:
     """Read YFCC100M's 23 columns from parquet, as `read_tsv` does from text.
 
-    A file that is missing, not parquet, or lacks a column is a SourceError.
+    A file that is missing, empty or not parquet, or has not these columns with values
+    of their kind, is a SourceError.
     """
     files = [str(path) for path in _listed(paths)]
     rows = _open_parquet(connection, files, COLUMNS)
+    found = connection.sql("FROM parquet_file_metadata(?)", params=[files])
+    for (file,) in found.filter("num_rows = 0").select("file_name").fetchall():
+        name = Path(file).name
+        raise SourceError(f"metadata {name} is empty; expected rows; fetch it again.")
     place = "parse_filename(filename) || ':' || file_row_number AS place"
-    return _stated(rows.select(f"'' AS fault, {place}, {', '.join(COLUMNS)}"))
+    cells = f"'' AS fault, {place}, {', '.join(COLUMNS)}"
+    return _stated(connection, rows.select(cells))
 
 
 def _open_parquet(
@@ -133,7 +171,20 @@ def _open_parquet(
             f"{Path(paths[0]).name} lacks {', '.join(lacking)}; expected the columns "
             f"{', '.join(columns[:3])}, ...; check what was fetched."
         )
-    return rows
+    types = {
+        n: str(t).strip('"') for n, t in zip(rows.columns, rows.types, strict=True)
+    }
+    for name in columns:
+        expected = f"VARCHAR|NULL|{_TYPES.get(name, 'VARCHAR')}"
+        if not re.fullmatch(expected, types[name]) and name not in _UNREAD:
+            kind = {"jpg": "bytes", "datetaken": "a date"}.get(name, "text")
+            kind = "numbers" if name in _NUMBERS else kind
+            raise SourceError(
+                f"{Path(paths[0]).name}: column {name} is {types[name][:80]}, expected "
+                f"{kind}; write it so."
+            )
+    empty = [f"CAST(NULL AS VARCHAR) AS {n}" for n in columns if types[n] == "NULL"]
+    return rows.select(f"* REPLACE ({', '.join(empty)})") if empty else rows
 
 
 def read_commoncatalog(
@@ -172,7 +223,7 @@ def read_commoncatalog(
         '0' AS marker, {jpg} AS jpg"""
     )
     alt_text = "coalesce(nullif(caption, ''), description)"
-    stated = _stated(rows, "commoncatalog", alt_text)
+    stated = _stated(connection, rows, "commoncatalog", alt_text)
     if columns is None:
         return stated.select("* EXCLUDE jpg")
     lacking = [name for name in columns if name not in stated.columns]
@@ -185,40 +236,38 @@ def read_commoncatalog(
 
 
 def _stated(
+    connection: Connection,
     rows: Relation,
     source: str = "yfcc100m",
     alt_text: str = "description",
 ) -> Relation:
     """Return STATED and the rest from fault, place, the 23 columns and the scrape's."""
-    photoid = "TRY_CAST(photoid AS BIGINT)"
+    _add_html_to_text(connection)
     types = dict(zip(rows.columns, map(str, rows.types), strict=True))
-    if types["photoid"] != "BIGINT":
-        # A cast alone would round 4.6 and read 1e5.
-        digits = "regexp_full_match(photoid, '0|[1-9][0-9]{0,17}')"
-        photoid = f"CASE WHEN {digits} THEN {photoid} END"
+    photoid, marker = (_whole(name, types[name]) for name in ("photoid", "marker"))
     second = "TRY_CAST(dateuploaded AS BIGINT)"
     uploaded = f"CASE WHEN {second} BETWEEN 1 AND 4102444799 THEN {second} END"
     day = "DATE '1970-01-01' + CAST(dateuploaded // 86400 AS INTEGER)"
     taken = "TRY_CAST(datetaken AS TIMESTAMP)"
     tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
-    scraped = [name for name in _SCRAPED if name in rows.columns]
+    scraped = [n for n in _SCRAPED if n in rows.columns and n not in _RANGES]
     plain = ("secret", "secretoriginal", "ext")
     rows = rows.select(
         f"* REPLACE ({photoid} AS photoid, {uploaded} AS dateuploaded, {taken} AS "
-        f"datetaken, CAST(marker AS VARCHAR) AS marker, {alt_text} AS description)"
+        f"datetaken, CAST({marker} AS VARCHAR) AS marker, {alt_text} AS description)"
     )
     columns = {
         "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), place)",
         "source": f"'{source}'",
-        "title": _decoded("title"),
-        "author": _decoded("unickname"),
+        "title": _plain("title"),
+        "author": _plain("unickname"),
         "author_url": "CASE WHEN uid <> '' THEN 'https://www.flickr.com/people/' || uid"
         " || '/' ELSE '' END",
         "pageurl": "pageurl",
         "downloadurl": "downloadurl",
         "license_text": "licensename",
         "license_url": "licenseurl",
-        "alt_text": _decoded("description"),
+        "alt_text": _plain("description"),
         "date_seen": f"CAST({day} AS VARCHAR)",
         "reason": """CASE WHEN fault <> '' THEN fault
         WHEN photoid IS NULL THEN 'the photo id is no whole number'
@@ -234,9 +283,12 @@ def _stated(
     # The first photograph is of 1826; a day's grace, for time zones.
     datetaken = f"""CASE WHEN datetaken BETWEEN TIMESTAMP '1826-01-01'
     AND CAST({day} AS TIMESTAMP) + INTERVAL 2 DAY THEN datetaken END AS datetaken"""
-    numbers = [f"TRY_CAST({n} AS DOUBLE) AS {n}" for n in ("longitude", "latitude")]
-    whole = ("accuracy", "serverid", "farmid")
-    numbers += [f"TRY_CAST({name} AS INTEGER) AS {name}" for name in whole]
+    numbers = [
+        f"CASE WHEN TRY_CAST({name} AS {kind}) BETWEEN {least} AND {most} "
+        f"THEN CAST({name} AS {kind}) END AS {name}"
+        for name, (kind, least, most) in _RANGES.items()
+        if name in rows.columns
+    ]
     usertags = f"list_transform({tags}, lambda tag: {_decoded('tag')}) AS usertags"
     cells = [*text, "photoid", datetaken, "dateuploaded", usertags]
     return rows.select(", ".join([*cells, *numbers, *scraped]))
@@ -246,6 +298,36 @@ def _decoded(name: str) -> str:
     """Return SQL that decodes a form-URL-encoded text."""
     return f"""CASE WHEN contains({name}, ' ') OR NOT regexp_matches({name}, '[+%]')
     THEN {name} ELSE coalesce(TRY(url_decode(replace({name}, '+', ' '))), {name}) END"""
+
+
+def _plain(name: str) -> str:
+    """Return SQL that decodes a text and, where it holds HTML, makes it plain."""
+    text = _decoded(name)
+    # The function is Python's, so only the few rows that need it pay for it.
+    return f"""CASE WHEN regexp_matches({text}, '<[!/a-zA-Z]|&#?[a-zA-Z0-9]+;')
+    THEN html_to_text({text}) ELSE {text} END"""
+
+
+def _add_html_to_text(connection: Connection) -> None:
+    """Let SQL of a connection call `html_to_text`, if it cannot yet."""
+
+    def convert(texts: Any) -> pa.Array:
+        return pa.array(map(html_to_text, texts.to_pylist()), pa.string())
+
+    with contextlib.suppress(duckdb.NotImplementedException):  # it has it already
+        connection.create_function(
+            "html_to_text", convert, ["VARCHAR"], "VARCHAR", type="arrow"
+        )
+        atexit.register(connection.close)  # else DuckDB reports a leak at the end
+
+
+def _whole(name: str, kind: str) -> str:
+    """Return SQL for a column's whole numbers from 0 on as BIGINT, NULL for others."""
+    if kind == "VARCHAR":  # a cast alone would round 4.6 and read 1e5
+        is_whole = f"regexp_full_match({name}, '0|[1-9][0-9]{{0,17}}')"
+    else:  # a float holds whole numbers up to 2^53
+        is_whole = f"{name} = floor({name}) AND {name} BETWEEN 0 AND 9007199254740992"
+    return f"CASE WHEN {is_whole} THEN TRY_CAST({name} AS BIGINT) END"
 
 
 def _catalog_files(
@@ -259,17 +341,29 @@ def _catalog_files(
             "40 digits, which cannot change; copy it from the page of the data set."
         )
     globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or ["*"]]
+    found: list[str] = []
+    for glob in globs:
+        paths = _glob(connection, root, glob)
+        if not paths:
+            raise SourceError(
+                f"{root!r} has no {glob}; expected CommonCatalog's folders; check it."
+            )
+        found += paths
+    return sorted(set(found))
+
+
+def _glob(connection: Connection, root: str, glob: str) -> list[str]:
     if "://" not in root:
-        found = [str(path) for glob in globs for path in Path(root).glob(glob)]
-    else:
+        return [str(path) for path in Path(root).glob(glob)]
+    try:
         files, folder = fsspec.core.url_to_fs(root)
         protocol = root.partition("://")[0]
         if not connection.filesystem_is_registered(protocol):
             connection.register_filesystem(files)
-        found = [p for glob in globs for p in files.glob(f"{folder}/{glob}")]
-        found = [files.unstrip_protocol(path) for path in found]
-    if not found:
+        return [files.unstrip_protocol(path) for path in files.glob(f"{folder}/{glob}")]
+    except Exception as error:
+        # What a file system raises, without a network for instance, is its own.
         raise SourceError(
-            f"{root} has no {globs[0]}; expected CommonCatalog's folders; check it."
-        )
-    return sorted(found)
+            f"{root!r} cannot be listed ({error!r:.160}); expected a folder or an "
+            "address of the Hub; check it and the network."
+        ) from None
