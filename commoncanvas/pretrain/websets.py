@@ -4,16 +4,20 @@ They are read once, then sampled at random in changed styles while captioner and
 are trained.
 """
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from commoncanvas.catalog.catalog import read_sources, source_sha256
 from commoncanvas.catalog.drawing import draw_rows
-from commoncanvas.catalog.sources import iconify
 from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.errors import SourceError
+from commoncanvas.core.images import flatten
 from commoncanvas.licenses import takedown
 from commoncanvas.models.scorer import sentence_embeds
 from commoncanvas.pretrain.augment import change_style, random_views
@@ -36,14 +40,26 @@ def load_pictures(
 
     Returns:
         (rows, rgba): the rows that could be drawn, and (n, size, size, 4) uint8.
+
+    Raises:
+        ParameterError: a set is named twice.
+        SourceError: a set cannot be read, or nothing of them can be drawn.
     """
-    taken = takedown.read_list()
-    rows = [r for name in sources for r in iconify.read_set(name)]
-    rows = [r for r in rows if r["key"] not in taken]
-    rows = [r for r in rows if not (r["is_hidden"] or r["is_skin_tone"])]
+    listed = takedown.read_list()
+    rows = [r for r in read_sources(list(sources)) if not r["reason"]]
+    rows = [r for r in rows if not (r.get("is_hidden") or r.get("is_skin_tone"))]
     rgba, reasons = draw_rows(rows, size)
-    drawn = [i for i, reason in enumerate(reasons) if not reason]
-    return [rows[i] for i in drawn], rgba[drawn]
+    sums = [hashlib.sha256(flatten(p).tobytes()).hexdigest() for p in rgba]
+    works = pd.DataFrame({"key": [r["key"] for r in rows], "sha256": sums})
+    works["source_sha256"] = [source_sha256(r) for r in rows]
+    is_out = takedown.is_listed(works, listed).to_numpy() | (np.array(reasons) != "")
+    kept = np.flatnonzero(~is_out)
+    if not len(kept):
+        raise SourceError(
+            "there are no pictures to train on; expected a set or more; name some in "
+            "web_sources and test_sources of the profile."
+        )
+    return [rows[i] for i in kept], rgba[kept]
 
 
 def split_words(title: str, vocabulary: Collection[str]) -> str | None:

@@ -1,6 +1,7 @@
 """Nothing is read from a package before its bytes are the pinned ones."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -113,6 +114,45 @@ def test_members_are_read_without_unpacking(pin, tmp_path):
 def test_nothing_is_parsed_before_the_hash_agrees(pin):
     pin.path.write_bytes(package_bytes({"info.json": {"name": "Other"}}))
     assert "sha512" in message_of(iconify.read_members, pin, "info.json")
+
+
+def pinned(pin, data, integrity=""):
+    """Write an archive and return the pin of it."""
+    pin.path.write_bytes(data)
+    digest = base64.b64encode(hashlib.sha512(data).digest()).decode()
+    return dataclasses.replace(pin, integrity=integrity or f"sha512-{digest}")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"no archive", package_bytes({"icons.json": {}})],
+    ids=["no archive", "no info.json"],
+)
+def test_a_package_that_cannot_be_read_is_one_line(pin, data):
+    message = message_of(iconify.read_members, pinned(pin, data), "info.json")
+    assert "\n" not in message and "source toy" in message and "expected" in message
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 99_999])
+def test_broken_json_is_one_line(pin, monkeypatch, text):
+    monkeypatch.setattr(json, "dumps", lambda value: text.decode("latin-1"))
+    packed = pinned(pin, package_bytes({"info.json": {}}))
+    monkeypatch.undo()
+    assert "source toy" in message_of(iconify.read_members, packed, "info.json")
+
+
+def test_an_unknown_hash_is_one_line(pin):
+    other = pinned(pin, b"", "md6-AA==")
+    assert "'md6'; expected" in message_of(iconify.verified_bytes, other)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"packages": {"@iconify-json/a": 1}}']
+)
+def test_a_broken_lock_file_is_one_line(tmp_path, text):
+    (tmp_path / "lock.json").write_text(text)
+    message = message_of(iconify.read_pins, tmp_path / "lock.json")
+    assert "\n" not in message and "lock.json cannot be read" in message
 
 
 def test_without_npm_the_message_says_what_to_install(pin, tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commoncanvas.catalog.catalog import source_sha256
+from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.pretrain import websets
 
 WORDS = {"a", "broken", "heart", "heartbroken", "he", "art", "sun", "flower"}
@@ -84,3 +86,48 @@ def test_a_draw_depends_on_its_generator_alone(pictures):
     assert images.shape == (5, 3, 16, 16) and images.abs().max() <= 1
     assert torch.equal(places, same) and torch.equal(images, equal)
     assert not torch.equal(images, other)
+
+
+def svg_row(key, colour, **fields):
+    body = f'<rect width="8" height="8" fill="{colour}"/>' if colour else ""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8">{body}</svg>'
+    return {"key": key, "reason": "", "is_hidden": False, "svg": svg, **fields}
+
+
+ROWS = [
+    svg_row("a/red", "red"),
+    svg_row("a/blue", "blue"),
+    svg_row("a/none", ""),
+    svg_row("a/late", "red", reason="its set holds no drawing of it"),
+    svg_row("a/gone", "red", is_hidden=True),
+]
+
+
+@pytest.mark.parametrize("by", ["key", "sha256", "source_sha256"])
+def test_a_work_that_is_listed_by_key_or_hash_is_not_trained_on(monkeypatch, by):
+    asked = []
+
+    def is_listed(works, listed):
+        asked.append(works)
+        return works[by].isin(listed)
+
+    monkeypatch.setattr(websets, "read_sources", lambda names: ROWS)
+    monkeypatch.setattr(websets.takedown, "is_listed", is_listed)
+    monkeypatch.setattr(websets.takedown, "read_list", set)
+    rows, rgba = websets.load_pictures(["a"], 4)
+    assert [row["key"] for row in rows] == ["a/red", "a/blue"]
+    assert rgba.shape == (2, 4, 4, 4) and (rgba[:, 0, 0, 2] == [0, 255]).all()
+    assert asked[0]["source_sha256"][1] == source_sha256(ROWS[1])
+    listed = {asked[0][by][1]}
+    monkeypatch.setattr(websets.takedown, "read_list", lambda: listed)
+    rows, rgba = websets.load_pictures(["a"], 4)
+    assert [row["key"] for row in rows] == ["a/red"] and len(rgba) == 1
+
+
+def test_pictures_that_are_not_there_are_one_line(monkeypatch):
+    with pytest.raises(ParameterError, match="'noto' more than once"):
+        websets.load_pictures(["noto", "noto"], 4)
+    for rows in ([], ROWS[2:]):
+        monkeypatch.setattr(websets, "read_sources", lambda names, rows=rows: rows)
+        with pytest.raises(SourceError, match="no pictures to train on.*expected"):
+            websets.load_pictures([], 4)

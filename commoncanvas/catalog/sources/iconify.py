@@ -1,7 +1,6 @@
 """Pinned Iconify picture sets from npm, verified before a byte is read."""
 
 import base64
-import datetime as dt
 import hashlib
 import io
 import json
@@ -17,6 +16,7 @@ from typing import IO, Any, cast
 
 from tqdm import tqdm
 
+from commoncanvas.catalog.sources.folder import as_unicode, day_of
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.paths import ROOT, SOURCES
 
@@ -39,13 +39,23 @@ class Pin:
 
 
 def read_pins(lock: Path = LOCK) -> dict[str, Pin]:
-    """Return {prefix: Pin} for every picture set named in `package-lock.json`."""
+    """Return {prefix: Pin} for every picture set named in `package-lock.json`.
+
+    Raises:
+        SourceError: the file cannot be read, or pins a set without version or hash.
+    """
     pins = {}
-    for path, package in sorted(json.loads(lock.read_text())["packages"].items()):
-        name = path.removeprefix("node_modules/")
-        if name.startswith(SCOPE):
-            prefix = name.removeprefix(SCOPE)
-            pins[prefix] = Pin(prefix, package["version"], package["integrity"])
+    try:
+        for path, package in sorted(json.loads(lock.read_text())["packages"].items()):
+            name = path.removeprefix("node_modules/")
+            if name.startswith(SCOPE):
+                prefix = name.removeprefix(SCOPE)
+                pins[prefix] = Pin(prefix, package["version"], package["integrity"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{lock.name} cannot be read ({error!r:.80}); expected npm's file with the "
+            "version and integrity of every set; restore it with git."
+        ) from None
     return pins
 
 
@@ -58,6 +68,11 @@ def verified_bytes(pin: Pin) -> bytes:
         )
     data = pin.path.read_bytes()
     algorithm, _, expected = pin.integrity.partition("-")
+    if algorithm not in hashlib.algorithms_guaranteed:
+        raise SourceError(
+            f"source {pin.prefix}: {LOCK.name} pins it by {algorithm[:20]!r}; expected "
+            "one hash like sha512-…; pin it again with npm."
+        )
     found = base64.b64encode(hashlib.new(algorithm, data).digest()).decode()
     if found != expected:
         raise SourceError(
@@ -68,10 +83,28 @@ def verified_bytes(pin: Pin) -> bytes:
 
 
 def read_members(pin: Pin, *names: str) -> list[dict[str, Any]]:
-    """Return the named JSON members of a verified package, never unpacked to disk."""
-    with tarfile.open(fileobj=io.BytesIO(verified_bytes(pin))) as archive:
-        files = [archive.extractfile(f"package/{name}") for name in names]
-        return [json.load(cast(IO[bytes], file)) for file in files]
+    """Return the named JSON members of a verified package, never unpacked to disk.
+
+    Raises:
+        SourceError: the package lacks a member, or it is no JSON object.
+    """
+    found = []
+    data = verified_bytes(pin)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for name in names:
+                file = cast(IO[bytes], archive.extractfile(f"package/{name}"))
+                found.append(json.load(file))
+    except (OSError, ValueError, KeyError, RecursionError, tarfile.TarError) as error:
+        raise _unreadable(pin.prefix, error) from None
+    return found
+
+
+def _unreadable(prefix: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"source {prefix}: its package cannot be read ({error!r:.80}); expected "
+        "icons.json and info.json of an Iconify set; pin another version of it."
+    )
 
 
 def fetch(pin: Pin) -> None:
@@ -126,7 +159,8 @@ def read_set(prefix: str) -> list[dict[str, Any]]:
         was packed), is_hidden, is_skin_tone and svg.
 
     Raises:
-        SourceError: the set is not pinned, or its package missing or not the pinned.
+        SourceError: the set is not pinned, or its package missing, not the pinned, or
+            no set of pictures.
     """
     pins = read_pins()
     if prefix not in pins:
@@ -135,35 +169,54 @@ def read_set(prefix: str) -> list[dict[str, Any]]:
             "correct cc_sources or web_sources of the profile."
         )
     icons, info = read_members(pins[prefix], "icons.json", "info.json")
-    names = list(icons["icons"])
-    last, count = Counter(name.rpartition("-")[2] for name in names).most_common(1)[0]
-    style = f"-{last}" if count >= 0.4 * len(names) else None
-    license_ = info["license"]
-    packed = dt.datetime.fromtimestamp(icons.get("lastModified", 0), dt.UTC).date()
+    try:
+        names = sorted(icons["icons"])
+        if not names:
+            raise ValueError("no icons")
+        last, count = Counter(n.rpartition("-")[2] for n in names).most_common(1)[0]
+        style = f"-{last}" if count >= 0.4 * len(names) else None
+        stated = _stated(info, icons.get("lastModified", 0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(prefix, error) from None
     rows = []
-    for name in sorted(names):
-        icon = icons["icons"][name]
+    for name in names:
+        icon, svg, reason = icons["icons"][name], "", ""
         bare = name.removesuffix(style) if style else name
+        try:
+            svg = _document(icon, icons)
+            svg.encode()
+        except (KeyError, TypeError, UnicodeEncodeError) as error:
+            icon, svg = {}, ""
+            reason = f"its set holds no drawing of it ({type(error).__name__})"
         rows.append(
             {
-                "key": f"{prefix}/{name}",
-                "title": bare.replace("-", " "),
-                "author": info["author"]["name"],
-                "author_url": info["author"].get("url", ""),
-                "license_text": license_.get("spdx") or license_.get("title", ""),
-                "license_url": license_.get("url", ""),
-                "pageurl": f"https://icon-sets.iconify.design/{prefix}/{name}/",
+                "key": f"{prefix}/{as_unicode(name)}",
+                "title": as_unicode(bare).replace("-", " "),
+                **stated,
+                "pageurl": f"https://icon-sets.iconify.design/{prefix}/{as_unicode(name)}/",
                 "downloadurl": "",
                 "alt_text": "",
                 "source": prefix,
-                "date_seen": packed.isoformat(),
-                "reason": "",
+                "reason": reason,
                 "is_hidden": bool(icon.get("hidden")),
                 "is_skin_tone": bool(SKIN_TONE.search(name)),
-                "svg": _document(icon, icons),
+                "svg": svg,
             }
         )
     return rows
+
+
+def _stated(info: dict[str, Any], packed: float) -> dict[str, str]:
+    """Return what a set states of all its pictures; "" for what it does not say."""
+    author, license_ = info.get("author") or {}, info.get("license") or {}
+    texts = {
+        "author": author.get("name"),
+        "author_url": author.get("url"),
+        "license_text": license_.get("spdx") or license_.get("title"),
+        "license_url": license_.get("url"),
+        "date_seen": day_of(packed),
+    }
+    return {name: as_unicode(str(text or "")) for name, text in texts.items()}
 
 
 def _document(icon: dict[str, Any], defaults: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ import fsspec
 import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
+from duckdb.func import ARROW
 
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core.errors import SourceError
@@ -316,7 +317,7 @@ def _add_html_to_text(connection: Connection) -> None:
 
     with contextlib.suppress(duckdb.NotImplementedException):  # it has it already
         connection.create_function(
-            "html_to_text", convert, ["VARCHAR"], "VARCHAR", type="arrow"
+            "html_to_text", convert, ["VARCHAR"], "VARCHAR", type=ARROW
         )
         atexit.register(connection.close)  # else DuckDB reports a leak at the end
 

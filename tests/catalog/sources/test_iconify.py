@@ -13,10 +13,11 @@ BODY = '<rect width="16" height="16"/>'
 def read_toy(monkeypatch):
     """Return a function that reads a made-up Iconify set of the given icon names."""
 
-    def read(names, **fields):
+    def read(names, info=None, **fields):
         icons = {name: {"body": BODY} for name in names}
         icons = {"icons": icons, "lastModified": 86_400, **fields}
-        info = {"author": {"name": "A"}, "license": {"spdx": "CC-BY-4.0"}}
+        known = {"author": {"name": "A"}, "license": {"spdx": "CC-BY-4.0"}}
+        info = known if info is None else info
         monkeypatch.setattr(iconify, "read_pins", lambda: {"toy": None})
         monkeypatch.setattr(iconify, "read_members", lambda *_: [icons, info])
         return iconify.read_set("toy")
@@ -76,4 +77,45 @@ def test_a_set_that_is_not_pinned_is_named_in_one_line():
         SourceError, match="'nosuchset' is not pinned.*profile"
     ) as error:
         iconify.read_set("nosuchset")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("info", "author", "license_text"),
+    [
+        ({}, "", ""),
+        ({"author": None, "license": {"title": "CC0"}}, "", "CC0"),
+        ({"author": {"name": "\ud800"}, "license": {"spdx": None}}, "\\ud800", ""),
+    ],
+)
+def test_what_a_set_does_not_state_is_empty(read_toy, info, author, license_text):
+    (row,) = read_toy(["a"], info)
+    assert (row["author"], row["license_text"]) == (author, license_text)
+
+
+def test_a_set_without_its_day_has_none(read_toy):
+    assert read_toy(["a"], lastModified=0)[0]["date_seen"] == ""
+
+
+@pytest.mark.parametrize("icon", [{}, {"body": "\ud800"}, 7, None])
+def test_an_icon_without_a_drawing_is_a_row_with_its_reason(read_toy, icon):
+    rows = read_toy(["a"], icons={"a": {"body": BODY}, "b": icon})
+    assert [bool(row["reason"]) for row in rows] == [False, True]
+    assert "no drawing" in rows[1]["reason"] and rows[1]["svg"] == ""
+
+
+@pytest.mark.parametrize(
+    ("info", "fields"),
+    [
+        ([], {}),
+        ({"author": "A"}, {}),
+        ({}, {"icons": {}}),
+        ({}, {"icons": None}),
+        ({}, {"icons": 7}),
+        ({}, {"lastModified": "today"}),
+    ],
+)
+def test_a_package_that_is_no_set_is_named_in_one_line(read_toy, info, fields):
+    with pytest.raises(SourceError, match="source toy.*expected") as error:
+        read_toy(["a"], info, **fields)
     assert "\n" not in str(error.value)
