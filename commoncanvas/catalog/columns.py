@@ -2,7 +2,8 @@
 
 Small sources come as lists of dictionaries, large ones as DuckDB relations; the names
 are the same, all are text, and what a source does not say is "". An adapter may add
-columns of its own behind these.
+columns of its own behind these. To them stage 01 adds spec, the entry of the profile
+that a row came from, and source_sha256, of the bytes that the source holds.
 """
 
 STATED = {

@@ -57,6 +57,7 @@ def read_folder(
     Raises:
         SourceError: the table is missing or too large, or has no column for the file.
     """
+    lines = list(_table_rows(Path(table)))
     folder = Path(folder)
     source = source or in_nfc(as_unicode(folder.resolve().name))
     rows: list[dict[str, Any]] = []
@@ -65,7 +66,7 @@ def read_folder(
     for at, _, names in os.walk(folder):
         for path in (Path(at, name).relative_to(folder).as_posix() for name in names):
             files[in_nfc(path)].append(path)
-    for place, (cells, reason) in enumerate(_table_rows(Path(table)), 1):
+    for place, (cells, reason) in enumerate(lines, 1):
         columns, unread = stated_columns(cells)
         file = columns.pop("file")
         reason, path = reason or unread, ""
@@ -118,6 +119,8 @@ def _table_rows(table: Path) -> Iterator[tuple[list[tuple[str, str]], str]]:
     """Yield ([(column, cell)], reason) of each row of a csv; empty lines are none."""
     try:
         size = table.stat().st_size
+        if not table.is_file():  # a device or a pipe may never end
+            raise OSError
         data = table.read_bytes() if size <= MAX_TABLE_BYTES else b""
     except (OSError, ValueError) as error:
         raise SourceError(
