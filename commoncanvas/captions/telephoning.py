@@ -115,6 +115,7 @@ def telephone(
     captioner = load_captioner(settings)
     key = key_of(
         pictures=pictures_hash,
+        works=[key for key, _ in items],
         captioner=settings,
         model=captioner.identity,
         decoding=captioner.decoding,

@@ -9,6 +9,10 @@ class ManifestError(CommonCanvasError):
     """A stage's output is missing, incomplete or not what its manifest says."""
 
 
+class StorageError(CommonCanvasError, OSError):
+    """The disk takes no more: it is full, or a folder may not be written to."""
+
+
 class ParameterError(CommonCanvasError):
     """A parameter is unknown, missing or outside its range."""
 

@@ -6,16 +6,19 @@ up. `core.shards` keeps finished shards there, `train.loop` its snapshots.
 """
 
 import ast
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.files import LEFTOVER, remove, sha256_of, writing
 
 _PACKAGE = "commoncanvas"
 NUM_FINISHED = 60  # results kept in `.finished/`
@@ -47,19 +50,27 @@ def key_of(**parts: Any) -> str:
 def code_hash(*module_names: str) -> str:
     """Hash the source of modules of this package and of all they import from it.
 
-    Those below are found here, so that no caller can forget one. A name is e.g.
+    Those below are found here, so that no caller can forget one, and so are the tables
+    and templates that lie beside a module and that its source names. A name is e.g.
     `"latents.reader"` or `"commoncanvas.latents.reader"`.
     """
     names = {name.removeprefix(_PACKAGE + ".") for name in module_names}
     names |= modules_reached("".join(f"import {_PACKAGE}.{name}\n" for name in names))
     sources = {name: _source(name) for name in names}
+    for name, source in list(sources.items()):
+        sources |= {file.name: sha256_of(file) for file in _data_named(name, source)}
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
 def work_folder(key: str) -> Path:
-    """Return the folder of one key, made if need be."""
+    """Return the folder of one key, made if need be.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     folder = _folder(key)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -71,13 +82,31 @@ def finish(key: str) -> None:
     """
     if not _folder(key).is_dir():
         return
-    paths.FINISHED.mkdir(parents=True, exist_ok=True)
-    if (paths.CHECKPOINTS / key).is_dir():
-        os.replace(paths.CHECKPOINTS / key, paths.FINISHED / key)
-    os.utime(paths.FINISHED / key)
-    by_age = sorted(paths.FINISHED.iterdir(), key=lambda folder: folder.stat().st_mtime)
-    for folder in by_age[:-NUM_FINISHED]:
-        shutil.rmtree(folder)
+    begun, done = paths.CHECKPOINTS / key, paths.FINISHED / key
+    with writing(done):
+        paths.FINISHED.mkdir(parents=True, exist_ok=True)
+        if done.is_dir():  # what lies under its key elsewhere was left by a kill
+            remove(begun)
+        else:
+            _move(begun, done)
+        os.utime(done)
+        kept = [folder for folder in paths.FINISHED.glob("[!.]*") if folder.is_dir()]
+        by_age = sorted(kept, key=lambda folder: folder.stat().st_mtime)
+        for old in [*by_age[:-NUM_FINISHED], *paths.FINISHED.glob(f"{LEFTOVER}*")]:
+            remove(old)
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Move a folder in one step, from another file system too."""
+    try:
+        os.replace(folder, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        staging = target.with_name(f"{LEFTOVER}{secrets.token_hex(8)}")
+        shutil.copytree(folder, staging)
+        os.replace(staging, target)
+        remove(folder)
 
 
 def _folder(key: str) -> Path:
@@ -88,6 +117,16 @@ def _folder(key: str) -> Path:
         )
     finished = paths.FINISHED / key
     return finished if finished.is_dir() else paths.CHECKPOINTS / key
+
+
+def _data_named(name: str, source: str) -> list[Path]:
+    """Return the files beside a module, other than sources, that its source names."""
+    folder = (paths.ROOT / _PACKAGE / name.replace(".", "/")).parent
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.suffix not in (".py", ".pyc") and file.name in source
+    ]
 
 
 def source_file(name: str) -> Path | None:

@@ -1,19 +1,32 @@
 """The contract of a stage's output: what is in the folder, and what was left out.
 
-Every stage writes its manifest last, so a folder with a manifest is a whole folder.
-A stage reads the folders above it only through `read_manifest`.
+Every stage empties its folder with `new_folder` and writes its manifest last, so a
+folder with a manifest is a whole folder of one run. A stage reads the folders above it
+only through `read_manifest`, which hashes their files, once a process, or through
+`listed`, which hashes one. Stage 03's folder may be too large for that, so
+`latents.reader` hashes each of its files when it opens it.
 """
 
 import json
+import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
-from commoncanvas.core.files import LEFTOVER, sha256_of, shown, write_json
+from commoncanvas.core.files import (
+    LEFTOVER,
+    hash_all,
+    remove,
+    shown,
+    write_json,
+    writing,
+)
 
 NAME = "manifest.json"
 
@@ -56,6 +69,28 @@ class Manifest(BaseModel, strict=True):
     files: dict[str, File]
 
 
+def new_folder(scale: str, slug: str, variant: str | None = None) -> Path:
+    """Return the data folder of a stage, empty, for its first file.
+
+    What an earlier run left goes, the manifest first and the files named after the
+    folder (`cc_human.csv`) too. Links are removed, not followed: where `dvc config
+    cache.type` says links, a write through one would change DVC's cache.
+
+    Raises:
+        StorageError: it cannot be emptied or made.
+    """
+    folder = paths.stage_dir(scale, slug, variant)
+    with writing(folder):
+        if not folder.is_symlink():
+            (folder / NAME).unlink(missing_ok=True)
+        remove(folder)
+        for file in folder.parent.glob("*.*"):
+            if file.stem == folder.name and not file.is_dir():
+                remove(file)
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_manifest(
     folder: Path | str,
     stage: str,
@@ -87,8 +122,8 @@ def write_manifest(
             f"{stage} has no folder {shown(folder)}; a manifest describes an "
             "existing folder. Write the stage's files first."
         )
-    for leftover in folder.rglob(LEFTOVER + "*"):  # of a killed run
-        leftover.unlink()
+    for leftover in list(folder.rglob(LEFTOVER + "*")):  # of a killed run
+        remove(leftover)
     reasons = {str(reason): num for reason, num in rejected.items()}
     manifest = {
         "schema": 1,
@@ -100,11 +135,19 @@ def write_manifest(
         "files": _hash_files(folder),
     }
     try:
-        text = json.dumps(manifest, sort_keys=True, allow_nan=False, default=_plain)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(
+            manifest,
+            sort_keys=True,
+            ensure_ascii=False,
+            allow_nan=False,
+            default=_plain,
+        )
+        text.encode()  # a lone surrogate, as in a file's name of other bytes, is none
+    except (TypeError, ValueError, RecursionError) as error:
         raise ManifestError(
-            f"{stage} has a fact that is not JSON ({error}); facts are text, finite "
-            "numbers, lists and dicts. Convert it before `write_manifest`."
+            f"{stage} has a fact or a file's name that is not JSON ({error}); facts "
+            "are text, finite numbers, lists and dicts. Convert it before "
+            "`write_manifest`."
         ) from error
     try:
         Manifest.model_validate_json(text)
@@ -117,47 +160,124 @@ def write_manifest(
     return json.loads(text)
 
 
-def read_manifest(folder: Path | str, verify: bool = False) -> dict[str, Any]:
+def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
     """Open the manifest of an upstream folder, a stage's data folder.
 
     Args:
-        verify: hash every file again and compare.
+        verify: compare the folder's files with it by name, size and hash, which takes
+            a second a gigabyte, once a process. Without, for what reads no file of it,
+            or whose reader hashes each file that it opens.
 
     Raises:
         ManifestError: there is none, it is not valid, or (with `verify`) a file is
             missing, new or different.
     """
     folder = Path(folder)
-    what_to_do = f"Run `dvc repro {stage_name(folder)}`."
+    what_to_do = _what_to_do(folder)
     try:
         text = (folder / NAME).read_text(encoding="utf-8")
         Manifest.model_validate_json(text)
+        manifest = json.loads(text, object_pairs_hook=_once, parse_constant=_not_finite)
     except FileNotFoundError:
         raise ManifestError(
             f"{shown(folder)} has no {NAME}; a finished stage writes one last. "
             f"{what_to_do}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         found = _faults(error) if isinstance(error, ValidationError) else error
         raise ManifestError(
             f"{shown(folder)}/{NAME} cannot be read: {found}; expected a manifest of "
             f"schema 1. {what_to_do}"
         ) from None
-    manifest = json.loads(text)
     if verify:
-        _compare(folder, manifest["files"], what_to_do)
+        compare(folder, manifest["files"])
     return manifest
+
+
+def listed(folder: Path, name: str) -> Path:
+    """Return one file of an upstream folder, compared with the folder's manifest.
+
+    Raises:
+        ManifestError: as `read_manifest`, of this file alone.
+    """
+    files = read_manifest(folder, verify=False)["files"]
+    written = {name: files[name]} if name in files else {}
+    compare(folder, written, {name: folder / name})
+    return folder / name
+
+
+def compare(
+    folder: Path | str,
+    written: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Path] | None = None,
+) -> None:
+    """Compare files with what a manifest lists: presence and size, then hash.
+
+    Args:
+        folder: whose files they are, or its address.
+        written: {name: sha256 and bytes}.
+        found: {name: file}; None is all below the folder.
+
+    Raises:
+        ManifestError: names the files that are missing, not listed or changed.
+    """
+    found = _files_in(Path(folder)) if found is None else found
+    shared = [name for name in written if name in found and found[name].is_file()]
+    changed = [n for n in shared if found[n].stat().st_size != written[n]["bytes"]]
+    try:
+        hashes = [] if changed else hash_all(found[name] for name in shared)
+    except OSError as error:
+        raise ManifestError(
+            f"{shown(error.filename or folder)} cannot be read ({error.strerror}); "
+            f"correct its permissions. {_what_to_do(folder)}"
+        ) from None
+    changed += [n for n, h in zip(shared, hashes) if h != written[n]["sha256"]]  # noqa: B905
+    differences = {
+        "missing": written.keys() - shared,
+        "not listed": found.keys() - written.keys(),
+        "changed": changed,
+    }
+    listed = "; ".join(
+        f"{how}: {', '.join(sorted(names))}"
+        for how, names in differences.items()
+        if names
+    )
+    if listed:
+        raise ManifestError(
+            f"{shown(folder)} is not what its {NAME} says ({listed}); every file must "
+            f"have its recorded hash. {_what_to_do(folder)}"
+        )
+
+
+def find_manifest(folder: Path) -> Path | None:
+    """Return the folder whose manifest lists a folder's files, itself or one above."""
+    for place in [folder, *folder.parents]:
+        if (place / NAME).is_file():
+            return place
+        if not place.is_relative_to(paths.ROOT) or place == paths.ROOT:
+            return None
+    return None
 
 
 def stage_name(folder: Path | str) -> str:
     """Return the DVC stage that writes a data folder, e.g. `04_train@mini-cc_nc`.
 
-    It is "" for a folder that is no stage's, which leaves plain `dvc repro`.
+    A repeat, whose variant ends in a seed, has a stage of its own, e.g.
+    `04_repeat@mini-cc_nc-18`. It is "" for a folder that is no stage's.
     """
     parts = shown(folder).split("/")
     if parts[0] != "data" or len(parts) not in (3, 4):
         return ""
-    return f"{parts[2]}@{'-'.join([parts[1], *parts[3:]])}"
+    _, scale, slug, *variant = parts
+    if variant and re.search(r"-\d+$", variant[0]):
+        slug = f"{slug[:2]}_repeat"
+    return f"{slug}@{'-'.join([scale, *variant])}"
+
+
+def _what_to_do(folder: Path | str) -> str:
+    if stage := stage_name(folder):
+        return f"Run `dvc repro {stage}`, or restore it with `dvc checkout`."
+    return f"Restore {shown(folder)}, or write it again."
 
 
 def _faults(error: ValidationError) -> str:
@@ -169,37 +289,34 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(faults[:3])
 
 
-def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return {relative path: sha256 and bytes}, sorted, of all but the manifest."""
-    files = {
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Return {relative path: path} of all files but the manifest."""
+    return {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
         if path.is_file() and path != folder / NAME
     }
+
+
+def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {relative path: sha256 and bytes}, sorted, of all but the manifest."""
+    files = dict(sorted(_files_in(folder).items()))
+    pairs = zip(files.items(), hash_all(files.values()), strict=True)
     return {
-        name: {"sha256": sha256_of(files[name]), "bytes": files[name].stat().st_size}
-        for name in sorted(files)
+        name: {"sha256": sha256, "bytes": file.stat().st_size}
+        for (name, file), sha256 in pairs
     }
 
 
-def _compare(folder: Path, written: dict[str, Any], what_to_do: str) -> None:
-    found = _hash_files(folder)
-    shared = written.keys() & found.keys()
-    differences = {
-        "missing": written.keys() - found.keys(),
-        "not listed": found.keys() - written.keys(),
-        "changed": {name for name in shared if written[name] != found[name]},
-    }
-    listed = "; ".join(
-        f"{how}: {', '.join(sorted(names))}"
-        for how, names in differences.items()
-        if names
-    )
-    if listed:
-        raise ManifestError(
-            f"{shown(folder)} is not what its {NAME} says ({listed}); every file must "
-            f"have its recorded hash. {what_to_do}"
-        )
+def _not_finite(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of a JSON object's pairs, each name once."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -1,15 +1,16 @@
 """Long work split into shards, each computed exactly once by any worker in any order.
 
-Finished shards lie in the folder of the work's key until all are done. They are
-computed here or, where `engine: ray` asks for it, by the workers of a Ray cluster; both
+Finished shards lie in the folder of the work's key until all are done, each beside its
+size and hash; one that is not what was written is done again. They are computed here
+or, where `engine: ray` asks for it, by the workers of a Ray cluster; both
 run the same function. Ray is imported here and nowhere else.
 """
 
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,14 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from commoncanvas.core.errors import EngineError, ParameterError
-from commoncanvas.core.files import write_atomically, write_text
+from commoncanvas.core.errors import EngineError, ManifestError, ParameterError
+from commoncanvas.core.files import (
+    read_json,
+    remove,
+    sha256_of,
+    write_atomically,
+    write_json,
+)
 from commoncanvas.core.keys import work_folder
 
 Function = Callable[[list[Any]], pa.Table]  # items of one shard -> its rows
@@ -74,17 +81,26 @@ def shard_files(
     starts = range(0, len(items), shard_size)
     files = [folder / f"shard-{n:05d}.parquet" for n in range(len(starts))]
     sizes = [min(shard_size, len(items) - start) for start in starts]
-    done = sum(size for file, size in zip(files, sizes, strict=True) if file.exists())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing holds no lock
+        faults = list(pool.map(_fault, files))
+    for n, fault in enumerate(faults):
+        if fault:
+            print(
+                f"shard {n} of {description!r} is not what was written ({fault}); it "
+                "is done again",
+                file=sys.stderr,
+            )
     waiting = (
         (n, list(items[start : start + shard_size]))
         for n, start in enumerate(starts)
-        if not files[n].exists()
+        if faults[n] is not None
     )
+    done = sum(size for size, fault in zip(sizes, faults, strict=True) if fault is None)
     with tqdm(
         total=len(items), initial=done, desc=description, unit="", file=sys.stderr
     ) as bar:
         for n, table in ENGINES[engine](function, waiting):
-            write_atomically(files[n], partial(pq.write_table, table))
+            _write(files[n], table)
             bar.update(sizes[n])
     return files
 
@@ -110,13 +126,43 @@ def run_shards(
 def _planned(key: str, num_items: int, shard_size: int, description: str) -> Path:
     """Return the key's folder, emptied where its shards were cut differently."""
     folder = work_folder(key)
-    plan = json.dumps([num_items, shard_size, description])
-    file = folder / "plan.json"
-    if not file.exists() or file.read_text(encoding="utf-8") != plan:
-        for shard in folder.glob("shard-*.parquet"):
-            shard.unlink()
-        write_text(file, plan)
+    plan, file = [num_items, shard_size, description], folder / "plan.json"
+    try:
+        is_same = read_json(file) == plan
+    except ManifestError:  # there is none, or none that can be read
+        is_same = False
+    if not is_same:
+        for old in [file, *folder.glob("shard-*")]:
+            remove(old)
+        write_json(file, plan)
     return folder
+
+
+def _record(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    """Write a shard, then its record; a shard without one counts as never done."""
+    for old in (file, _record(file)):
+        if old.is_dir():  # no write replaces a folder
+            remove(old)
+    write_atomically(file, partial(pq.write_table, table))
+    facts = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    write_json(_record(file), facts)
+
+
+def _fault(file: Path) -> str | None:
+    """Say how a shard differs from its record, "" if it was never done, or None."""
+    if not file.exists() or not os.path.lexists(_record(file)):
+        return ""
+    try:
+        record, size = read_json(_record(file)), file.stat().st_size
+        if size != record["bytes"]:
+            return f"{size} bytes, expected {record['bytes']}"
+        return None if sha256_of(file) == record["sha256"] else "another hash"
+    except (ManifestError, KeyError, TypeError, OSError):
+        return "it cannot be read"
 
 
 def do_here(function: Function, shards: Iterable[Numbered]) -> Iterator[Numbered]:

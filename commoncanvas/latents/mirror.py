@@ -1,6 +1,11 @@
-"""The files of a stage's folder as local paths, fetched first if they lie elsewhere."""
+"""The files of a stage's folder as local paths, fetched first if they lie elsewhere.
 
+Each is compared with the folder's manifest, so that files of two runs never meet.
+"""
+
+import os
 import sys
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -13,10 +18,26 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import shown, write_atomically
 from commoncanvas.core.keys import key_of
+from commoncanvas.core.manifest import NAME, compare, read_manifest
+
+Listing = Mapping[str, Mapping[str, Any]]  # {name: sha256 and bytes}
+
+
+def read_listing(folder: Path | str, cache: Path | None = None) -> Listing | None:
+    """Return what a folder's manifest lists, or None where it has no manifest.
+
+    Raises:
+        ManifestError: the manifest, or the address, cannot be read.
+    """
+    found = _found(folder, NAME, cache)
+    return read_manifest(found[0].parent, verify=False)["files"] if found else None
 
 
 def local_files(
-    folder: Path | str, pattern: str, cache: Path | None = None
+    folder: Path | str,
+    pattern: str,
+    cache: Path | None = None,
+    listing: Listing | None = None,
 ) -> list[Path]:
     """Return the files of a name or pattern, one or more, sorted by name, each whole.
 
@@ -26,22 +47,40 @@ def local_files(
         pattern: a name, or one with `*`.
         cache: where fetched files lie; None for `.checkpoints/mirrors`. A file that
             changed at its address is fetched anew, to another place.
+        listing: from `read_listing`; the files must be those, by size and hash. Of
+            several processes of a training on one machine, the first hashes for all:
+            without it, none takes a step.
 
     Raises:
         ManifestError: the address cannot be listed, or has no driver; there is no such
-            file, or it was cut short on its way.
+            file, it was cut short on its way, or it is not the one listed.
     """
-    if "://" in (name := str(folder)):
-        place = cache or paths.CHECKPOINTS / "mirrors"
-        found = _fetched(name.rstrip("/"), pattern, place)
-    else:
-        name, found = shown(folder), sorted(Path(folder).glob(pattern))
+    found = _found(folder, pattern, cache)
     if not found:
         raise ManifestError(
-            f"{name} has no {pattern}; expected what a finished stage writes; correct "
-            "the address, or run the stage."
+            f"{shown(folder)} has no {pattern}; expected what a finished stage writes; "
+            "correct the address, or run the stage."
         )
+    if listing is None or os.environ.get("LOCAL_RANK", "0") != "0":
+        return found
+    wanted = {name: file for name, file in listing.items() if fnmatch(name, pattern)}
+    try:
+        compare(folder, wanted, {file.name: file for file in found})
+    except ManifestError:
+        if "://" not in str(folder):
+            raise
+        for file in found:  # what lies in the cache may have been changed there
+            file.unlink()
+        found = _found(folder, pattern, cache)
+        compare(folder, wanted, {file.name: file for file in found})
     return found
+
+
+def _found(folder: Path | str, pattern: str, cache: Path | None) -> list[Path]:
+    if "://" in str(folder):
+        place = cache or paths.CHECKPOINTS / "mirrors"
+        return _fetched(str(folder).rstrip("/"), pattern, place)
+    return sorted(Path(folder).glob(pattern))
 
 
 def _fetched(address: str, pattern: str, cache: Path) -> list[Path]:

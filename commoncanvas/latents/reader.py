@@ -1,4 +1,8 @@
-"""Reads the tensors of stage 03, mapped from disk."""
+"""Reads the tensors of stage 03, mapped from disk.
+
+Each file is hashed when it is opened, once a process, and compared with the folder's
+manifest: a stage reads a few files of the terabytes that a folder may hold.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +14,7 @@ from safetensors import safe_open
 
 from commoncanvas.core.errors import ManifestError, ShapeError
 from commoncanvas.core.files import shown
-from commoncanvas.latents.mirror import local_files
+from commoncanvas.latents.mirror import local_files, read_listing
 from commoncanvas.latents.selection import choose_works, read_index
 
 
@@ -59,7 +63,8 @@ class Latents:
 
     Raises:
         ParameterError: no work is left, a source has none, or the address no driver.
-        ManifestError: the folder, or a file of it, is missing.
+        ManifestError: the folder, or a file of it, is missing, or not what the
+            folder's manifest says, if it has one.
     """
 
     def __init__(
@@ -73,7 +78,8 @@ class Latents:
         cache: Path | None = None,
     ) -> None:
         self._folder, self._cache = folder, cache
-        index = read_index(folder, cache)
+        self._listing = read_listing(folder, cache)
+        index = read_index(folder, cache, self._listing)
         self._num_works, is_one = len(index), "bucket" not in index
         index = index.assign(bucket=index.get("bucket", 0))
         index["row"] = index.groupby("bucket").cumcount()  # in its bucket's files
@@ -91,7 +97,7 @@ class Latents:
         self.buckets = [
             torch.where(self._numbers == number)[0] for number in self._numbers.unique()
         ]
-        (self._texts,) = local_files(folder, "texts.parquet", cache)
+        (self._texts,) = local_files(folder, "texts.parquet", cache, self._listing)
         num_texts = pq.read_metadata(self._texts).num_rows
         self._latents = {}
         for number, size in sizes.items():
@@ -102,7 +108,8 @@ class Latents:
 
     def _mapped(self, kind: str, name: str, num_expected: int) -> _Rows:
         pattern = f"{kind}-*.safetensors"
-        found = _Rows(local_files(self._folder, pattern, self._cache), name)
+        files = local_files(self._folder, pattern, self._cache, self._listing)
+        found = _Rows(files, name)
         if len(found) != num_expected:
             raise ManifestError(
                 f"{shown(self._folder)}: {pattern} have {len(found)} rows; expected "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.latents.mirror import local_files
+from commoncanvas.latents.mirror import Listing, local_files, read_listing
 from commoncanvas.latents.mixing import caption_choices
 from commoncanvas.licenses.policies import trainable_slugs
 
@@ -77,9 +77,11 @@ def choose_works(
     return Works(found, rows[found.index], shares[found.index])
 
 
-def read_index(folder: Path | str, cache: Path | None = None) -> pd.DataFrame:
-    """Read the index of a stage 03 folder; `folder` and `cache` as `local_files`."""
-    (file,) = local_files(folder, "index.parquet", cache)
+def read_index(
+    folder: Path | str, cache: Path | None = None, listing: Listing | None = None
+) -> pd.DataFrame:
+    """Read the index of a stage 03 folder; all arguments are as for `local_files`."""
+    (file,) = local_files(folder, "index.parquet", cache, listing)
     # Rows of the tensors are places in the table, whatever its index says.
     return pd.read_parquet(file).reset_index(drop=True)
 
@@ -91,6 +93,8 @@ def read_works(
     **more: Any,
 ) -> pd.DataFrame:
     """Read the key and the text (first caption) of chosen works; see `choose_works`."""
-    works = choose_works(read_index(folder), licenses, caption_source, **more)
-    (texts,) = local_files(folder, "texts.parquet")
+    listing = read_listing(folder)
+    index = read_index(folder, listing=listing)
+    works = choose_works(index, licenses, caption_source, **more)
+    (texts,) = local_files(folder, "texts.parquet", listing=listing)
     return pd.DataFrame({"key": works.keys, "text": works.texts(texts)})

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from commoncanvas.core.errors import ManifestError
+from commoncanvas.core.files import writing
 from commoncanvas.latents.buckets import Buckets, bucket_shape
 from commoncanvas.models.efficientnet import NUM_FEATURES
 
@@ -48,27 +49,29 @@ def write_latents(
 
     Raises:
         ManifestError: index and tables disagree; nothing is written or removed.
+        StorageError: the disk is full.
     """
     tables, texts = list(tables), list(texts)  # the keys are read first, on their own
     _check_keys(tables, index["key"].tolist())
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.safetensors"):  # a larger world had more of them
-        old.unlink()
-    if buckets:
-        numbers = np.array([number for (number,) in _rows(tables, ["bucket"])])
-        index = index.assign(bucket=numbers)
-        for number, (width, height) in enumerate(buckets):
-            shape = bucket_shape(latent_shape[0], (width, height))
-            stem = folder / f"latents-{number}-{width}x{height}"
-            _write(stem, tables, _posterior(shape), numbers == number)
-    else:
-        _write(folder / "latents", tables, _posterior(latent_shape))
-    _write(folder / "features", tables, {"features": ((NUM_FEATURES,), np.float32)})
-    _write(folder / "texts", texts, {"states": (tuple(text_shape), np.float16)})
-    words = [text for (text,) in _rows(texts, ["text"])]
-    pd.DataFrame({"text": words}).to_parquet(folder / "texts.parquet")
-    index.to_parquet(folder / "index.parquet")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.safetensors"):  # a larger world had more of them
+            old.unlink()
+        if buckets:
+            numbers = np.array([number for (number,) in _rows(tables, ["bucket"])])
+            index = index.assign(bucket=numbers)
+            for number, (width, height) in enumerate(buckets):
+                shape = bucket_shape(latent_shape[0], (width, height))
+                stem = folder / f"latents-{number}-{width}x{height}"
+                _write(stem, tables, _posterior(shape), numbers == number)
+        else:
+            _write(folder / "latents", tables, _posterior(latent_shape))
+        _write(folder / "features", tables, {"features": ((NUM_FEATURES,), np.float32)})
+        _write(folder / "texts", texts, {"states": (tuple(text_shape), np.float16)})
+        words = [text for (text,) in _rows(texts, ["text"])]
+        pd.DataFrame({"text": words}).to_parquet(folder / "texts.parquet")
+        index.to_parquet(folder / "index.parquet")
 
 
 def _posterior(shape: Sequence[int]) -> Columns:

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerFast
 
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.core.files import read_json, sha256_of
+from commoncanvas.core.files import read_json
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.models.efficientnet import NUM_FEATURES, Trunk
+from commoncanvas.models.weights import identity_of
 
 
 class SmallCaptioner(torch.nn.Module):
@@ -180,6 +181,7 @@ class OpenCaptioner:
         seed: int = 0,
     ) -> None:
         folder = Path(folder or paths.PRETRAINED / "captioner")
+        self.identity = f"open:{identity_of('captioner', folder)}"  # verifies the files
         config = read_json(folder / "config.json")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self.model = SmallCaptioner(**config, pretrained=False)
@@ -187,7 +189,6 @@ class OpenCaptioner:
         self.model.load_state_dict({k: v.float() for k, v in state.items()})
         self.model.eval()
         self.batch_size, self.top_p, self.seed = batch_size, top_p, seed
-        self.identity = f"open:{sha256_of(folder / 'model.safetensors')[:16]}"
         self.decoding: dict[str, Any] = {"decoding": "greedy"}
         if top_p is not None:
             self.decoding = {"decoding": "nucleus", "top_p": top_p, "seed": seed}

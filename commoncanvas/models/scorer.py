@@ -17,7 +17,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from commoncanvas.core.images import pixels_to_images
 from commoncanvas.models.efficientnet import NUM_FEATURES, Trunk
-from commoncanvas.models.weights import OPEN_TEXT_ENCODER, only_errors, weights_path
+from commoncanvas.models.weights import (
+    OPEN_TEXT_ENCODER,
+    check_folder,
+    only_errors,
+    weights_path,
+)
 
 
 @functools.cache
@@ -81,6 +86,7 @@ class ImageScorer(torch.nn.Module):
 
 def load_scorer(folder: Path | str) -> ImageScorer:
     """Load the scorer's image side from a folder such as `pretrained/scorer`."""
+    check_folder(Path(folder))
     scorer = ImageScorer(pretrained=False)
     state = load_file(Path(folder) / "model.safetensors")
     scorer.load_state_dict({k: v.float() for k, v in state.items()})

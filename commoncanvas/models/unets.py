@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.paths import ROOT
+from commoncanvas.models.weights import check_folder
 
 # The configurations of Stable Diffusion 2's other parts, which only speed and plans
 # need: its AutoencoderKL, of 83,653,863 parameters, and its text encoder (OpenCLIP
@@ -58,6 +59,7 @@ def unet_file(folder: Path | str) -> Path:
     """
     for place in (ROOT / folder / "unet", ROOT / folder):
         if (file := place / "diffusion_pytorch_model.safetensors").is_file():
+            check_folder(place)
             return file
     raise ParameterError(
         f"init_from is {folder!r}, which holds no UNet; expected the folder of a "

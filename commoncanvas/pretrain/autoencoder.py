@@ -20,7 +20,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.images import images_to_pixels, pixels_to_images
 from commoncanvas.core.keys import key_of
 from commoncanvas.pretrain.augment import sharp_views
-from commoncanvas.pretrain.training import History, fit
+from commoncanvas.pretrain.training import History, fit, write_part_manifest
 
 SIZE = 64  # edge of the pictures it is trained on [pixels]
 ANCHOR = 10.0  # a constant beside the codes, so large that their norm hardly varies
@@ -223,7 +223,7 @@ def train_vae(
     facts = {"part": "vae", "seed": seed, "steps": num_steps, "batch": batch_size}
     facts |= {"lr": learning_rate, "channels": latent_channels, "groups": groups}
     key = key_of(**facts, widths=list(widths), pictures=len(rgba))
-    history = fit(key, vae, loss_at, num_steps, learning_rate, "vae", score)
+    history = fit(key, vae, loss_at, num_steps, learning_rate, "vae", score, rgba)
     stretch(vae, variances**SPREAD)
     return vae, history
 
@@ -240,6 +240,7 @@ def save_vae(vae: Any, pixels: np.ndarray, folder: Path, seed: int) -> None:
         spread = torch.cat([vae.encode(b).latent_dist.mean for b in images.split(64)])
     vae.register_to_config(scaling_factor=round(1 / spread.std().item(), 6))
     vae.save_pretrained(folder)
+    write_part_manifest(folder)
 
 
 @torch.no_grad()

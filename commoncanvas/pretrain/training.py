@@ -6,6 +6,7 @@ the weights that score best on a style that is not trained on.
 """
 
 import functools
+import hashlib
 import json
 import sys
 import time
@@ -21,12 +22,13 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.core.files import write_atomically
-from commoncanvas.core.keys import key_of, work_folder
+from commoncanvas.core.keys import code_hash, key_of, work_folder
+from commoncanvas.core.manifest import write_manifest
 from commoncanvas.models.captioner import SmallCaptioner, save_half
 from commoncanvas.models.scorer import ImageScorer
 from commoncanvas.pretrain.augment import soften
 from commoncanvas.pretrain.websets import NamedPictures
+from commoncanvas.train.snapshots import newest_snapshot, save_state, write_snapshot
 
 MAX_TOKENS = 20  # of a caption, begin and end included
 CHECKPOINT_STEPS = 250
@@ -59,11 +61,13 @@ def fit(
     learning_rate: float,
     description: str,
     score: Callable[[Any], float] | None = None,
+    pictures: np.ndarray | None = None,
 ) -> History:
     """Train with AdamW, a short warm-up and a cosine decay; resume where it stopped.
 
     Args:
-        key: names the work folder; a finished one returns at once.
+        key: seeds every step and, with pictures and code, names the work folder; a
+            finished one returns at once.
         model: trained in place; frozen parameters stay as they are.
         loss_at: step -> scalar loss; must draw only from (seed, step), or from the
             global stream, which is seeded anew before every step.
@@ -71,13 +75,19 @@ def fit(
         description: label of the progress bar.
         score: model -> number, higher is better; the model ends with the weights of the
             best one (early stopping). None keeps the last weights.
+        pictures: those that `loss_at` draws from.
     """
-    path = work_folder(key) / "state.pt"
+    read = "" if pictures is None else hashlib.sha256(pictures.tobytes()).hexdigest()
+    code = code_hash("pretrain.training", "pretrain.autoencoder")
+    folder = work_folder(key_of(key=key, pictures=read, code=code))
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.01)
     state: dict[str, Any] = {"step": 0, "losses": [], "scores": [], "seconds": 0.0}
-    if path.exists():
-        state = torch.load(path, weights_only=True)
+    found, refused = newest_snapshot(folder)
+    for line in refused:
+        print(line, file=sys.stderr)
+    if found:
+        state = torch.load(found / "state.pt", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     first, losses, scores = state["step"], state["losses"], state["scores"]
@@ -117,7 +127,8 @@ def fit(
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            write_atomically(path, functools.partial(torch.save, state))
+            writers = {"state.pt": functools.partial(save_state, state)}
+            write_snapshot(folder, step + 1, writers)
     if best:
         model.load_state_dict(best)
     model.eval()
@@ -213,10 +224,11 @@ def train_captioner(
     def loss_of_polish(step: int) -> torch.Tensor:
         return loss_of_pictures(num_steps + step)
 
-    key = key_of(**facts, only="names")
-    fit(key, model, loss_of_names, num_steps // 2, learning_rate, "names")
+    rgba = data.rgba.numpy()
+    key, half = key_of(**facts, only="names"), num_steps // 2
+    fit(key, model, loss_of_names, half, learning_rate, "names", pictures=rgba)
     scored = (lambda model: score(model, tokenizer)) if score else None
-    train = functools.partial(fit, description="captioner", score=scored)
+    train = functools.partial(fit, description="captioner", score=scored, pictures=rgba)
     key = key_of(**facts)
     history = train(key, model, loss_of_pictures, num_steps, learning_rate)
     key, rate = key_of(**facts, polish=num_polish_steps), learning_rate / 2
@@ -258,7 +270,8 @@ def train_scorer(
 
     facts = {"part": "scorer", "seed": seed, "steps": num_steps, "batch": batch_size}
     key = key_of(**facts, lr=learning_rate, titles=data.titles)
-    return scorer, fit(key, scorer, loss_at, num_steps, learning_rate, "scorer", score)
+    told = "scorer", score, data.rgba.numpy()
+    return scorer, fit(key, scorer, loss_at, num_steps, learning_rate, *told)
 
 
 def save_captioner(model: SmallCaptioner, tokenizer: Any, folder: Path) -> None:
@@ -267,12 +280,19 @@ def save_captioner(model: SmallCaptioner, tokenizer: Any, folder: Path) -> None:
     save_half(model, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(model.config, indent=1) + "\n")
     tokenizer.save_pretrained(folder)
+    write_part_manifest(folder)
 
 
 def save_scorer(scorer: ImageScorer, folder: Path) -> None:
     """Save the scorer's image side in float16; its text side is all-MiniLM-L6-v2."""
     folder.mkdir(parents=True, exist_ok=True)
     save_half(scorer, folder / "model.safetensors")
+    write_part_manifest(folder)
+
+
+def write_part_manifest(folder: Path) -> None:
+    """List a part's files with their hashes, by which later stages know them again."""
+    write_manifest(folder, "00_pretrain", None, None, 0, 0, {}, {"part": folder.name})
 
 
 def train_tokenizer(

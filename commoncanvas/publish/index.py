@@ -147,7 +147,8 @@ def _stage(page: dict[str, Any], pages: list[dict], scale: str) -> dict[str, Any
     folders = [paths.stage_dir(scale, p["slug"], p["variant"]) for p in family]
     counts = None
     if not page["slug"].startswith("00_"):
-        counts = _counts([read_manifest(folder)["counts"] for folder in folders])
+        manifests = [read_manifest(folder, verify=False) for folder in folders]
+        counts = _counts([manifest["counts"] for manifest in manifests])
     return {
         **{key: page[key] for key in ("slug", "number", "title", "sentence")},
         "href": f"{scale}/{page['file']}",

@@ -375,7 +375,7 @@ def _provenance(
     folder = paths.PRETRAINED if frozen else paths.stage_dir(scale, slug, variant)
     if frozen and not (folder / NAME).is_file():
         return rows
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, verify=False)
     rows.append((f"Output {shown(folder)}", sha256_of(folder / NAME)[:12]))
     inputs = manifest["facts"].get("inputs", {})
     named = inputs.items() if isinstance(inputs, dict) else []

@@ -10,7 +10,7 @@ is what each of several processes runs, under torchrun on one machine or under
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import die_with_parent
 from commoncanvas.core.errors import CommonCanvasError, EngineError
-from commoncanvas.core.files import shown, write_json
-from commoncanvas.core.keys import work_folder
+from commoncanvas.core.files import sha256_of, shown, write_json
+from commoncanvas.core.keys import code_hash, key_of, work_folder
+from commoncanvas.latents.mirror import read_listing
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.encoders import load_text_encoder, load_vae
 from commoncanvas.models.pipelines import (
@@ -28,12 +29,36 @@ from commoncanvas.models.pipelines import (
     make_noise_scheduler,
     make_pipeline,
 )
-from commoncanvas.models.unets import make_unet, start_unet
+from commoncanvas.models.unets import make_unet, start_unet, unet_file
+from commoncanvas.models.weights import identity_of
 from commoncanvas.train.loop import train
 from commoncanvas.train.recipe import Previews, TrainSpec, read_spec
 from commoncanvas.train.snapshots import newest_snapshot
 
 STOPPED = "training stopped: "  # begins the one line that says why
+
+
+def inputs_of(spec: TrainSpec) -> str:
+    """Hash what a training reads beside its spec: works, first weights, noise, code."""
+    scheduler, revision = spec.recipe.scheduler
+    return key_of(
+        data=read_listing(spec.folder),
+        start=spec.init_from and sha256_of(unet_file(spec.init_from)),
+        noise=scheduler and identity_of("scheduler", scheduler, revision),
+        code=code_hash("train.loop", "latents.reader", "models.unets"),
+    )
+
+
+def with_key(spec: TrainSpec) -> TrainSpec:
+    """Return a spec with its inputs, and with the key of all that decides its result.
+
+    Raises:
+        ManifestError: a file that it reads is not the one of its manifest.
+    """
+    inputs = inputs_of(spec)
+    recipe, unet = asdict(spec.recipe), spec.unet_config
+    key = key_of(recipe=recipe, unet=unet, works=spec.works, inputs=inputs)
+    return replace(spec, key=key, inputs=inputs)
 
 
 def launch(
@@ -177,6 +202,12 @@ def join(file: Path | str) -> None:
     """
     die_with_parent()
     try:
-        fit(read_spec(file))
+        spec = read_spec(file)
+        if spec.inputs and spec.inputs != inputs_of(spec):
+            raise EngineError(
+                f"latents, first weights, noise schedule or code are not those that "
+                f"{shown(file)} was written for; run stage 04 again, which writes it."
+            )
+        fit(spec)
     except CommonCanvasError as error:
         raise EngineError(f"{STOPPED}{error}") from None

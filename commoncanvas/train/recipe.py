@@ -58,6 +58,7 @@ class TrainSpec:
     shard: bool = False  # whether processes share the UNet's weights too (FSDP)
     previews: Previews | None = None
     latent_shape: list[int] | None = None  # of samples, if works are of several shapes
+    inputs: str = ""  # from `inputs_of`; other machines may start much later
 
 
 def read_spec(file: Path | str) -> TrainSpec:

@@ -10,8 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from commoncanvas.core.files import LEFTOVER, sha256_of
+import torch
+
+from commoncanvas.core.files import LEFTOVER, sha256_of, to_disk, writing
 
 NUM_KEPT = 2  # the newest; while one is written, the disk must hold one more
 HASHES = "hashes.json"  # {file name: sha256} of a snapshot
@@ -34,8 +37,16 @@ def write_snapshot(
         The path of the snapshot.
 
     Raises:
-        Exception: whatever a writer or the disk raised; what was readable still is.
+        StorageError: the disk is full; what was readable still is.
+        Exception: whatever a writer raised; the same holds.
     """
+    with writing(folder):
+        return _write(folder, step, writers)
+
+
+def _write(
+    folder: Path, step: int, writers: Mapping[str, Callable[[Path], object]]
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"{LEFTOVER}*/"):  # first, as they may fill the disk
         shutil.rmtree(leftover, ignore_errors=True)
@@ -49,13 +60,19 @@ def write_snapshot(
             os.replace(path, staging / "damaged")
         if not path.exists():
             os.replace(staged, path)
-        _to_disk(folder)
+        to_disk(folder)
         earlier = [old for old in _snapshots(folder) if old.name <= path.name]
         for old in set(_snapshots(folder)) - set(earlier[-NUM_KEPT:]):
             os.replace(old, staging / old.name)  # no half of it is ever seen in place
     finally:  # what does not go now is swept by the next call
         shutil.rmtree(staging, ignore_errors=True)
     return path
+
+
+def save_state(state: Any, path: Path) -> None:
+    """Write a state as `torch.save` does, through a file whose errors say why."""
+    with open(path, "wb") as file:
+        torch.save(state, file)
 
 
 def newest_snapshot(folder: Path) -> tuple[Path | None, list[str]]:
@@ -77,19 +94,11 @@ def _fill(staged: Path, writers: Mapping[str, Callable[[Path], object]]) -> None
     hashes = {}
     for name, write in writers.items():
         write(staged / name)
-        _to_disk(staged / name)
+        to_disk(staged / name)
         hashes[name] = sha256_of(staged / name)
     (staged / HASHES).write_text(json.dumps(hashes, indent=1) + "\n")
-    _to_disk(staged / HASHES)
-    _to_disk(staged)
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)  # a folder is synced for the names in it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    to_disk(staged / HASHES)
+    to_disk(staged)
 
 
 def _snapshots(folder: Path) -> list[Path]:
@@ -103,7 +112,7 @@ def _fault(path: Path) -> str | None:
         changed = [name for name in hashes if sha256_of(path / name) != hashes[name]]
     except OSError as error:
         return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return f"{HASHES} is empty or garbled"
     if changed or not hashes:
         return f"{', '.join(changed) or HASHES} was changed or cut short"

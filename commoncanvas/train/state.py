@@ -29,7 +29,7 @@ from torch.nn.utils import get_total_norm
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.train.denoising import Draws
 from commoncanvas.train.recipe import TrainRecipe
-from commoncanvas.train.snapshots import write_snapshot
+from commoncanvas.train.snapshots import save_state, write_snapshot
 
 # Gathered and freed one at a time, so that few are whole at once.
 UNITS = (BasicTransformerBlock, ResnetBlock2D)
@@ -198,7 +198,7 @@ class TrainState:
         unet = {name: tensor.contiguous() for name, tensor in weights.items()}
         writers = {
             "unet.safetensors": lambda path: save_file(unet, path),
-            "state.pt": lambda path: torch.save(state, path),
+            "state.pt": lambda path: save_state(state, path),
             "log.json": lambda path: path.write_text(json.dumps(log)),
         }
         write_snapshot(folder, step, writers)

@@ -1,12 +1,13 @@
 """Work is resumed where it stopped, never redone, and never read half-written."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from commoncanvas.core import keys, paths
-from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.errors import ParameterError, StorageError
 from commoncanvas.core.keys import code_hash, finish, key_of, work_folder
 
 KEY = "0123456789abcdef"
@@ -74,23 +75,62 @@ def test_an_unknown_module_is_refused_with_the_known_ones():
         code_hash("nonsense")
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    file = tmp_path / "x.txt"
-    file.write_text("old")
+def test_the_code_hash_covers_the_tables_that_a_module_names(tmp_path, monkeypatch):
+    package = tmp_path / "commoncanvas" / "core"
+    package.mkdir(parents=True)
+    (package / "top.py").write_text('TABLE = "table.yaml"\n')
+    for name in ("table.yaml", "other.yaml"):
+        (package / name).write_text("a: 1\n")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    before = code_hash("core.top")
+    (package / "other.yaml").write_text("a: 2\n")
+    assert code_hash("core.top") == before
+    (package / "table.yaml").write_text("a: 2\n")
+    assert code_hash("core.top") != before
 
-    def fail(part):
-        part.write_text("ne")
-        raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        write_atomically(file, fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
-    assert file.read_text() == "old"
+def across(monkeypatch):
+    """Let a rename between the two folders fail as between two file systems."""
+
+    def replace(old, new, real=os.replace):
+        places = {paths.FINISHED in path.parents for path in (Path(old), Path(new))}
+        if len(places) == 2:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", replace)
 
 
-def test_a_write_makes_its_folder_and_keeps_the_suffix(tmp_path):
-    seen = []
-    file = tmp_path / "new" / "x.npz"
-    write_atomically(file, lambda part: (seen.append(part), part.write_text("x")))
-    assert file.read_text() == "x"
-    assert seen[0].suffix == ".npz"
+def test_work_is_finished_on_another_file_system_too(monkeypatch):
+    (work_folder(KEY) / "a").write_text("a")
+    across(monkeypatch)
+    finish(KEY)
+    assert [path.name for path in paths.FINISHED.iterdir()] == [KEY]
+    assert (work_folder(KEY) / "a").read_text() == "a"
+    assert not (paths.CHECKPOINTS / KEY).exists()
+
+
+def test_what_a_kill_left_between_two_file_systems_is_tidied(monkeypatch):
+    for folder in (paths.CHECKPOINTS / KEY, paths.FINISHED / KEY):
+        folder.mkdir(parents=True)
+        (folder / "a").write_text("a")
+    (paths.FINISHED / ".part-1").mkdir()
+    (paths.FINISHED / "notes.txt").write_text("a reader's")
+    finish(KEY)
+    names = sorted(path.name for path in paths.FINISHED.iterdir())
+    assert names == [KEY, "notes.txt"] and not (paths.CHECKPOINTS / KEY).exists()
+
+
+def test_checkpoints_may_be_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    paths.CHECKPOINTS.symlink_to(tmp_path / "elsewhere")
+    (work_folder(KEY) / "a").write_text("a")
+    finish(KEY)
+    assert (work_folder(KEY) / "a").read_text() == "a"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line():
+    paths.CHECKPOINTS.write_text("a file")
+    with pytest.raises(StorageError, match="cannot be written") as caught:
+        work_folder(KEY)
+    assert "\n" not in str(caught.value)

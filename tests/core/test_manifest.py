@@ -1,14 +1,25 @@
 """A manifest adds up, names every file, and notices every change."""
 
 import json
+import os
+import random
+import tempfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ManifestError
+from commoncanvas.core.errors import ManifestError, StorageError
 from commoncanvas.core.files import sha256_of, shown
-from commoncanvas.core.manifest import read_manifest, stage_name, write_manifest
+from commoncanvas.core.manifest import (
+    listed,
+    new_folder,
+    read_manifest,
+    stage_name,
+    write_manifest,
+)
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -33,7 +44,7 @@ def test_every_file_is_listed_sorted_with_hash_and_size(folder):
 
 
 def test_reading_returns_what_was_written(folder):
-    assert write(folder, facts={"shape": [8, 8]}) == read_manifest(folder, verify=True)
+    assert write(folder, facts={"shape": [8, 8]}) == read_manifest(folder)
 
 
 def test_writing_twice_gives_the_same_bytes(folder):
@@ -86,16 +97,16 @@ def test_a_manifest_that_is_not_one_is_refused_in_one_line(folder, text):
 def test_verifying_notices_a_changed_file(folder):
     write(folder)
     (folder / "b.txt").write_text("owt")
-    read_manifest(folder)
+    read_manifest(folder, verify=False)
     with pytest.raises(ManifestError, match="changed: b.txt"):
-        read_manifest(folder, verify=True)
+        read_manifest(folder)
 
 
 def test_verifying_notices_a_missing_and_a_new_file(folder):
     write(folder)
     (folder / "b.txt").rename(folder / "c.txt")
     with pytest.raises(ManifestError, match="missing: b.txt; not listed: c.txt"):
-        read_manifest(folder, verify=True)
+        read_manifest(folder)
 
 
 def test_the_corpse_of_a_killed_write_is_swept_away(folder):
@@ -138,3 +149,122 @@ def test_what_a_manifest_lacks_is_named(folder):
     (folder / "manifest.json").write_text('{"schema": 2}')
     with pytest.raises(ManifestError, match="schema: .*stage: Field required"):
         read_manifest(folder)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+NAMES = st.text(min_size=1, max_size=60).filter(
+    lambda name: not {"/", "\0"} & {*name} and not name.startswith((".", "manifest"))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.text(), JSON, max_size=3), NAMES, st.binary(max_size=20))
+def test_reading_undoes_writing_whatever_the_facts_and_names(facts, name, data):
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            with open(os.path.join(place, name), "wb") as file:
+                file.write(data)
+            wrote = write_manifest(place, "toy", None, None, 1, 1, {}, facts)
+        except (ManifestError, UnicodeEncodeError) as refused:
+            assert "\n" not in str(refused)
+        else:
+            assert read_manifest(place) == wrote and wrote["facts"] == facts
+
+
+def test_a_name_that_is_no_text_is_refused(folder):
+    with open(os.fsencode(folder) + b"/caf\xe9.txt", "wb"):
+        pass
+    with pytest.raises(ManifestError, match="file's name that is not JSON"):
+        write(folder)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "fact", [DEEP, "NaN", "-Infinity", '{"a": 1, "a": 2}', '"\\ud800"', "1" * 5000]
+)
+def test_facts_that_no_stage_wrote_are_refused_in_one_line(folder, fact):
+    write(folder, facts={"fact": "here"})
+    file = folder / "manifest.json"
+    file.write_text(file.read_text().replace('"here"', fact))
+    with pytest.raises(ManifestError, match="cannot be read") as caught:
+        read_manifest(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bit_that_flipped_anywhere_is_noticed(folder, seed):
+    wrote, rng = write(folder, facts={"rate": 0.5}), random.Random(seed)
+    (folder / "c.bin").write_bytes(rng.randbytes(3000))
+    wrote = write(folder, facts={"rate": 0.5})
+    file = folder / rng.choice(["b.txt", "c.bin"])
+    data = bytearray(file.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    before = file.read_bytes()
+    file.write_bytes(data)
+    with pytest.raises(ManifestError, match=f"changed: {file.name}"):
+        read_manifest(folder)
+    with pytest.raises(ManifestError, match=f"changed: {file.name}"):
+        listed(folder, file.name)
+    file.write_bytes(before)
+    assert read_manifest(folder) == wrote
+    assert listed(folder, file.name) == file
+
+
+def test_one_file_that_is_not_listed_is_refused(folder):
+    write(folder)
+    (folder / "new.txt").write_text("new")
+    with pytest.raises(ManifestError, match="not listed: new.txt"):
+        listed(folder, "new.txt")
+    with pytest.raises(ManifestError, match="none.txt"):
+        listed(folder, "none.txt")
+
+
+def test_a_repeat_is_a_stage_of_its_own():
+    folder = paths.stage_dir("mini", "05_evaluate", "cc_human-18")
+    assert stage_name(folder) == "05_repeat@mini-cc_human-18"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_new_folder_is_empty_and_what_is_named_after_it_is_gone(root):
+    folder = new_folder("mini", "04_train", "cc")
+    names = ["cc.csv", "cc.json", "cc_human.csv", "cc.d/kept.txt", "cc/a/b.txt"]
+    for name in [*names, "cc/manifest.json"]:
+        (folder.parent / name).parent.mkdir(exist_ok=True)
+        (folder.parent / name).write_text("old")
+    assert new_folder("mini", "04_train", "cc") == folder
+    found = {p.relative_to(folder.parent).as_posix() for p in folder.parent.rglob("*")}
+    assert found == {"cc", "cc.d", "cc.d/kept.txt", "cc_human.csv"}
+
+
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_a_new_folder_writes_through_no_link(root, is_hard):
+    cache = root / "cache"
+    cache.mkdir()
+    (cache / "a1").write_text("cached")
+    folder = new_folder("mini", "01_licenses")
+    link = os.link if is_hard else os.symlink
+    link(cache / "a1", folder / "a.txt")
+    (new_folder("mini", "01_licenses") / "a.txt").write_text("of another run")
+    assert (cache / "a1").read_text() == "cached"
+    (folder / "a.txt").unlink()
+    folder.rmdir()
+    folder.symlink_to(cache)
+    (new_folder("mini", "01_licenses") / "a1").write_text("of another run")
+    assert (cache / "a1").read_text() == "cached" and not folder.is_symlink()
+
+
+def test_a_folder_that_cannot_be_emptied_is_one_line(root):
+    (root / "data").write_text("a file")
+    with pytest.raises(StorageError, match="data/mini/01_licenses cannot be written"):
+        new_folder("mini", "01_licenses")

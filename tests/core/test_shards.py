@@ -1,5 +1,8 @@
 """A shard is done once, whoever does it, and the order of doing shows nowhere."""
 
+import random
+import shutil
+
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,3 +111,60 @@ def test_the_progress_bar_counts_items_on_stderr(capsys):
 def test_an_unknown_engine_is_refused_with_the_known_ones():
     with pytest.raises(ParameterError, match="'spark'; expected one of local, ray"):
         run_shards(KEY, [1], 1, Doubler(), "double", engine="spark")
+
+
+def damage(path, seed):
+    """Flip a bit, cut, empty, garble or replace a file by something else."""
+    rng, data = random.Random(seed), bytearray(path.read_bytes())
+    kind = seed % 6
+    if kind == 0:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del data[rng.randrange(len(data)) :]
+    elif kind == 2:
+        data.clear()
+    elif kind == 3:
+        data += b"x"
+    path.unlink()
+    if kind == 4:
+        path.mkdir()
+    elif kind == 5:
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize("seed", range(30))
+def test_what_was_damaged_is_named_and_done_again(seed, is_finished, capsys):
+    whole = run_shards(KEY, range(6), 2, Doubler(), "double")
+    if is_finished:
+        finish(KEY)
+    files = sorted(work_folder(KEY).iterdir())
+    assert len(files) == 7  # three shards, three records and the plan
+    file = random.Random(seed).choice(files)
+    before = file.read_bytes()
+    damage(file, seed)
+    again = Doubler()
+    assert run_shards(KEY, range(6), 2, again, "double").equals(whole)
+    assert file.read_bytes() == before
+    told = capsys.readouterr().err
+    if file.suffix == ".parquet" and seed % 6 != 5:  # a dangling link is no file
+        number = int(file.stem.partition("-")[2])
+        assert f"shard {number} of 'double' is not what was written" in told
+        assert again.calls == [[2 * number, 2 * number + 1]]
+
+
+def test_a_shard_of_another_place_is_not_taken_for_its_own():
+    whole = run_shards(KEY, range(6), 2, Doubler(), "double")
+    folder = work_folder(KEY)
+    shutil.copy(folder / "shard-00000.parquet", folder / "shard-00002.parquet")
+    assert run_shards(KEY, range(6), 2, Doubler(), "double").equals(whole)
+
+
+def test_a_shard_whose_record_was_not_written_is_done_again():
+    run_shards(KEY, range(4), 2, Doubler(), "double")
+    (work_folder(KEY) / "shard-00001.json").unlink()
+    again = Doubler()
+    run_shards(KEY, range(4), 2, again, "double")
+    assert again.calls == [[2, 3]]
