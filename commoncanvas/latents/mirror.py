@@ -56,14 +56,14 @@ def local_files(
             file, it was cut short on its way, or it is not the one listed.
     """
     found = _found(folder, pattern, cache)
-    if not found:
+    wanted = {n: file for n, file in (listing or {}).items() if fnmatch(n, pattern)}
+    if not found and not wanted:
         raise ManifestError(
             f"{shown(folder)} has no {pattern}; expected what a finished stage writes; "
             "correct the address, or run the stage."
         )
     if listing is None or os.environ.get("LOCAL_RANK", "0") != "0":
         return found
-    wanted = {name: file for name, file in listing.items() if fnmatch(name, pattern)}
     try:
         compare(folder, wanted, {file.name: file for file in found})
     except ManifestError:

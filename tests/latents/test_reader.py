@@ -17,9 +17,12 @@ import torch
 from safetensors.numpy import load_file
 from toys import CAPTIONS, CATALOG, NUM, SAID, raw, write_store
 
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.manifest import write_manifest
 from commoncanvas.latents import mixing
 from commoncanvas.latents import store as latents_store
+from commoncanvas.latents.mirror import local_files, read_listing
 from commoncanvas.latents.reader import Latents
 from commoncanvas.latents.store import WORKS_PER_FILE, num_rows, write_latents
 from commoncanvas.models.efficientnet import NUM_FEATURES
@@ -442,3 +445,85 @@ def test_open_latents_hold_no_file_open(written):
     data = Latents(written[0], ["c"], "human")
     data.posterior(torch.arange(len(data)))
     assert descriptors() == before
+
+
+@pytest.fixture
+def finished(written):
+    """The folder of `written` with its manifest."""
+    write_manifest(written[0], "03_latents", "toy", None, NUM, NUM, {}, {})
+    return written[0]
+
+
+def opened(folder, **words):
+    """Read all that a training or an evaluation reads, as bytes."""
+    data = Latents(folder, ["c", "nc"], "synthetic", **words)
+    places = torch.arange(len(data))
+    never = torch.zeros(len(data), dtype=torch.bool)
+    found = *data.posterior(places), data.prompt_embeds(places, never)
+    arrays = [tensor.numpy().tobytes() for tensor in found]
+    return arrays, data.keys, data.texts(), data.features().tobytes()
+
+
+def flip(file, rng):
+    data = bytearray(file.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_bit_that_flipped_in_any_file_is_found_before_it_is_read(finished, seed):
+    opened(finished)
+    rng = np.random.default_rng(seed)
+    files = sorted(path for path in finished.iterdir() if path.is_file())
+    file = files[seed % len(files)]
+    if file.name == "manifest.json":
+        return
+    flip(file, rng)
+    with pytest.raises(ManifestError, match=f"changed: {file.name}") as caught:
+        opened(finished)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_of_a_stage_says_what_to_do(finished, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "root")
+    folder = paths.ROOT / "data" / "mini" / "03_latents"
+    shutil.copytree(finished, folder)
+    (folder / "latents-00000.safetensors").unlink()
+    with pytest.raises(ManifestError, match="dvc repro 03_latents@mini.*dvc checkout"):
+        Latents(folder, ["c"], "human")
+
+
+def test_a_file_of_a_larger_world_is_not_taken_in(finished):
+    shutil.copy(
+        finished / "latents-00000.safetensors", finished / "latents-99999.safetensors"
+    )
+    with pytest.raises(ManifestError, match="not listed: latents-99999.safetensors"):
+        Latents(finished, ["c"], "human")
+
+
+def test_one_process_of_a_machine_hashes_for_all(finished, monkeypatch):
+    flip(finished / "latents-00000.safetensors", np.random.default_rng(0))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    mirror = sys.modules["commoncanvas.latents.mirror"]
+    monkeypatch.setattr(mirror, "compare", None)  # not called
+    assert len(read_listing(finished)) > 4
+    mirror.local_files(finished, "latents-*", None, read_listing(finished))
+
+
+def test_files_of_two_runs_do_not_meet_at_an_address(finished, tmp_path):
+    address, cache = finished.as_uri(), tmp_path / "cache"
+    whole = opened(address, cache=cache)
+    assert whole == opened(finished)
+    listing = read_listing(address, cache)
+    file = finished / "texts.parquet"
+    file.write_bytes(file.read_bytes()[::-1])  # another run, as far as one file goes
+    with pytest.raises(ManifestError, match="changed: texts.parquet"):
+        local_files(address, "texts.parquet", cache, listing)
+
+
+def test_a_fetched_file_that_rots_in_the_cache_is_fetched_again(finished, tmp_path):
+    address, cache = finished.as_uri(), tmp_path / "cache"
+    whole = opened(address, cache=cache)
+    for seed, file in enumerate(sorted(cache.rglob("*.safetensors"))):
+        flip(file, np.random.default_rng(seed))
+    assert opened(address, cache=cache) == whole

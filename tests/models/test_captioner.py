@@ -1,5 +1,7 @@
 """A captioner says the same of a picture whatever else is in its batch."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,13 @@ def test_the_identity_is_that_of_the_weights(open_folder, small):
     again = captioner.OpenCaptioner(open_folder)
     assert small.identity == again.identity and small.identity.startswith("open:")
     assert small.decoding == {"decoding": "greedy", "max_length": 8}
+
+
+def test_the_identity_is_that_of_the_tokenizer_too(open_folder, small, tmp_path):
+    shutil.copytree(open_folder, tmp_path / "captioner")
+    words = tmp_path / "captioner" / "tokenizer.json"
+    words.write_text(words.read_text() + "\n")
+    assert captioner.OpenCaptioner(words.parent).identity != small.identity
 
 
 @pytest.mark.parametrize("top_p", [None, 0.9])

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import shutil
 from functools import partial
 
 import numpy as np
@@ -12,13 +13,20 @@ from diffusers import AutoencoderKL
 from toys import save_tokenizer
 from transformers import AutoConfig, AutoTokenizer, CLIPTextConfig, CLIPTextModel
 
-from commoncanvas.core.errors import ParameterError, PictureError
+from commoncanvas.core import manifest, paths
+from commoncanvas.core.errors import (
+    ManifestError,
+    ParameterError,
+    PictureError,
+    SourceError,
+)
 from commoncanvas.core.images import encode_png
 from commoncanvas.latents import encode
 from commoncanvas.latents.encode import encode_texts, latent_table, text_table
 from commoncanvas.models import encoders, weights
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.pretrain.autoencoder import make_vae
+from commoncanvas.pretrain.training import write_part_manifest
 
 HUB, COMMIT = "common-canvas/CommonCanvas-S-C", "c" * 40
 PIXELS = np.zeros((3, 16, 16, 3), np.uint8)
@@ -343,3 +351,70 @@ def test_an_identity_names_the_pinned_model(calls):
     assert weights.identity_of("vae", HUB, COMMIT) == f"{HUB}@{COMMIT}"
     named = weights.identity_of("text_encoder", "all-MiniLM-L6-v2")
     assert named.startswith("all-MiniLM-L6-v2:53aa51172d14")
+
+
+@pytest.fixture
+def part(pipeline, tmp_path):
+    """The VAE's folder with a manifest, as stage 00 writes one."""
+    folder = tmp_path / "vae"
+    shutil.copytree(pipeline / "vae", folder)
+    before = weights.identity_of("vae", folder)
+    write_part_manifest(folder)
+    assert weights.identity_of("vae", folder) == before  # whatever lists it
+    return folder
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_bit_that_flipped_in_a_part_is_one_line(part, seed):
+    rng = np.random.default_rng(seed)
+    file = sorted(path for path in part.iterdir() if path.name != "manifest.json")[
+        seed % 2
+    ]
+    data = bytearray(file.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    file.write_bytes(data)
+    for load in (encoders.load_vae, partial(weights.identity_of, "vae")):
+        with pytest.raises(ManifestError, match=f"changed: {file.name}") as caught:
+            load(part)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_vae_than_the_latents_is_one_line(pipeline, tmp_path):
+    shutil.copytree(pipeline, tmp_path / "p")
+    place = [str(tmp_path / "p"), ""]
+    facts = {"vae": place, "text_encoder": place}
+    names = ("vae", "text_encoder")
+    facts["identities"] = {name: weights.identity_of(name, *place) for name in names}
+    weights.check_parts(facts)
+    config = tmp_path / "p" / "tokenizer" / "tokenizer_config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(ManifestError, match="the text_encoder .* made the latents"):
+        weights.check_parts(facts)
+
+
+@pytest.mark.parametrize("name", [*weights.BESIDE[weights.OPEN_TEXT_ENCODER]])
+def test_what_is_read_beside_verified_weights_is_verified(name, tmp_path, monkeypatch):
+    source = weights.weights_path(weights.OPEN_TEXT_ENCODER).parent
+    (tmp_path / "toy" / "model").mkdir(parents=True)
+    (tmp_path / "toy" / "__init__.py").touch()
+    for file in source.iterdir():
+        if file.is_file():
+            (tmp_path / "toy" / "model" / file.name).symlink_to(file)
+    package, member, digest = weights.WEIGHTS[weights.OPEN_TEXT_ENCODER]
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {weights.OPEN_TEXT_ENCODER: ("toy", member, digest)}
+    monkeypatch.setattr(weights, "WEIGHTS", table)
+    find = weights.weights_path.__wrapped__
+    assert find(weights.OPEN_TEXT_ENCODER).parent == tmp_path / "toy" / "model"
+    changed = tmp_path / "toy" / "model" / name
+    data = changed.read_bytes()
+    changed.unlink()
+    changed.write_bytes(data[:-1] + b" ")
+    with pytest.raises(SourceError, match=f"sha256 of {name} is .* reinstall toy"):
+        find(weights.OPEN_TEXT_ENCODER)
+
+
+def test_the_committed_parts_are_what_their_manifests_say():
+    for name in ("vae", "captioner", "scorer"):
+        folder = paths.PRETRAINED / name
+        assert manifest.read_manifest(folder)["facts"] == {"part": name}

@@ -20,6 +20,9 @@ from toys import UNET, make_recipe, write_store
 
 from commoncanvas.core import keys, paths
 from commoncanvas.core.errors import EngineError, ParameterError
+from commoncanvas.core.manifest import write_manifest
+from commoncanvas.models.pipelines import make_noise_scheduler
+from commoncanvas.models.unets import make_unet
 from commoncanvas.train import launch, loop
 from commoncanvas.train.recipe import TrainSpec, read_spec
 
@@ -216,6 +219,36 @@ def test_a_training_left_to_other_machines_is_taken_over_when_it_is_done(make_sp
     call("launch", paths.ROOT / file)
     unet, log = launch.launch(spec, 0)
     assert [entry["step"] for entry in log] == [1, 2, 3] and not unet.training
+
+
+@pytest.mark.parametrize("change", ["latents", "start", "noise"])
+def test_a_training_of_other_inputs_is_not_taken_up_elsewhere(
+    make_spec, store, tmp_path, monkeypatch, change
+):
+    """Other machines may start long after stage 04 wrote the spec."""
+    folder, start = tmp_path / "store", tmp_path / "start"
+    shutil.copytree(store, folder)
+    write_manifest(folder, "03_latents", "toy", None, NUM, NUM, {}, {})
+    make_unet(UNET, SHAPE[0], SHAPE[1], TEXT_SHAPE[1], 0).save_pretrained(start)
+    make_noise_scheduler().save_pretrained(tmp_path / "noise" / "scheduler")
+    recipe = {"scheduler": [str(tmp_path / "noise"), ""], "num_train_steps": 1}
+    spec = make_spec(f"other-{change}", folder, **recipe)
+    spec = replace(launch.with_key(replace(spec, init_from=str(start))), key=spec.key)
+    with pytest.raises(EngineError, match="not finished"):
+        launch.launch(spec, 0)
+    if change == "latents":
+        (folder / "notes.txt").write_text("another run of stage 03")
+        write_manifest(folder, "03_latents", "toy", None, NUM, NUM, {}, {})
+    elif change == "start":
+        make_unet(UNET, SHAPE[0], SHAPE[1], TEXT_SHAPE[1], 1).save_pretrained(start)
+    else:
+        other = make_noise_scheduler("v_prediction")
+        other.save_pretrained(tmp_path / "noise" / "scheduler")
+    monkeypatch.setattr(launch, "die_with_parent", lambda: None)
+    assert launch.with_key(spec).key != launch.with_key(spec).inputs != spec.inputs
+    with pytest.raises(EngineError, match="training stopped: .* run stage 04 again"):
+        launch.join(keys.work_folder(spec.key) / "spec.json")
+    assert not list(keys.work_folder(spec.key).glob("step-*"))
 
 
 @pytest.mark.slow
