@@ -234,7 +234,8 @@ def compare(
     changed += [n for n, h in zip(shared, hashes) if h != written[n]["sha256"]]  # noqa: B905
     differences = {
         "missing": written.keys() - shared,
-        "not listed": found.keys() - written.keys(),
+        # Hidden ones, such as a file browser's .DS_Store, are read by no stage.
+        "not listed": {n for n in found.keys() - written if "/." not in f"/{n}"},
         "changed": changed,
     }
     listed = "; ".join(

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 
 from commoncanvas.analysis.tables import ASIDE
-from commoncanvas.core.files import read_json, write_json
+from commoncanvas.core.files import read_json, write_json, writing
 
 
 def write_samples(
     folder: Path, samples: Mapping[float, np.ndarray], prompts: Iterable[str]
 ) -> None:
     """Write {guidance scale: pixels} as `samples.npz` and their prompts beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         f"guidance_{scale:g}": pixels for scale, pixels in samples.items()
     }
-    np.savez_compressed(folder / "samples.npz", **arrays)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / "samples.npz", **arrays)
     write_json(folder / "prompts.json", {"prompts": list(prompts)})
 
 
@@ -55,7 +56,8 @@ def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> No
         for prompts, found in rows.items()
         for name, values in found.items()
     }
-    np.savez_compressed(folder / "rows.npz", **arrays)
+    with writing(folder):
+        np.savez_compressed(folder / "rows.npz", **arrays)
 
 
 def read_rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.core.errors import LicenseError
-from commoncanvas.core.files import write_json
+from commoncanvas.core.files import write_json, writing
 from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license
 
@@ -74,6 +74,7 @@ def model_card(facts: Mapping[str, Any]) -> ModelCard:
 
 def save_pipeline(pipeline: Any, facts: Mapping[str, Any], folder: Path) -> None:
     """Save a pipeline for plain diffusers, with card.json and its card, README.md."""
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    write_json(folder / "card.json", facts)
-    model_card(facts).save(folder / "README.md")
+    with writing(folder):
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        write_json(folder / "card.json", facts)
+        model_card(facts).save(folder / "README.md")

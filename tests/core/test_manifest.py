@@ -225,6 +225,14 @@ def test_one_file_that_is_not_listed_is_refused(folder):
         listed(folder, "none.txt")
 
 
+def test_what_jupyter_leaves_in_a_folder_is_no_fault(folder):
+    wrote = write(folder)
+    (folder / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/b-checkpoint.txt", "deep/.DS_Store"):
+        (folder / name).write_text("x")
+    assert read_manifest(folder) == wrote
+
+
 def test_a_repeat_is_a_stage_of_its_own():
     folder = paths.stage_dir("mini", "05_evaluate", "cc_human-18")
     assert stage_name(folder) == "05_repeat@mini-cc_human-18"
