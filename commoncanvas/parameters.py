@@ -6,19 +6,28 @@ merged, compared with what the notebook declares, and type-checked; `run` uses t
 
 import itertools
 import os
+import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml, names_of
+from commoncanvas.core.text import printable
 
 Sections = Mapping[str, Any]  # {section: {key: value}}
 
 RUNNER_KEYS = ("num_threads", "offline")  # the runner's own; a notebook may take them
-_TYPES: Mapping[str, Any] = {t.__name__: t for t in (int, float, str, bool, list, dict)}
+# The types that a parameters cell may declare, by how they are written there.
+_TYPES: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (int, float, str, bool, list, dict)},
+    **{"list[int]": list[int], "list[float]": list[float]},
+    **{"list[str]": list[str], "list[bool]": list[bool]},
+}
 
 
 def read_sections(slug: str, scale: str | None) -> Sections:
@@ -33,6 +42,88 @@ def read_sections(slug: str, scale: str | None) -> Sections:
         return dvc.api.params_show(stages=stage, repo=str(paths.ROOT))
     profile = load_yaml(paths.PROFILES / f"{_profile(slug, scale)}.yaml")
     return {**load_yaml(paths.ROOT / "params.yaml"), **profile}
+
+
+def check_names(params: Sections) -> None:
+    """Check the names of params.yaml, before anything runs.
+
+    A variant's name names folders and files, a stage of DVC and a key of its
+    parameters, where a dot would part two keys.
+
+    Raises:
+        ParameterError: a name cannot serve, or names no variant, or names two.
+    """
+    variants = _mapping(params, "variants")
+    for name in variants:
+        _check_name(name)
+        _mapping(variants, name, "variants.")
+    repeats = _mapping(params, "repeats")
+    rows = params.get("experiment") or []
+    lists = {
+        "experiment": rows,
+        "repeats.variants": repeats.get("variants") or [],
+        "repeats.seeds": repeats.get("seeds") or [],
+    }
+    for where, names in lists.items():
+        kind = int if where == "repeats.seeds" else str
+        if not isinstance(names, list) or any(type(name) is not kind for name in names):
+            kinds = "whole numbers" if kind is int else "names"
+            raise ParameterError(
+                f"`{where}` of params.yaml is {reprlib.repr(names)}; expected a list "
+                f"of {kinds}; correct it."
+            )
+        if kind is str and (unknown := set(names) - variants.keys()):
+            raise ParameterError(
+                f"`{where}` of params.yaml names {names_of(unknown)}; `variants` has "
+                f"{names_of(variants)}. Choose one of them or add it."
+            )
+        _check_once(names, where)
+    if any(seed < 0 for seed in lists["repeats.seeds"]):
+        raise ParameterError("`repeats.seeds` of params.yaml has a negative seed.")
+    _check_once([name.casefold() for name in variants], "variants")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise ParameterError(
+            f"`variants` of params.yaml has the name {name!r}, a {type(name).__name__} "
+            "in YAML; expected text; put it in quotes or choose another."
+        )
+    shown = repr(printable(name)[:60])
+    if wrong := re.search("[^A-Za-z0-9_-]", name):
+        raise ParameterError(
+            f"the name {shown} of a variant in params.yaml holds {wrong[0]!r}; "
+            "expected letters a to z, digits, `_` and `-`; rename it."
+        )
+    if not re.match("[A-Za-z0-9]", name) or len(name) > 100:
+        raise ParameterError(
+            f"the name {shown} of a variant in params.yaml has {len(name)} characters; "
+            "expected 1 to 100, of which the first is a letter or a digit; rename it."
+        )
+    if re.search(r"-[0-9]+$", name):
+        raise ParameterError(
+            f"the name {shown} of a variant in params.yaml ends like that of a repeat, "
+            "in `-` and a seed; expected another end; rename it."
+        )
+
+
+def _check_once(names: list[Any], where: str) -> None:
+    if twice := [str(name) for name, count in Counter(names).items() if count > 1]:
+        raise ParameterError(
+            f"`{where}` of params.yaml has {names_of(twice)} twice (capitals do not "
+            "tell files apart everywhere); expected each once; remove or rename one."
+        )
+
+
+def _mapping(sections: Sections, name: Any, where: str = "") -> Mapping[str, Any]:
+    """Return one section of the settings, which may be left empty."""
+    found = sections.get(name) or {}
+    if not isinstance(found, dict):
+        raise ParameterError(
+            f"`{where}{name}` is {reprlib.repr(found)}; expected names with values; "
+            "correct it in params.yaml or the profile."
+        )
+    return found
 
 
 def collect(
@@ -55,8 +146,7 @@ def collect(
     """
     word = slug.split("_", 1)[1]
     where = f"profiles/{_profile(slug, scale)}.yaml"
-    section = sections.get(word) or {}
-    values: dict[str, Any] = {**(sections.get("common") or {}), **section}
+    values = {**_mapping(sections, "common"), **_mapping(sections, word)}
     if variant:
         # Under DVC the stages after training do not see the variants.
         if word == "train" or "variants" in sections:
@@ -68,11 +158,11 @@ def collect(
     if scale:
         values["scale"] = scale
     if "unet" in values:
-        unets = sections.get("unets") or {}
-        if values["unet"] not in unets:
+        unets = _mapping(sections, "unets")
+        if values["unet"] not in list(unets):
             raise ParameterError(
-                f"unet is {values['unet']!r}; {where} has {names_of(unets)} in "
-                "`unets`. Choose one of them or add it."
+                f"unet is {reprlib.repr(values['unet'])}; {where} has "
+                f"{names_of(unets)} in `unets`. Choose one of them or add it."
             )
         values["unet_config"] = unets[values["unet"]]
     if "experiment" in declared and "experiment" in sections:
@@ -129,10 +219,10 @@ def differences(variant: str, sections: Sections) -> dict[str, Any]:
     Raises:
         ParameterError: the variant is unknown, or changes what the training lacks.
     """
-    variants = sections.get("variants") or {}
+    variants = _mapping(sections, "variants")
     first, seed = split_name(variant, variants)
-    changes = dict(variants[first] or {})
-    known = {*(sections.get("common") or {}), *(sections.get("train") or {})}
+    changes = dict(_mapping(variants, first, "variants."))
+    known = {*_mapping(sections, "common"), *_mapping(sections, "train")}
     known -= {*RUNNER_KEYS}
     if unknown := changes.keys() - known:
         raise ParameterError(
@@ -145,11 +235,17 @@ def differences(variant: str, sections: Sections) -> dict[str, Any]:
 def _typed(parameter: Mapping[str, Any], value: Any, where: str) -> Any:
     """Return a value as the declared type wants it (a float from 1 too), or stop."""
     wanted = parameter["inferred_type_name"]
-    try:
-        kind = eval(wanted, {"__builtins__": {}}, _TYPES)  # e.g. list[float]
-        return TypeAdapter(kind).validate_python(value, strict=True)
-    except Exception:
+    kind = _TYPES.get(wanted.replace(" ", ""))
+    if kind is None:
         raise ParameterError(
-            f"`{parameter['name']}` is {value!r}, a {type(value).__name__}; the "
-            f"notebook declares {wanted}. Edit {where} or `variants` in params.yaml."
+            f"the notebook declares `{parameter['name']}` as {wanted!r}; expected one "
+            f"of {names_of(_TYPES)}. Edit its parameters cell."
+        )
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        raise ParameterError(
+            f"`{parameter['name']}` is {reprlib.repr(value)}, a "
+            f"{type(value).__name__}; the notebook declares {wanted}. Edit {where} or "
+            "`variants` in params.yaml."
         ) from None

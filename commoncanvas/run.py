@@ -5,14 +5,18 @@ stop it before a kernel starts. The executed copy is cleaned of clocks and chatt
 that two runs of the same thing are the same bytes.
 """
 
+import builtins
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nbformat
 
 from commoncanvas.core import errors, paths
@@ -20,10 +24,22 @@ from commoncanvas.core.determinism import set_environment
 from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.files import write_atomically
 from commoncanvas.core.settings import load_yaml, names_of
-from commoncanvas.parameters import collect, read_sections
+from commoncanvas.core.text import printable
+from commoncanvas.parameters import check_names, collect, read_sections
 
 VARIANT_STAGES = ("04_train", "05_evaluate")
 FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
+# The kernel's program: ipykernel without the system's configuration and start-up files;
+# `set_environment` shuts out the reader's. It ends with the runner.
+KERNEL = """
+from commoncanvas.core.determinism import die_with_parent
+die_with_parent()
+from IPython.core import application
+application.ENV_CONFIG_DIRS.clear()
+application.SYSTEM_CONFIG_DIRS.clear()
+from ipykernel.kernelapp import IPKernelApp
+IPKernelApp.launch_instance()
+"""
 
 
 class StageFailed(CommonCanvasError):
@@ -61,11 +77,38 @@ def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -
     try:
         stage = _chosen(slug, scale, variant)
         name = stage.name
-        execute(stage)
+        with only_one(stage):
+            execute(stage)
     except StageFailed as failure:
         raise StageFailed(f"{name} {failure}") from None
-    except CommonCanvasError as error:
-        raise StageFailed(f"{name}: {error}") from None
+    except (CommonCanvasError, OSError, MemoryError) as error:
+        raise StageFailed(f"{name}: {errors.in_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def only_one(stage: Stage) -> Iterator[None]:
+    """Hold a stage's lock: two runs of one stage would write the same files.
+
+    A killed run leaves the lock's file, with its process's number, but not the lock.
+
+    Raises:
+        StageFailed: another process runs this stage.
+    """
+    file = paths.ROOT / ".checkpoints" / "locks" / f"{stage.name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StageFailed(
+            f"is running already, in process {file.read_text() or '?'}; wait until it "
+            "has ended or end it, then run this again."
+        ) from None
+    try:
+        file.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
 
 
 def execute(stage: Stage) -> None:
@@ -80,32 +123,39 @@ def execute(stage: Stage) -> None:
 
     os.chdir(paths.ROOT)  # papermill takes `{}` in a path for a template: stay relative
     source = f"notebooks/{stage.slug}.ipynb"
-    declared = papermill.inspect_notebook(source)
+    try:
+        declared = papermill.inspect_notebook(source)
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise ParameterError(
+            f"{source} cannot be read as a notebook ({error}); restore it with git."
+        ) from None
     sections = read_sections(stage.slug, stage.scale)
     values = collect(stage.slug, stage.scale, stage.variant, sections, declared)
     word = stage.slug.split("_", 1)[1]
     settings = {**(sections.get("common") or {}), **(sections.get(word) or {})}
-    set_environment(settings)
     partial = stage.executed.with_name(f"{stage.executed.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
     remove_outputs(stage)
     try:
-        papermill.execute_notebook(
-            source,
-            os.path.relpath(partial),
-            parameters=values,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
+            set_environment(settings, Path(empty))
+            papermill.execute_notebook(
+                source,
+                os.path.relpath(partial),
+                parameters=values,
+                kernel_name="python3",
+                kernel_manager_class=_own_kernel(),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                extra_arguments=["--log-level=CRITICAL"],
+            )
     except papermill.PapermillExecutionError as error:
-        if not _is_ours(error.ename):
+        if not _is_told(error.ename):
             print("\n".join(error.traceback), file=sys.stderr)
         number = _failed_cell(partial)
-        message = " ".join(f"{error.ename}: {error.evalue}".split())
+        message = printable(f"{error.ename}: {error.evalue}")
         raise StageFailed(f"failed in cell {number}: {message}") from None
     except DeadKernelError as error:
         raise StageFailed(
@@ -114,6 +164,24 @@ def execute(stage: Stage) -> None:
     notebook = clean(nbformat.read(partial, as_version=4))
     write_atomically(stage.executed, lambda part: nbformat.write(notebook, part))
     partial.unlink()
+
+
+def _own_kernel() -> type:
+    """Return a kernel manager that starts this interpreter, whatever is installed.
+
+    Jupyter would look for a kernel named `python3` in the reader's folders first.
+    """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(
+            argv=[sys.executable, "-c", KERNEL, "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+        )
+
+    return OwnKernel
 
 
 def remove_outputs(stage: Stage) -> None:
@@ -181,19 +249,21 @@ def _chosen(slug: str, scale: str | None, variant: str | None) -> Stage:
         raise ParameterError(
             f"there is no such stage; choose one of {names_of(slugs)}."
         )
-    if slug == FROZEN_STAGE and scale:
+    params = load_yaml(paths.ROOT / "params.yaml")
+    check_names(params)
+    if slug == FROZEN_STAGE and scale is not None:
         raise ParameterError(
             f"got the scale {scale!r}; it has none. Leave --scale out."
         )
     if slug != FROZEN_STAGE:
-        scale = scale or load_yaml(paths.ROOT / "params.yaml").get("scale")
-        scales = {p.stem for p in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
+        scale = params.get("scale") if scale is None else scale
+        scales = [p.stem for p in paths.PROFILES.glob("*.yaml") if p.stem != "pretrain"]
         if scale not in scales:
             raise ParameterError(
                 f"there is no scale {scale!r}; choose one of {names_of(scales)}."
             )
     if (slug in VARIANT_STAGES) != bool(variant):
-        known = names_of(load_yaml(paths.ROOT / "params.yaml").get("variants") or {})
+        known = names_of(params.get("variants") or {})
         wanted = f"one of {known}" if slug in VARIANT_STAGES else "none"
         raise ParameterError(f"got the variant {variant!r}; give --variant {wanted}.")
     return Stage(slug, scale, variant)
@@ -208,6 +278,9 @@ def _failed_cell(path: Path) -> int | str:
     return next((n for n, kind in enumerate(kinds, start=1) if "error" in kind), "?")
 
 
-def _is_ours(name: str) -> bool:
-    kind = getattr(errors, name, None)
-    return isinstance(kind, type) and issubclass(kind, CommonCanvasError)
+def _is_told(name: str) -> bool:
+    """Tell whether one line says enough: our errors, and those of disk and memory."""
+    kind = getattr(errors, name, getattr(builtins, name, None))
+    return isinstance(kind, type) and issubclass(
+        kind, CommonCanvasError | OSError | MemoryError
+    )

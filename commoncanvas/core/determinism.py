@@ -9,12 +9,24 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commoncanvas.core.keys import key_of
 
 if TYPE_CHECKING:
     import torch
+
+
+# By these a reader's machine would decide what a stage writes: beginnings of names.
+DROPPED = (
+    *("PYTHON", "IPYTHON", "JUPYTER", "JPY_", "MPL", "MATPLOTLIB", "LANG", "LC_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NUMEXPR_"),
+    *("ONEDNN_", "DNNL_", "ATEN_", "NPY_", "ARROW_", "PANDAS_", "NVIDIA_TF32"),
+    *("TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "ACCELERATE_", "DIFFUSERS_", "USE_"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "FORCE_COLOR", "NO_COLOR", "CLICOLOR"),
+)
+KEPT = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "TORCH_HOME")
 
 
 def make_generator(seed: int, purpose: str, step: int | str = 0) -> "torch.Generator":
@@ -35,13 +47,31 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None).prctl(1, number)  # 1 is PR_SET_PDEATHSIG
 
 
-def set_environment(settings: Mapping[str, Any]) -> None:
-    """Fix the environment of the kernel: threads, hashes, clocks, widths, network."""
+def set_environment(settings: Mapping[str, Any], empty: Path) -> None:
+    """Fix the environment of the kernel: threads, hashes, clocks, widths, network.
+
+    What the reader's machine sets for Python, Jupyter and the libraries is dropped.
+
+    Args:
+        settings: `num_threads` and `offline` count.
+        empty: a folder for the kernel's own configuration, of which there is none.
+    """
     if os.environ.get("DVC_STAGE"):
         die_with_parent()
+    for name in [n for n in os.environ if n.startswith(DROPPED) and n not in KEPT]:
+        del os.environ[name]
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(settings.get("num_threads", 1))
+    no_style = empty / "matplotlibrc"
+    no_style.touch()
     os.environ |= {
+        "IPYTHONDIR": str(empty),
+        "JUPYTER_RUNTIME_DIR": str(empty),
+        "MATPLOTLIBRC": str(no_style),
+        "PYTHONPATH": str(Path(__file__).parents[2]),  # this package, whatever else is
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUTF8": "1",
+        "LC_ALL": "C.UTF-8",
         "OMP_WAIT_POLICY": "passive",
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "0",

@@ -1,5 +1,7 @@
 """The errors a user may meet; each message says what was found, expected, to do."""
 
+import os
+
 
 class CommonCanvasError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -39,3 +41,16 @@ class EngineError(CommonCanvasError):
 
 class CheckFailed(CommonCanvasError):
     """At least one of the named checks that close a notebook failed."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what an error says; of the system's own, its file and what to do."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; end other programs, then run it again."
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    file = error.filename or "a file"  # it may be the number of an open one
+    return (
+        f"{os.fsdecode(file) if isinstance(file, bytes) else file}: {error.strerror}; "
+        "see its name, the rights to it and the free space, then run it again."
+    )

@@ -1,6 +1,7 @@
 """Settings: YAML as DVC reads it, and functions called by the names of a profile."""
 
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParameterError(f"{path.name} is missing; restore it with git.")
     try:
-        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ParameterError(
+            f"{path.name} is not in UTF-8 (byte {error.start}); save it as UTF-8."
+        ) from None
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
@@ -36,9 +41,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return found or {}
 
 
-def names_of(names: Iterable[str]) -> str:
+def names_of(names: Iterable[Any]) -> str:
     """Write names in one line, sorted, or the word none."""
-    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+    return ", ".join(f"`{name}`" for name in sorted(map(str, names))) or "none"
 
 
 def call_named(
@@ -52,17 +57,17 @@ def call_named(
     Raises:
         ParameterError: there is no such name, or the arguments do not fit.
     """
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ParameterError(
-            f"{parameter} has {name!r}; expected one of {', '.join(known)}; edit "
-            f"`{parameter}` in the profile."
+            f"{parameter} has {reprlib.repr(name)}; expected one of "
+            f"{', '.join(known)}; edit `{parameter}` in the profile."
         )
-    signature = inspect.signature(known[name])
-    try:
-        signature.bind(**words)
-    except TypeError as error:
+    takes = inspect.signature(known[name]).parameters.values()
+    needs = {p.name for p in takes if p.default is p.empty}
+    if (unknown := words.keys() - {p.name for p in takes}) | (needs - words.keys()):
         raise ParameterError(
-            f"{name!r} of `{parameter}`: {error}; it takes {signature}; edit "
-            f"`{parameter}` in the profile."
-        ) from None
+            f"{name!r} of `{parameter}` has {names_of(unknown)} too many and lacks "
+            f"{names_of(needs - words.keys())}; it takes "
+            f"{names_of(p.name for p in takes)}; edit `{parameter}` in the profile."
+        )
     return known[name](**words)
