@@ -4,6 +4,7 @@ A verb imports its room when it is called, so help is instant. Errors that the p
 raises on purpose, and Ctrl-C, end here: in one line, with an exit code.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from commoncanvas import __version__
-from commoncanvas.core.errors import CommonCanvasError
+from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 NAME = "commoncanvas"
 EXISTING = click.Path(exists=True, path_type=Path)
@@ -29,15 +30,20 @@ class Door(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except CommonCanvasError as error:
-            stop(" ".join(str(error).split()))
-        except KeyboardInterrupt:
-            stop("interrupted; run the same command again to go on.", code=130)
+        except BrokenPipeError:
+            raise  # the reader has seen enough (`| head`): click ends in silence
+        except (CommonCanvasError, OSError, MemoryError) as error:
+            stop(in_one_line(error))
+        except KeyboardInterrupt as signals:
+            code = 128 + (signals.args[0] if signals.args else signal.SIGINT)
+            stop("interrupted; run the same command again to go on.", code)
 
 
 def stop(line: str, code: int = 1) -> None:
-    """End the process with a line on stderr."""
-    click.echo(line, err=True)
+    """End the process with a line on stderr, which steers no terminal."""
+    from commoncanvas.core.text import printable
+
+    click.echo(printable(line), err=True)
     sys.exit(code)
 
 
@@ -185,7 +191,7 @@ def download(
         rows = downloads.read_rows(catalog, limit)
         counts = downloads.fetch_pictures(rows, folder, **settings)
     except (CommonCanvasError, OSError, ValueError) as error:
-        stop(f"downloads stopped: {' '.join(str(error).split())}")
+        stop(f"downloads stopped: {in_one_line(error)}")
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
     sys.exit(min(counts["failed"], 1))
 

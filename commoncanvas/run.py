@@ -9,6 +9,7 @@ import builtins
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -77,7 +78,7 @@ def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -
     try:
         stage = _chosen(slug, scale, variant)
         name = stage.name
-        with only_one(stage):
+        with only_one(stage), interrupted_by(signal.SIGTERM):
             execute(stage)
     except StageFailed as failure:
         raise StageFailed(f"{name} {failure}") from None
@@ -109,6 +110,20 @@ def only_one(stage: Stage) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def interrupted_by(number: int) -> Iterator[None]:
+    """Let a signal end what runs as Ctrl-C does, so that the kernel is ended, too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def execute(stage: Stage) -> None:

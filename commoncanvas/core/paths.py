@@ -6,7 +6,10 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = ROOT / "profiles"
 PRETRAINED = ROOT / "pretrained"
-SOURCES = ROOT / "sources"
+# `dvc exp run --temp` and `--queue` run a copy below .dvc/ of the clone; what git ignores
+# is not in it, and the pinned sources are the clone's.
+CLONE = next((p.parent for p in ROOT.parents if p.name == ".dvc"), ROOT)
+SOURCES = CLONE / "sources"
 REPORTS = ROOT / "reports"
 TEMPLATE = REPORTS / "template"
 EXECUTED = REPORTS / "executed"
