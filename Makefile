@@ -3,8 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m commoncanvas
-INSTALL := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
-	--python $(BIN)/python -c constraints.txt
+# uv reads none of pip's settings. What pip finds in its files and variables, such as a
+# mirror and its certificate, is handed on, and indexes count alike, as for pip.
+PIP = $$($(BIN)/python -m pip config list | \
+	sed -n "s/\\\\n/ /g; s/^[a-z:]*\.$(1)='\(.*\)'$$/\1/p" | head -n 1)
+INSTALL = @UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$(call PIP,index-url)}" \
+	UV_EXTRA_INDEX_URL="$${UV_EXTRA_INDEX_URL:-$(call PIP,extra-index-url)}" \
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$(call PIP,find-links)}" \
+	UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$(call PIP,trusted-host)}" \
+	UV_INDEX_STRATEGY="$${UV_INDEX_STRATEGY:-unsafe-best-match}" \
+	SSL_CERT_FILE="$${SSL_CERT_FILE:-$(call PIP,cert)}" \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt \
+	$$(test -z "$(call PIP,no-index)" || echo --no-index)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help

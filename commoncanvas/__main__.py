@@ -76,6 +76,15 @@ def run(stage: str, scale: str | None, variant: str | None) -> None:
 
 @door.command()
 @SCALE
+def check(scale: str) -> None:
+    """Check the settings of all stages of a scale, and the names of the variants."""
+    from commoncanvas.run import check_settings
+
+    click.echo(f"the settings of {check_settings(scale)} runs fit")
+
+
+@door.command()
+@SCALE
 def pages(scale: str) -> None:
     """Write an offline page for every notebook that has run."""
     from commoncanvas.publish.pages import write_pages

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml, names_of
-from commoncanvas.core.text import printable
 
 Sections = Mapping[str, Any]  # {section: {key: value}}
 
@@ -40,6 +39,11 @@ def read_sections(slug: str, scale: str | None) -> Sections:
         import dvc.api  # about 1 s, and not needed by hand
 
         return dvc.api.params_show(stages=stage, repo=str(paths.ROOT))
+    return read_profile(slug, scale)
+
+
+def read_profile(slug: str, scale: str | None) -> Sections:
+    """Read all sections of params.yaml and of the profile of a stage."""
     profile = load_yaml(paths.PROFILES / f"{_profile(slug, scale)}.yaml")
     return {**load_yaml(paths.ROOT / "params.yaml"), **profile}
 
@@ -54,8 +58,14 @@ def check_names(params: Sections) -> None:
         ParameterError: a name cannot serve, or names no variant, or names two.
     """
     variants = _mapping(params, "variants")
+    _check_name(params.get("scale"), "scale")
     for name in variants:
-        _check_name(name)
+        _check_name(name, "variants")
+        if re.search(r"-[0-9]+$", name):
+            raise ParameterError(
+                f"`variants` of params.yaml has the name {name!r}, which ends like a "
+                "repeat's, in `-` and a seed; expected another end; rename it."
+            )
         _mapping(variants, name, "variants.")
     repeats = _mapping(params, "repeats")
     rows = params.get("experiment") or []
@@ -83,27 +93,19 @@ def check_names(params: Sections) -> None:
     _check_once([name.casefold() for name in variants], "variants")
 
 
-def _check_name(name: Any) -> None:
+def _check_name(name: Any, where: str) -> None:
     if not isinstance(name, str):
         raise ParameterError(
-            f"`variants` of params.yaml has the name {name!r}, a {type(name).__name__} "
-            "in YAML; expected text; put it in quotes or choose another."
+            f"`{where}` of params.yaml has the name {reprlib.repr(name)}, a "
+            f"{type(name).__name__} in YAML; expected text; put it in quotes or choose "
+            "another."
         )
-    shown = repr(printable(name)[:60])
-    if wrong := re.search("[^A-Za-z0-9_-]", name):
+    wrong = re.search("^-|[^A-Za-z0-9_-]|(?<=.{80}).", name)
+    if wrong or not name:
         raise ParameterError(
-            f"the name {shown} of a variant in params.yaml holds {wrong[0]!r}; "
-            "expected letters a to z, digits, `_` and `-`; rename it."
-        )
-    if not re.match("[A-Za-z0-9]", name) or len(name) > 100:
-        raise ParameterError(
-            f"the name {shown} of a variant in params.yaml has {len(name)} characters; "
-            "expected 1 to 100, of which the first is a letter or a digit; rename it."
-        )
-    if re.search(r"-[0-9]+$", name):
-        raise ParameterError(
-            f"the name {shown} of a variant in params.yaml ends like that of a repeat, "
-            "in `-` and a seed; expected another end; rename it."
+            f"`{where}` of params.yaml has the name {name[:80]!r}, which "
+            f"{f'holds {wrong[0]!r}' if wrong else 'is empty'}; expected letters a to "
+            "z, digits, `_` and, not first, `-`, at most 80 of them; rename it."
         )
 
 

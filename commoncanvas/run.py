@@ -26,7 +26,13 @@ from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.files import write_atomically
 from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
-from commoncanvas.parameters import check_names, collect, read_sections
+from commoncanvas.parameters import (
+    check_names,
+    collect,
+    experiment_names,
+    read_profile,
+    read_sections,
+)
 
 VARIANT_STAGES = ("04_train", "05_evaluate")
 FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.yaml
@@ -86,6 +92,41 @@ def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -
         raise StageFailed(f"{name}: {errors.in_one_line(error)}") from None
 
 
+def check_settings(scale: str) -> int:
+    """Check what every stage of a scale would be given; return how many runs it has.
+
+    Raises:
+        ParameterError: a name, key or type is wrong; nothing has run by then.
+    """
+    slugs = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+    others = [s for s in slugs if s not in (*VARIANT_STAGES, FROZEN_STAGE)]
+    stages = [_chosen(slug, scale, None) for slug in others]
+    rows = experiment_names(load_yaml(paths.ROOT / "params.yaml"))
+    stages += [_chosen(slug, scale, row) for slug in VARIANT_STAGES for row in rows]
+    declared = {slug: _declared(slug) for slug in slugs}
+    for stage in stages:
+        sections = read_profile(stage.slug, scale)
+        try:
+            collect(stage.slug, scale, stage.variant, sections, declared[stage.slug])
+        except ParameterError as error:
+            raise ParameterError(f"{stage.name}: {error}") from None
+    return len(stages)
+
+
+def _declared(slug: str) -> dict[str, Any]:
+    """Return what a notebook declares in its parameters cell."""
+    import papermill  # 3 s, and `--help` needs none of it
+
+    os.chdir(paths.ROOT)  # papermill takes `{}` in a path for a template: stay relative
+    source = f"notebooks/{slug}.ipynb"
+    try:
+        return papermill.inspect_notebook(source)
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise ParameterError(
+            f"{source} cannot be read as a notebook ({error}); restore it with git."
+        ) from None
+
+
 @contextlib.contextmanager
 def only_one(stage: Stage) -> Iterator[None]:
     """Hold a stage's lock: two runs of one stage would write the same files.
@@ -133,17 +174,10 @@ def execute(stage: Stage) -> None:
         ParameterError: parameters and the notebook's declarations disagree.
         StageFailed: a cell failed; `<name>.failed.ipynb` beside shows how far it came.
     """
-    import papermill  # 3 s, and `--help` needs none of it
+    import papermill
     from nbclient.exceptions import DeadKernelError
 
-    os.chdir(paths.ROOT)  # papermill takes `{}` in a path for a template: stay relative
-    source = f"notebooks/{stage.slug}.ipynb"
-    try:
-        declared = papermill.inspect_notebook(source)
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise ParameterError(
-            f"{source} cannot be read as a notebook ({error}); restore it with git."
-        ) from None
+    declared = _declared(stage.slug)
     sections = read_sections(stage.slug, stage.scale)
     values = collect(stage.slug, stage.scale, stage.variant, sections, declared)
     word = stage.slug.split("_", 1)[1]
@@ -156,7 +190,7 @@ def execute(stage: Stage) -> None:
         with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
             set_environment(settings, Path(empty))
             papermill.execute_notebook(
-                source,
+                f"notebooks/{stage.slug}.ipynb",
                 os.path.relpath(partial),
                 parameters=values,
                 kernel_name="python3",

@@ -6,8 +6,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = ROOT / "profiles"
 PRETRAINED = ROOT / "pretrained"
-# `dvc exp run --temp` and `--queue` run a copy below .dvc/ of the clone; what git ignores
-# is not in it, and the pinned sources are the clone's.
+# `dvc exp run --temp` and `--queue` run a copy that lies below .dvc/ of the clone; it
+# lacks what git ignores, so the pinned sources are the clone's.
 CLONE = next((p.parent for p in ROOT.parents if p.name == ".dvc"), ROOT)
 SOURCES = CLONE / "sources"
 REPORTS = ROOT / "reports"

@@ -76,7 +76,8 @@ def test_every_stage_runs_and_every_page_is_written(world):
     output = dvc(world, "repro")
     variants = [f"{s}-{v}" for s in ("04_train", "05_evaluate") for v in VARIANTS]
     singles = ["01_licenses", "02_captions", "03_latents", "06_figures", "07_speed"]
-    assert set(ran(output)) == {*singles, *variants, "pages", "index"}
+    assert ran(output)[0] == "settings"
+    assert set(ran(output)) == {"settings", *singles, *variants, "pages", "index"}
     pages = {page.stem for page in (world / "reports/html/tiny").glob("*.html")}
     assert pages == {"00_pretrain", *singles, *variants}
     assert (world / "reports/html/index.html").stat().st_size > 10_000
@@ -126,7 +127,7 @@ def test_a_variants_learning_rate_touches_that_variant_alone(world):
     )
     assert changed != text
     params.write_text(changed)
-    expected = {"04_train-cc_human", "05_evaluate-cc_human", "06_figures"}
+    expected = {"settings", "04_train-cc_human", "05_evaluate-cc_human", "06_figures"}
     assert set(ran(dvc(world, "repro"))) == expected | {"pages", "index"}
 
 

@@ -46,9 +46,9 @@ def clone(tmp_path):
 
 
 def install(clone, code):
-    cells = [
-        nbformat.v4.new_code_cell("scale: str = ''\nseed: int = 1", metadata={"tags": ["parameters"]})
-    ]
+    tag = {"tags": ["parameters"]}
+    declared = "scale: str = ''\nseed: int = 1"
+    cells = [nbformat.v4.new_code_cell(declared, metadata=tag)]
     cells += [nbformat.v4.new_code_cell(code)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
