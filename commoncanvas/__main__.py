@@ -4,6 +4,8 @@ A verb imports its room when it is called, so help is instant. Errors that the p
 raises on purpose, and Ctrl-C, end here: in one line, with an exit code.
 """
 
+import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -18,16 +20,44 @@ NAME = "commoncanvas"
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY = click.Path(path_type=Path)
 
+
+class Name(click.ParamType):
+    """The name of a scale or a variant, which names folders: letters, digits, _, -."""
+
+    name = "text"
+
+    def convert(self, value: str, param: Any, ctx: Any) -> str:
+        if len(value) > 100 or not re.fullmatch("[A-Za-z0-9_-]+", value):
+            self.fail(f"{value[:100]!r} names no scale or variant.", param, ctx)
+        return value
+
+
+class Price(click.FloatRange):
+    """A number from 0 that is one: NaN lies in every range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = super().convert(value, param, ctx)
+        return self.fail("nan is no price.", param, ctx) if number != number else number
+
+
+NAMED = Name()
+POSITIVE = click.IntRange(1, 1_000_000)
+PRICE = Price(0, 1e9)
+
 # Options that several verbs share.
-SCALE = click.option("--scale", required=True, help="Profile: a file in profiles/.")
-MINI = click.option("--scale", default="mini", help="Profile: a file in profiles/.")
-VARIANT = click.option("--variant", required=True, help="Row of the experiment.")
+PROFILE = "Profile: a file in profiles/."
+SCALE = click.option("--scale", required=True, type=NAMED, help=PROFILE)
+MINI = click.option("--scale", default="mini", type=NAMED, help=PROFILE)
+VARIANT = click.option(
+    "--variant", required=True, type=NAMED, help="Row of the experiment."
+)
 
 
 class Door(click.Group):
     """Turns our errors and Ctrl-C into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # or it warns of parts
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -115,8 +145,10 @@ def documents(check: bool) -> None:
 @MINI
 @click.option("--variants", help="Some of params.yaml: a,b. Default: all that run.")
 @click.option("--machine", default="cpu", help="Of results/rates.json; cpu: one core.")
-@click.option("--seeds", "num_seeds", default=1, help="Runs of each variant.")
-@click.option("--price", type=float, help="Dollars per machine hour.")
+@click.option(
+    "--seeds", "num_seeds", default=1, type=POSITIVE, help="Runs of each variant."
+)
+@click.option("--price", type=PRICE, help="Dollars per machine hour.")
 @click.option("--json", "file", type=ANY, help="Write the plan to this file, too.")
 def plan(scale: str, variants: str | None, file: Path | None, **options: Any) -> None:
     """Say what a scale will cost before it runs: pictures, bytes, hours, money.
@@ -237,7 +269,9 @@ def takedown(entry: tuple[str, ...], add: bool) -> None:
     help="DDIM steps. Default: as measured.",
 )
 @click.option("--model", type=ANY, help="Its folder. Default: results/model.")
-@click.option("--scale", help="The model's profile, to name the closest works.")
+@click.option(
+    "--scale", type=NAMED, help="The model's profile, to name the closest works."
+)
 def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
     """Draw a PROMPT with a released model, on the CPU, in seconds.
 
@@ -265,8 +299,12 @@ def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
 @door.command()
 @click.argument("picture", type=ANY)
 @MINI
-@click.option("--variant", default="cc_synthetic", help="Whose works are searched.")
-@click.option("-k", default=5, metavar="WORKS", help="How many works to name.")
+@click.option(
+    "--variant", default="cc_synthetic", type=NAMED, help="Whose works are searched."
+)
+@click.option(
+    "-k", default=5, type=POSITIVE, metavar="WORKS", help="How many works to name."
+)
 @click.option("--html", type=ANY, help="Write a page with pictures, too.")
 def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) -> None:
     """Name the training works closest to a PICTURE, with author, licence and link.
@@ -280,8 +318,10 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 
 
 @door.command()
-@click.option("--scale", default="full", help="Profile: a file in profiles/.")
-@click.option("--variant", default="cc_emoji", help="Row of the experiment.")
+@click.option("--scale", default="full", type=NAMED, help=PROFILE)
+@click.option(
+    "--variant", default="cc_emoji", type=NAMED, help="Row of the experiment."
+)
 @click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
 def release(scale: str, variant: str, out: Path | None) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
