@@ -23,7 +23,7 @@ import nbformat
 from commoncanvas.core import errors, paths
 from commoncanvas.core.determinism import set_environment
 from commoncanvas.core.errors import CommonCanvasError, ParameterError
-from commoncanvas.core.files import write_atomically
+from commoncanvas.core.files import write_atomically, write_json
 from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
@@ -188,13 +188,13 @@ def execute(stage: Stage) -> None:
     remove_outputs(stage)
     try:
         with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
+            _install_kernel(Path(empty))
             set_environment(settings, Path(empty))
             papermill.execute_notebook(
                 f"notebooks/{stage.slug}.ipynb",
                 os.path.relpath(partial),
                 parameters=values,
                 kernel_name="python3",
-                kernel_manager_class=_own_kernel(),
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
@@ -215,22 +215,11 @@ def execute(stage: Stage) -> None:
     partial.unlink()
 
 
-def _own_kernel() -> type:
-    """Return a kernel manager that starts this interpreter, whatever is installed.
-
-    Jupyter would look for a kernel named `python3` in the reader's folders first.
-    """
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class OwnKernel(AsyncKernelManager):
-        kernel_spec = KernelSpec(
-            argv=[sys.executable, "-c", KERNEL, "-f", "{connection_file}"],
-            display_name="Python 3",
-            language="python",
-        )
-
-    return OwnKernel
+def _install_kernel(folder: Path) -> None:
+    """Write the kernel that Jupyter is to find first: this interpreter."""
+    argv = [sys.executable, "-c", KERNEL, "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    write_json(folder / "kernels" / "python3" / "kernel.json", spec)
 
 
 def remove_outputs(stage: Stage) -> None:

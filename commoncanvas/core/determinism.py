@@ -54,7 +54,7 @@ def set_environment(settings: Mapping[str, Any], empty: Path) -> None:
 
     Args:
         settings: `num_threads` and `offline` count.
-        empty: a folder for the kernel's own configuration, of which there is none.
+        empty: a folder without configuration, where Jupyter looks for kernels first.
     """
     if os.environ.get("DVC_STAGE"):
         die_with_parent()
@@ -66,6 +66,7 @@ def set_environment(settings: Mapping[str, Any], empty: Path) -> None:
     no_style.touch()
     os.environ |= {
         "IPYTHONDIR": str(empty),
+        "JUPYTER_PATH": str(empty),
         "JUPYTER_RUNTIME_DIR": str(empty),
         "MATPLOTLIBRC": str(no_style),
         "PYTHONPATH": str(Path(__file__).parents[2]),  # this package, whatever else is

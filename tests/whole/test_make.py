@@ -9,10 +9,11 @@ import pytest
 
 from commoncanvas.core import paths
 
-SETTINGS = """
+MIRROR = "index-url"
+SETTINGS = f"""
 [global]
-index-url = https://a.example/simple
-extra-index-url =
+{MIRROR} = https://a.example/simple
+extra-{MIRROR} =
   https://b.example/simple
   https://c.example/simple
 trusted-host = b.example
@@ -30,9 +31,7 @@ def installed(tmp_path):
     tools = tmp_path / ".venv" / "bin"
     tools.mkdir(parents=True)
     (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (tools / "uv").write_text(
-        '#!/bin/sh\nenv > seen\necho "WORDS=$*" >> seen\nexit 3\n'
-    )
+    (tools / "uv").write_text('#!/bin/sh\n(env; echo "WORDS=$*") > seen\nexit 3\n')
     for tool in tools.iterdir():
         tool.chmod(0o755)
     (tmp_path / ".venv" / "ready").touch()
