@@ -223,8 +223,11 @@ def download(
     catalog: Path, folder: Path, limit: int | None, verify: bool, **settings: Any
 ) -> None:
     """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
+    import signal
+
     from commoncanvas.catalog import downloads
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:
         if verify:
             lost = len(downloads.verify(folder))

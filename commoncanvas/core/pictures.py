@@ -208,3 +208,8 @@ def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.nda
 def largest_center_square(picture: Image.Image, size: int) -> np.ndarray:
     """Return the (size, size, 3) uint8 centre square; see `largest_center_crop`."""
     return largest_center_crop(picture, size, size)
+
+
+def check_picture(data: bytes) -> None:
+    """Decode a picture and keep nothing of it; raises as `decode_picture` does."""
+    decode_picture(data)
