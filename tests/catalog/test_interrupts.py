@@ -1,0 +1,72 @@
+"""Ctrl-C ends a download in two seconds, wherever it stands, and leaves no process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from servers import KINDS, Kind, Misbehaving, slow_to_decode
+
+from commoncanvas.core import paths
+
+SLOW = slow_to_decode()
+
+
+async def slow(c):
+    await c.answer(data=SLOW)
+
+
+def group_of(leader):
+    """Return the processes of a group that are no zombies."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["slow", "drips"])
+def test_a_signal_ends_a_download_in_two_seconds(tmp_path, kind, number):
+    kinds = KINDS | {"slow": Kind(slow, ("refused",))}
+    with Misbehaving(kinds) as server:
+        urls = [server.url("good", "1.jpg"), server.url("good", "2.jpg")]
+        urls += [server.url(kind, f"{number}.jpg") for number in range(9)]
+        table = pa.table({"key": urls, "downloadurl": urls})
+        pq.write_table(table, tmp_path / "c.parquet")
+        command = [sys.executable, "-m", "commoncanvas", "download"]
+        command += [tmp_path / "c.parquet", tmp_path / "out", "--patience", "9999"]
+        with subprocess.Popen(
+            command,
+            cwd=paths.ROOT,
+            env={**os.environ, "NO_PROXY": "*"},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell starts what runs behind it with Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as run:
+            limit = time.monotonic() + 60
+            while not server.num_asked(kind) and time.monotonic() < limit:
+                time.sleep(0.05)
+            time.sleep(2)  # until the decoders are at work
+            start = time.monotonic()
+            os.killpg(run.pid, number)  # as a terminal does
+            _, printed = run.communicate(timeout=30)
+            assert time.monotonic() - start < 2
+        assert run.returncode == 130
+        assert "Traceback" not in printed and "interrupted" in printed
+        while group_of(run.pid) and time.monotonic() - start < 3:
+            time.sleep(0.05)
+        assert group_of(run.pid) == []
