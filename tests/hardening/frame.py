@@ -24,7 +24,8 @@ from commoncanvas.core.errors import CommonCanvasError
 LIMIT_S = 10.0  # of one item; more is a hang
 LEFT_S = 3.0  # after which no process of a run may be left
 MAX_BYTES = 4 << 30  # of memory, of a run and all its processes
-BATCH = 100  # random inputs in one case, which has the limit of one item
+BATCH = 100  # random inputs in one case, which has the limit of one item;
+# a module whose inputs take longer has a `BATCH` of its own
 WHATS = """wrong outcome, lost row, half-read file, differing bytes, traceback, hang,
 crash, memory, process left""".replace("\n", " ").split(", ")
 FORK = get_context("fork")  # children see what a test has patched
@@ -44,14 +45,18 @@ class Refused(str):
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to try: `act` returns an outcome, `expect` is it or accepts it."""
+    """One thing to try: `act` returns an outcome, `expect` is it or accepts it.
+
+    What takes long to make is made before the clock runs, and handed to `act`.
+    """
 
     kind: str
     name: str  # "family: what of it"
-    act: Callable[[], Any]
+    act: Callable[..., Any]
     expect: Any
     num: int = 0  # random inputs in it
     limit_s: float = LIMIT_S
+    make: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,11 @@ def expect_equal(what: str, found: Any, expected: Any) -> None:
         raise Fault(what, f"found {found!r:.120}, expected {expected!r:.120}")
 
 
-def try_case(case: Case) -> tuple[str, str] | None:
+def try_case(case: Case, *made: Any) -> tuple[str, str] | None:
     """Try one case here; return (what, detail) of its fault, or None."""
     try:
         try:
-            found = case.act()
+            found = case.act(*made)
         except CommonCanvasError as error:
             found = Refused(" ".join(str(error).split()))
         right = case.expect
@@ -119,8 +124,9 @@ def random_cases(kind: str, module: Any, num: int, seed: int) -> Iterator[Case]:
         name = [seed, place, *kind.encode()]
         module.attack(np.random.default_rng(name), size)
 
-    for place in range(-(-num // BATCH)):
-        size = min(BATCH, num - place * BATCH)
+    batch = getattr(module, "BATCH", BATCH)
+    for place in range(-(-num // batch)):
+        size = min(batch, num - place * batch)
         name = f"random: {seed} {place}"
         yield Case(kind, name, lambda p=place, n=size: act(p, n), None, size)
 
@@ -233,9 +239,10 @@ def _work(make: Callable[[], Iterator[Case]], start: int, log: Path, pipe: Any) 
     os.dup2(file, 1)
     os.dup2(file, 2)
     for case in itertools.islice(make(), start, None):
+        made = [case.make()] if case.make else []
         pipe.send((case.name, case.num, case.limit_s))
         place = os.lseek(file, 0, os.SEEK_END)
-        fault = try_case(case)
+        fault = try_case(case, *made)
         if os.lseek(file, 0, os.SEEK_END) > place and fault is None:
             with open(log, "rb") as printed:
                 printed.seek(place)

@@ -150,8 +150,8 @@ def cases() -> Iterator[Case]:
         if len(batch.rows) == 60:
             batch = Batch(16, keep_shape=True)
     for name, make in _bombs().items():
-        act = lambda make=make: draw([{"picture": make()}])[0]  # noqa: E731
-        yield Case(KIND, f"bomb: {name}", act, handled)
+        act = lambda made: draw([{"picture": made}])[0]  # noqa: E731
+        yield Case(KIND, f"bomb: {name}", act, handled, make=make)
 
 
 def _harmless() -> Iterator[tuple[str, bytes, Any]]:
