@@ -56,7 +56,7 @@ VALUES = {
 }  # fmt: skip
 FITS = {
     "stage": {"text", "empty text"}, "scale": {"null", "text", "empty text"},
-    "variant": {"null", "text", "empty text"}, "schema": {"number"}, "counts.in": set(),
+    "variant": {"null", "text", "empty text"}, "schema": {"number", "true"}, "counts.in": set(),
     "counts.out": set(), "counts.rejected": set(), "facts": {"object"}, "files": set(),
     "counts": set(), "files.a.parquet": set(), "files.a.parquet.sha256": set(),
     "files.a.parquet.bytes": set(),
@@ -120,8 +120,9 @@ def cases() -> Iterator[Case]:
         "surrogate": "\ud800", "to itself": _round(), "complex": 1j, "path": Path("x"),
     }.items():  # fmt: skip
         yield Case(KIND, f"written: fact {name}", lambda v=fact: _write(1, 1, {}, v), refused)
-        yield Case(KIND, f"key: of {name}", lambda v=fact: keys.key_of(a=v), refused)
-    for name in ("", ".", "..", "../x", "/x", "a/b", "a b", "\0", "a\n", "é/", "-", "$x", "a" * 300):
+        if name != "surrogate":  # JSON can escape one, UTF-8 cannot hold it
+            yield Case(KIND, f"key: of {name}", lambda v=fact: keys.key_of(a=v), refused)
+    for name in ("", ".", "..", "../x", "/x", "a/b", "a b", "\0", "a\n", "é/", "-", "$x"):
         act = lambda n=name: _in_scratch(lambda: keys.work_folder(n))  # noqa: E731
         yield Case(KIND, f"key: named {name[:10]!a}", act, refused)
     for name, change in SPOILT.items():

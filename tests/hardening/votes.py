@@ -31,9 +31,9 @@ PREFERRED = {
 Files = dict[str, bytes | Callable[[Path], None]]
 
 
-def line(vote: Any = None, **changes: Any) -> bytes:
+def line(whole: Any = None, **changes: Any) -> bytes:
     """Return a line of JSON: the vote, or the good one with changes."""
-    return json.dumps(GOOD | changes if vote is None else vote).encode() + b"\n"
+    return json.dumps(GOOD | changes if whole is None else whole).encode() + b"\n"
 
 
 def read(files: Files, door: str = "review") -> list[tuple[str, ...]]:

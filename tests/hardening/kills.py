@@ -1,0 +1,46 @@
+"""Stages killed at random moments, and run again."""
+
+import random
+from collections.abc import Iterator
+
+from tests.hardening.frame import Case
+from tests.hardening.stages import COMMANDS, RUN_S, World, prepared
+
+KIND = "kills"
+HOW = (
+    "every stage from 01 on killed at random moments (the runner with SIGKILL, its group "
+    "with SIGKILL, SIGTERM, Ctrl-C), five times in a row, then run to its end"
+)
+TIMES = 25  # of each stage
+IN_A_ROW = 5
+SIGNALS = ("SIGKILL", "SIGKILL to all", "SIGTERM", "SIGINT", "SIGKILL")
+
+
+def cases() -> Iterator[Case]:
+    """Yield kills and complete runs of each stage."""
+    yield from prepared(KIND, list(COMMANDS))
+    pick = random.Random(17)
+    for stage in COMMANDS:
+        for number in range(TIMES):
+            share, how = pick.uniform(0.05, 0.95), SIGNALS[number % len(SIGNALS)]
+            is_new = number % IN_A_ROW == 0
+            name = f"kill: {stage} {number + 1}, {how} at {share:.2f}"
+            act = lambda s=stage, x=share, h=how, n=is_new: _kill(s, x, h, n)  # noqa: E731
+            yield Case(KIND, name, act, None, limit_s=RUN_S)
+            if number % IN_A_ROW == IN_A_ROW - 1:
+                name = f"run after kills: {stage} {number + 1}"
+                yield Case(KIND, name, lambda s=stage: _finish(s), None, limit_s=RUN_S)
+
+
+def _kill(stage: str, share: float, how: str, is_new: bool) -> None:
+    world = World()
+    if is_new:
+        world.forget()
+    world.kill(stage, share, how)
+
+
+def _finish(stage: str) -> None:
+    world = World()
+    found = world.finish(world.start(COMMANDS[stage][-1]))
+    assert found == 0, found
+    world.expect_as_before()

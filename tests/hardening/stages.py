@@ -1,0 +1,183 @@
+"""A copy of the project in which whole stages run, at the scale `tiny`."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import CommonCanvasError
+from commoncanvas.core.files import sha256_of
+from commoncanvas.core.manifest import read_manifest
+from tests.hardening.frame import LEFT_S, Case, Fault, Refused, left_after
+from tests.support.trees import kept_files
+
+VARIANT = "cc_human"
+COMMANDS = {
+    "01_licenses": [["run", "01_licenses"]],
+    "02_captions": [["run", "02_captions"]],
+    "03_latents": [["run", "03_latents"]],
+    "04_train": [["run", "04_train", "--variant", v] for v in ("cc_synthetic", VARIANT)],
+    "05_evaluate": [["run", "05_evaluate", "--variant", v] for v in ("cc_synthetic", VARIANT)],
+    "06_figures": [["run", "06_figures"]],
+    "07_speed": [["run", "07_speed"]],
+    "pages": [["pages"]],
+    "index": [["index"]],
+}  # fmt: skip
+RUN_S = 900.0  # the limit of a whole stage
+WRITTEN = ("data", "reports/executed", "reports/html")
+
+
+class World:
+    """The copy, where every stage has run once undisturbed; made when first asked for."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.gettempdir(), "world")
+        self.mark = f"HARDENING={uuid.uuid4()}"
+        self.record = self.root / "undisturbed.json"
+        self.known: dict[str, Any] = {"seconds": {}, "hashes": {}}
+        if self.record.exists():
+            self.known = json.loads(self.record.read_text())
+
+    def copy(self) -> None:
+        """Copy the project, and let its experiment have two variants."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        for file in kept_files():
+            copy = self.root / file.relative_to(paths.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+        (self.root / "sources").symlink_to(paths.SOURCES.resolve())
+        params = self.root / "params.yaml"
+        chosen = f"experiment: [cc_synthetic, {VARIANT}]\n\n"
+        text = re.sub(r"experiment:.*?\n\n", chosen, params.read_text(), flags=re.DOTALL)
+        params.write_text(text)
+
+    def start(self, words: list[str], **how: Any) -> subprocess.Popen[str]:
+        """Start a verb of the command line in a session of its own."""
+        name, _, value = self.mark.partition("=")
+        environment = {**os.environ, name: value, "PYTHONPATH": str(self.root)}
+        environment |= {"OMP_NUM_THREADS": "1"}
+        environment.pop("DVC_STAGE", None)
+        command = [sys.executable, "-m", "commoncanvas", *words, "--scale", "tiny"]
+        command = how.pop("before", []) + command
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            command, cwd=self.root, env=environment, start_new_session=True,
+            text=True, errors="replace", **pipes, **how,
+        )  # fmt: skip
+
+    def finish(self, process: subprocess.Popen[str]) -> Refused | int:
+        """Wait for a run; return 0, or its last line; a traceback is a fault."""
+        printed = process.communicate()[1]
+        self.expect_no_process()
+        last = (printed.strip().splitlines() or [""])[-1]
+        if "Traceback (most recent" in printed:
+            raise Fault("traceback", f"{last} …{printed[-150:]}")
+        if process.returncode:
+            if not last.strip():
+                raise Fault("wrong outcome", f"ended with {process.returncode}, no word")
+            return Refused(last)
+        return 0
+
+    def run(self, stage: str) -> None:
+        """Run a stage to its end, all its variants."""
+        for words in COMMANDS[stage]:
+            if found := self.finish(self.start(words)):
+                raise Fault("wrong outcome", f"{stage}: {found}")
+
+    def first_run(self, stage: str) -> None:
+        """Run a stage undisturbed, and remember its seconds and files."""
+        if stage == "01_licenses":
+            self.copy()
+        start = time.monotonic()
+        self.run(stage)
+        used = time.monotonic() - start
+        self.known["seconds"][stage] = used / len(COMMANDS[stage])
+        self.known["hashes"] = self.hashes()
+        self.record.write_text(json.dumps(self.known))
+
+    def hashes(self) -> dict[str, str]:
+        """Hash every file that stages wrote; those that hold timings by name alone."""
+        found = {}
+        for place in WRITTEN:
+            for path in sorted((self.root / place).rglob("*")):
+                name = path.relative_to(self.root).as_posix()
+                if path.is_file() and not name.startswith("data/tiny/00"):
+                    is_timed = "07_speed" in name
+                    found[name] = "timed" if is_timed else sha256_of(path)
+        return found
+
+    def expect_whole(self) -> None:
+        """Raise a fault where a folder with a manifest is not what the manifest says."""
+        for path in (self.root / "data").rglob("manifest.json"):
+            try:
+                read_manifest(path.parent, verify=True)
+            except CommonCanvasError as error:
+                raise Fault("half-read file", error) from None
+
+    def expect_as_before(self) -> None:
+        """Raise a fault where the files differ from those of the undisturbed runs."""
+        self.expect_whole()
+        found, right = self.hashes(), self.known["hashes"]
+        names = sorted(n for n in found.keys() | right.keys() if found.get(n) != right.get(n))
+        if names:
+            raise Fault("differing bytes", f"{len(names)} files: {', '.join(names[:4])}")
+
+    def processes(self) -> list[int]:
+        """Return the processes that this world's runs have started."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                is_ours = self.mark.encode() in path.read_bytes()
+                state = (path.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if is_ours and state not in "ZX":
+                found.append(int(path.parent.name))
+        return found
+
+    def expect_no_process(self) -> None:
+        """Raise a fault where a process of a run is left after three seconds."""
+        if left := left_after(self.processes):
+            raise Fault("process left", f"{len(left)} after {LEFT_S:g} s")
+
+    def kill(self, stage: str, share: float, how: str) -> None:
+        """Kill a stage after a share of its known seconds; nothing of it may be left."""
+        process = self.start(COMMANDS[stage][-1])
+        wait_s = share * self.known["seconds"][stage]
+        try:
+            process.wait(timeout=wait_s)
+        except subprocess.TimeoutExpired:
+            signals = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+            if how == "SIGKILL to all":
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.send_signal(signals.get(how, signal.SIGKILL))
+        process.stderr.close()  # type: ignore[union-attr]
+        process.wait(timeout=LEFT_S)
+        self.expect_no_process()
+        self.expect_whole()
+
+    def forget(self) -> None:
+        """Remove kept work, so that a stage computes anew."""
+        for name in (".checkpoints", ".finished"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def prepared(kind: str, stages: list[str]) -> Iterator[Case]:
+    """Yield the undisturbed runs, left out where an earlier process has made them."""
+    for stage in stages:
+        act = lambda s=stage: World().first_run(s)  # noqa: E731
+        needed: Callable[[], None] = lambda s=stage, a=act: (  # noqa: E731
+            None if s in World().known["seconds"] else a()
+        )
+        yield Case(kind, f"undisturbed: {stage}", needed, None, limit_s=RUN_S)
