@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 reference documents lint types check test clean
+	bench-licenses bench-train bench-sd2 reference documents lint types hardening check test clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ types: env  ## mypy
 # Two workers fill two cores: the tests hold torch to one thread (tests/conftest.py).
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+hardening: sources  ## try the hostile corpus whole: about two hours of one core
+	$(BIN)/python -m tests.hardening --jobs $(WORKERS)
 
 check: sources lint types  ## lint, types and the quick tests, in two minutes
 	$(PYTEST) -m "not slow and not gpu and not network"

@@ -21,8 +21,8 @@ from commoncanvas.core.files import write_json, write_text
 from commoncanvas.core.paths import DOCS, RESULTS
 from tests.hardening import frame, page
 
-KINDS = """pictures drawings licenses texts tables metadata archives captions votes
-takedowns manifests parameters servers runs disks kills""".split()
+KINDS = """pictures drawings licenses texts tables archives captions votes
+takedowns manifests parameters servers kills disks runs""".split()
 STAGED = ("kills", "disks", "runs")  # they run whole stages
 
 
@@ -84,7 +84,8 @@ def main(only: tuple[str, ...], quick: bool, seed: int, jobs: int) -> None:
                 bar.write(f"{result.kind}, {result.name}: {what}: {detail}")
             bar.set_description(result.kind, refresh=False)
             bar.update(max(result.num, 1))
-    found = page.summary(results, seed, time.monotonic() - start)
+    hows = {kind: module_of(kind).HOW for kind in kinds}
+    found = page.summary(results, hows, seed, time.monotonic() - start)
     if not only and not quick:
         write_json(RESULTS / "hardening.json", found)
         write_text(DOCS / "HARDENING.md", page.markdown(found))

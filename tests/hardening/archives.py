@@ -106,8 +106,16 @@ def _families() -> Iterator[tuple[str, dict[str, bytes], Any]]:
         whole = tar_of(*A, *B, mode=f"w:{packing}")
         for tenth in range(10):
             cut = whole[: len(whole) * tenth // 10]
-            yield f"cut: {packing or 'plain'} at {tenth}/10", {f"t.tar{ending}": cut}, (
-                lambda found: found and set(found) - {"a", "b"} or found == {"a": "c", "b": "c"}
+            yield (
+                f"cut: {packing or 'plain'} at {tenth}/10",
+                {f"t.tar{ending}": cut},
+                (
+                    lambda found: (
+                        found
+                        and set(found) - {"a", "b"}
+                        or found == {"a": "c", "b": "c"}
+                    )
+                ),
             )
     for name in (
         "../a", "/etc/a", "x/../../a", "./x/a", "x//a", "C:\\a", "~/a", "$HOME/a", "a b", "a#1",
@@ -149,7 +157,11 @@ def _families() -> Iterator[tuple[str, dict[str, bytes], Any]]:
         "bad date": json.dumps(FACTS | {"date_seen": "soon"}).encode(),
         "null author": json.dumps(FACTS | {"author": None}).encode(),
     }.items():  # fmt: skip
-        yield f"words: {name}", {"t.tar": tar_of(*sample("a", words), *B)}, kept_only("b")
+        yield (
+            f"words: {name}",
+            {"t.tar": tar_of(*sample("a", words), *B)},
+            kept_only("b"),
+        )
     for name, words in {
         "byte order mark": b"\xef\xbb\xbf" + WORDS, "upper case": WORDS.replace(b'"author"', b'"AUTHOR"'),
         "more": WORDS[:-1] + b', "exif": {"a": [1]}}', "NUL": WORDS.replace(b"Cat", b"C\\u0000t"),
@@ -180,7 +192,11 @@ def _families() -> Iterator[tuple[str, dict[str, bytes], Any]]:
     same = {"x/t.tar": good, "y/t.tar": good}
     yield "two tars: of one name in two folders", same, lambda found: True
     two = {"s.tar": good, "t.tar": good}
-    yield "two tars: of one content", two, lambda found: list(found.values()).count("c") >= 2
+    yield (
+        "two tars: of one content",
+        two,
+        lambda found: list(found.values()).count("c") >= 2,
+    )
 
 
 def _bombs() -> dict[str, Callable[[], bytes]]:
@@ -196,7 +212,9 @@ def _bombs() -> dict[str, Callable[[], bytes]]:
         return tar_of(*files, mode="w:gz", compresslevel=1)
 
     def pictures_of_one(num: int, size: int) -> bytes:
-        files = [(f"a.{e}", bytes(size)) for e in ("jpg", "jpeg", "png", "webp", "txt")] * num
+        files = [
+            (f"a.{e}", bytes(size)) for e in ("jpg", "jpeg", "png", "webp", "txt")
+        ] * num
         return tar_of(*files, mode="w:gz", compresslevel=1)
 
     return {

@@ -33,8 +33,12 @@ def imported(
             path.write_bytes(data)
         else:
             pq.write_table(data, path)
-        found = ImportedCaptions(path, key_prefix=prefix).table([(k, None) for k in keys])
-    rows = list(zip(found["key"].to_pylist(), found["caption_raw"].to_pylist(), strict=True))
+        found = ImportedCaptions(path, key_prefix=prefix).table(
+            [(k, None) for k in keys]
+        )
+    rows = list(
+        zip(found["key"].to_pylist(), found["caption_raw"].to_pylist(), strict=True)
+    )
     if list(dict.fromkeys(key for key, _ in rows)) != keys:
         raise Fault("lost row", f"keys {keys}, found {rows}")
     return rows
@@ -60,7 +64,9 @@ def cases() -> Iterator[Case]:
 def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
     whole = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
     types = {name: (getattr(pa, name)(), [1, 2, 3]) for name in whole}
-    types |= {name: (getattr(pa, name)(), [1.0, 2.0, 3.0]) for name in ("float32", "float64")}
+    types |= {
+        name: (getattr(pa, name)(), [1.0, 2.0, 3.0]) for name in ("float32", "float64")
+    }
     types |= {name: (getattr(pa, name)(), ["1", "2", "3"]) for name in
               ("string", "large_string", "string_view")}  # fmt: skip
     types["dictionary"] = pa.dictionary(pa.int8(), pa.string()), ["1", "2", "3"]
@@ -71,7 +77,9 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
             pa.array(values, kind))  # fmt: skip
         table = pa.table({"key": column, "caption": TEXTS})
         yield f"key: parquet {name}", "a.parquet", table, RIGHT
-        more = pa.table({"key": pa.array([*values, None], column.type), "caption": [*TEXTS, "x"]})
+        more = pa.table(
+            {"key": pa.array([*values, None], column.type), "caption": [*TEXTS, "x"]}
+        )
         yield f"key: parquet {name} and null", "a.parquet", more, RIGHT
     for name, kind, values in (
         ("binary", pa.binary(), [b"1", b"2", b"3"]), ("boolean", pa.bool_(), [True, False, None]),
@@ -98,17 +106,23 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
     two = [["a red barn", "a barn"], *([t] for t in TEXTS[1:])]
     table = pa.table({"key": [1, 2, 3], "caption": two})
     yield "caption: parquet two in a list", "a.parquet", table, several
-    yield "caption: parquet dictionary", "a.parquet", pa.table(
-        {"key": [1, 2, 3], "caption": pa.array(TEXTS).dictionary_encode()}
-    ), RIGHT
+    yield (
+        "caption: parquet dictionary",
+        "a.parquet",
+        pa.table({"key": [1, 2, 3], "caption": pa.array(TEXTS).dictionary_encode()}),
+        RIGHT,
+    )
     for name, keys in {
         "integers": (1, 2, 3), "texts": ("1", "2", "3"), "floats": (1.0, 2.0, 3.0),
         "mixed": (1, "2", 3.0),
     }.items():  # fmt: skip
         yield f"key: jsonl {name}", "a.jsonl", pairs(keys), RIGHT
-        yield f"key: json array {name}", "a.json", b"[" + b",".join(
-            pairs(keys).splitlines()
-        ) + b"]", RIGHT
+        yield (
+            f"key: json array {name}",
+            "a.json",
+            b"[" + b",".join(pairs(keys).splitlines()) + b"]",
+            RIGHT,
+        )
         for other in (None, "x", -1, 10**30, 1.5, [], {}, True, "", "é", 2**63, 1e300):
             data = pairs([*keys, other], [*TEXTS, "other"])
             yield f"key: jsonl {name} and {other!r:.20}", "a.jsonl", data, RIGHT
@@ -118,21 +132,45 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
         "comma": TEXTS, "list with null": [[t, None] for t in TEXTS],
     }.items():  # fmt: skip
         yield f"caption: jsonl {name}", "a.jsonl", pairs(texts=texts), RIGHT
-        yield f"caption: jsonl {name}, others lack", "a.jsonl", pairs(texts=texts) + missing, RIGHT
+        yield (
+            f"caption: jsonl {name}, others lack",
+            "a.jsonl",
+            pairs(texts=texts) + missing,
+            RIGHT,
+        )
     for first in (two[0], two[0][::-1]):
         data = pairs(texts=[first, *TEXTS[1:]])
         yield f"caption: jsonl two, {first[0]} first", "a.jsonl", data, several
-    for name, value in {"object": {"a": "b"}, "list of lists": [["a"]], "list of objects": [{}]}.items():
-        yield f"caption: jsonl {name}", "a.jsonl", pairs(texts=[value, "b", "c"]), refused
+    for name, value in {
+        "object": {"a": "b"},
+        "list of lists": [["a"]],
+        "list of objects": [{}],
+    }.items():
+        yield (
+            f"caption: jsonl {name}",
+            "a.jsonl",
+            pairs(texts=[value, "b", "c"]),
+            refused,
+        )
     for text in (
         "null", "1", "true", '"a"', "[a, b]", "['a']", "{'a': 1}", "2024-01-01", "1e5", "NaN", "a,b",
         "00:00:00", "\\u0041", "é", "猫", "a\nb", "a\tb", 'say "a"', "a'b", "💡" * 99, " a ", "a" * 99_999,
         "-0", "0x10", "1_000", "550e8400-e29b-41d4-a716-446655440000", "$1", "?", "%s", "--", ";",
     ):  # fmt: skip
         right = [("p/1", text), *RIGHT[1:]]
-        yield f"text: jsonl {text[:20]!a}", "a.jsonl", pairs(texts=[text, *TEXTS[1:]]), right
+        yield (
+            f"text: jsonl {text[:20]!a}",
+            "a.jsonl",
+            pairs(texts=[text, *TEXTS[1:]]),
+            right,
+        )
         every = pairs(texts=[text] * 3)
-        yield f"text: jsonl only {text[:20]!a}", "a.jsonl", every, [(k, text) for k in KEYS]
+        yield (
+            f"text: jsonl only {text[:20]!a}",
+            "a.jsonl",
+            every,
+            [(k, text) for k in KEYS],
+        )
     good = pairs()
     for name, data, right in (
         ("CRLF", good.replace(b"\n", b"\r\n"), RIGHT), ("no last end", good[:-1], RIGHT),

@@ -28,7 +28,9 @@ def cases() -> Iterator[Case]:
     for stage in COMMANDS:
         for size in (0, 1_000, 30_000, 300_000):
             act = lambda s=stage, n=size: _limited(s, n)  # noqa: E731
-            yield Case(KIND, f"limit: {stage}, {size:,} bytes a file", act, None, limit_s=RUN_S)
+            yield Case(
+                KIND, f"limit: {stage}, {size:,} bytes a file", act, None, limit_s=RUN_S
+            )
         for option in ("ro", "size=64k") if os.geteuid() == 0 else ():
             for folder in FOLDERS:
                 act = lambda s=stage, f=folder, o=option: _mounted(s, f, o)  # noqa: E731

@@ -158,8 +158,10 @@ def _own() -> Family:
         for form in ("href", "xlink:href") if "HREF" in body else ("",):
             text = svg(body.replace("HREF", form))
             yield f"{name} {form}", text, coloured(255, 0, 0, tolerance=5)
-            yield f"{name} {form}, single quotes", text.replace('"', "'"), coloured(
-                255, 0, 0, tolerance=5
+            yield (
+                f"{name} {form}, single quotes",
+                text.replace('"', "'"),
+                coloured(255, 0, 0, tolerance=5),
             )
 
 
@@ -167,7 +169,9 @@ def _foreign() -> Family:
     folder = Path(tempfile.mkdtemp())
     picture = file_of(np.full((8, 8, 3), MAGENTA, np.uint8))
     (folder / "a.png").write_bytes(picture)
-    (folder / "a.svg").write_text(svg('<rect id="b" width="8" height="8" fill="#f0f"/>'))
+    (folder / "a.svg").write_text(
+        svg('<rect id="b" width="8" height="8" fill="#f0f"/>')
+    )
     (folder / "a.css").write_text("rect{fill:#f0f}")
     places = {
         "file address": f"file://{folder}/a.", "path": f"{folder}/a.",
@@ -276,7 +280,14 @@ def _malformed() -> Family:
         yield f"cut at {tenth}/10", whole[: len(whole) * tenth // 10], refused
     red = coloured(255, 0, 0)
     declared = '<?xml version="1.0" encoding="{}"?>'
-    for encoding in ("UTF-8", "utf-8", "ISO-8859-1", "US-ASCII", "windows-1252", "UTF-16"):
+    for encoding in (
+        "UTF-8",
+        "utf-8",
+        "ISO-8859-1",
+        "US-ASCII",
+        "windows-1252",
+        "UTF-16",
+    ):
         yield f"says {encoding}", declared.format(encoding) + whole, handled
     for name, text, expect in (
         ("byte order mark", "\ufeff" + whole, red), ("CRLF", whole.replace(">", ">\r\n"), red),
@@ -411,7 +422,9 @@ def _bombs() -> dict[str, Callable[[], str]]:
         )
         bombs[f"{depth} layers deep"] = lambda d=depth: nested('g opacity=".9"', d)
         bombs[f"{depth} svgs deep"] = lambda d=depth: nested("svg", d)
-        bombs[f"{depth} uses in a chain"] = lambda d=depth: laughs('<use href="#p{}"/>', d, 1)
+        bombs[f"{depth} uses in a chain"] = lambda d=depth: laughs(
+            '<use href="#p{}"/>', d, 1
+        )
     return bombs
 
 

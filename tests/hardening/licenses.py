@@ -51,7 +51,9 @@ def judge(rows: list[dict[str, str]]) -> list[tuple[str, str, str]]:
         raise Fault("lost row", f"{len(keys)} in, {len(frame)} out")
     silent = frame[(frame["split"] == "rejected") & (frame["reason"].str.strip() == "")]
     if len(silent):
-        raise Fault("wrong outcome", f"rejected without a reason: {list(silent['key'])}")
+        raise Fault(
+            "wrong outcome", f"rejected without a reason: {list(silent['key'])}"
+        )
     columns = frame[["license_slug", "license_version", "split"]]
     return list(columns.itertuples(index=False, name=None))
 
@@ -172,10 +174,49 @@ def _statements() -> Iterator[Statement]:
         yield f"no licence's address: {url}", "", url, None
 
 
-WORDS = [*SLUGS, *VERSIONS, "CC", "BY", "NC", "ND", "SA", "cc0", "Public Domain", "Mark"]
-WORDS += ["Attribution", "NonCommercial", "ShareAlike", "NoDerivs", "License", "Germany"]
-WORDS += ["International", "Unported", "(", ")", "-", " ", "/", "not", "de", "?", "é", "\0"]
-WORDS += ["https://", "creativecommons.org/licenses/", "legalcode", "MIT", "4", "11", "\u200b"]
+WORDS = [
+    *SLUGS,
+    *VERSIONS,
+    "CC",
+    "BY",
+    "NC",
+    "ND",
+    "SA",
+    "cc0",
+    "Public Domain",
+    "Mark",
+]
+WORDS += [
+    "Attribution",
+    "NonCommercial",
+    "ShareAlike",
+    "NoDerivs",
+    "License",
+    "Germany",
+]
+WORDS += [
+    "International",
+    "Unported",
+    "(",
+    ")",
+    "-",
+    " ",
+    "/",
+    "not",
+    "de",
+    "?",
+    "é",
+    "\0",
+]
+WORDS += [
+    "https://",
+    "creativecommons.org/licenses/",
+    "legalcode",
+    "MIT",
+    "4",
+    "11",
+    "\u200b",
+]
 
 
 def attack(rng: np.random.Generator, num: int) -> None:

@@ -28,7 +28,9 @@ def folder_of(scratch: str) -> Path:
     for name in ("a.parquet", "b.json", "deep/c.bin"):
         (folder / name).write_bytes(name.encode() * 50)
     (folder / "empty").write_bytes(b"")
-    manifest.write_manifest(folder, "01_licenses", "tiny", None, 5, 3, {"x": 2}, {"a": 1})
+    manifest.write_manifest(
+        folder, "01_licenses", "tiny", None, 5, 3, {"x": 2}, {"a": 1}
+    )
     return folder
 
 
@@ -69,7 +71,9 @@ def cases() -> Iterator[Case]:
         place = field.replace("a.parquet", "a|parquet").split(".")
         for name, value in VALUES.items():
 
-            def put(held: dict[str, Any], place: list[str] = place, value: Any = value) -> Any:
+            def put(
+                held: dict[str, Any], place: list[str] = place, value: Any = value
+            ) -> Any:
                 inner = held
                 for part in place[:-1]:
                     inner = inner[part.replace("|", ".")]
@@ -108,7 +112,9 @@ def cases() -> Iterator[Case]:
         "folder gone": lambda f: shutil.rmtree(f / "deep"),
     }.items():  # fmt: skip
         yield Case(KIND, f"file: {name}", lambda c=change: read_after(c), refused)
-    yield Case(KIND, "file: untouched", lambda: read_after(lambda f: 0)["counts"]["in"], 5)
+    yield Case(
+        KIND, "file: untouched", lambda: read_after(lambda f: 0)["counts"]["in"], 5
+    )
     for name, counts in {
         "lost row": (5, 3, {"x": 1}), "gained row": (5, 6, {}), "below zero": (-1, -1, {}),
         "half": (1.5, 1.5, {}), "text": ("5", 5, {}), "true": (True, True, {}), "null": (None, 0, {}),
@@ -119,10 +125,27 @@ def cases() -> Iterator[Case]:
         "NaN": float("nan"), "infinite": float("inf"), "bytes": b"x", "set": {1}, "object": object(),
         "surrogate": "\ud800", "to itself": _round(), "complex": 1j, "path": Path("x"),
     }.items():  # fmt: skip
-        yield Case(KIND, f"written: fact {name}", lambda v=fact: _write(1, 1, {}, v), refused)
+        yield Case(
+            KIND, f"written: fact {name}", lambda v=fact: _write(1, 1, {}, v), refused
+        )
         if name != "surrogate":  # JSON can escape one, UTF-8 cannot hold it
-            yield Case(KIND, f"key: of {name}", lambda v=fact: keys.key_of(a=v), refused)
-    for name in ("", ".", "..", "../x", "/x", "a/b", "a b", "\0", "a\n", "é/", "-", "$x"):
+            yield Case(
+                KIND, f"key: of {name}", lambda v=fact: keys.key_of(a=v), refused
+            )
+    for name in (
+        "",
+        ".",
+        "..",
+        "../x",
+        "/x",
+        "a/b",
+        "a b",
+        "\0",
+        "a\n",
+        "é/",
+        "-",
+        "$x",
+    ):
         act = lambda n=name: _in_scratch(lambda: keys.work_folder(n))  # noqa: E731
         yield Case(KIND, f"key: named {name[:10]!a}", act, refused)
     for name, change in SPOILT.items():
@@ -162,14 +185,18 @@ SPOILT: dict[str, Callable[[bytes], bytes]] = {
     "of NULs": lambda data: bytes(len(data)), "longer": lambda data: data + b"x",
     "without its end": lambda data: data[:-4], "text": lambda data: b"oops",
 }  # fmt: skip
-SPOILT |= {f"flipped at {n}/40": lambda data, n=n: _flip(data, n / 40) for n in range(40)}
+SPOILT |= {
+    f"flipped at {n}/40": lambda data, n=n: _flip(data, n / 40) for n in range(40)
+}
 
 
 def rerun(change: Callable[[bytes], bytes], number: int) -> list[int]:
     """Do work of three shards, spoil a finished one, and ask for the work again."""
 
     def work(items: list[int]) -> pa.Table:
-        return pa.table({"square": [item**2 for item in items], "text": ["row"] * len(items)})
+        return pa.table(
+            {"square": [item**2 for item in items], "text": ["row"] * len(items)}
+        )
 
     def twice() -> list[int]:
         told = "key", list(range(12)), 4, work, "squares"

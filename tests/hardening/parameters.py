@@ -19,7 +19,14 @@ from tests.hardening.frame import Case, Fault, Refused, handled, refused
 KIND = "parameters"
 HOW = "profiles, variants and command lines, read as the runner reads them"
 RANDOM, BATCH = 20_000, 200
-TYPES = {"int": 3, "float": 0.5, "str": "a", "bool": True, "list": [1], "dict": {"a": 1}}
+TYPES = {
+    "int": 3,
+    "float": 0.5,
+    "str": "a",
+    "bool": True,
+    "list": [1],
+    "dict": {"a": 1},
+}
 TYPES |= {"list[float]": [0.5], "list[str]": ["a"], "dict[str, float]": {"a": 0.5}}
 VALUES = {
     "null": None, "3": 3, "0.5": 0.5, "text": "a", "true": True, "list": [1], "object": {"a": 1},
@@ -40,7 +47,9 @@ DOUBTFUL = ("1e400", "NaN", "huge")  # refused or kept as they are
 def collected(kind: str, value: Any, **sections: Any) -> Any:
     """Return the value of one declared parameter, of a stage's section."""
     declared = {"x": {"name": "x", "inferred_type_name": kind}}
-    found = parameters.collect("01_a", None, None, {"a": {"x": value}} | sections, declared)
+    found = parameters.collect(
+        "01_a", None, None, {"a": {"x": value}} | sections, declared
+    )
     return found["x"]
 
 
@@ -76,7 +85,9 @@ def cases() -> Iterator[Case]:
         "lambda": "lambda: 0", "long": "list[" * 200 + "int" + "]" * 200,
     }.items():  # fmt: skip
         act = lambda k=kind: collected(k, 1)  # noqa: E731
-        yield Case(KIND, f"declared: {name}", act, handled if name == "nothing" else refused)
+        yield Case(
+            KIND, f"declared: {name}", act, handled if name == "nothing" else refused
+        )
     for name, text in {
         "tabs": b"a:\n\tb: 1\n", "two values": b"a: 1: 2\n", "open": b"a: [1, 2\n", "quote": b'a: "b\n',
         "list": b"- a\n", "text": b"a\n", "number": b"1\n", "latin-1": b"a: \xe9\n", "NUL": b"a: \0\n",
@@ -100,8 +111,30 @@ def cases() -> Iterator[Case]:
         yield Case(KIND, f"YAML: value {name}", lambda t=text: written(t), value)
     for verb in ("run", "publish.pages", "speed.plan", "train.launch"):
         importlib.import_module(f"commoncanvas.{verb}")  # so that no case waits for it
-    names = ("nowhere", "", " ", "../tiny", "tiny.yaml", "/", "pretrain", "\0", "é", "a" * 999, "-", "tiny ")
-    for name in (*names, "TINY", "tiny\n", "$HOME", "{scale}", "{{ x }}", "%s", "tiny/../tiny"):
+    names = (
+        "nowhere",
+        "",
+        " ",
+        "../tiny",
+        "tiny.yaml",
+        "/",
+        "pretrain",
+        "\0",
+        "é",
+        "a" * 999,
+        "-",
+        "tiny ",
+    )
+    for name in (
+        *names,
+        "TINY",
+        "tiny\n",
+        "$HOME",
+        "{scale}",
+        "{{ x }}",
+        "%s",
+        "tiny/../tiny",
+    ):
         shown = name[:12]
         for words in (
             ("run", "01_licenses", "--scale", name), ("run", "04_train", "--scale", "tiny", "--variant", name),
@@ -119,7 +152,9 @@ def cases() -> Iterator[Case]:
                    "--limit", "--contact"):  # fmt: skip
         for value in ("-1", "0", "nan", "x", "", "1e999", "\n", "é"):
             words = "download", "nowhere.parquet", "nowhere", option, value
-            yield Case(KIND, f"words: {option} {value!a}", lambda w=words: call(*w), refused)
+            yield Case(
+                KIND, f"words: {option} {value!a}", lambda w=words: call(*w), refused
+            )
 
 
 def attack(rng: np.random.Generator, num: int) -> None:
@@ -132,7 +167,9 @@ def attack(rng: np.random.Generator, num: int) -> None:
             value = pick.choice([[value], {"a": value}, [value, pick.choice(atoms)], {value: 1}
                                  if isinstance(value, str) else value])  # fmt: skip
         kind = pick.choice(list(TYPES))
-        more = {pick.choice(["common", "variants", "unets", "repeats", "b"]): {"y": value}}
+        more = {
+            pick.choice(["common", "variants", "unets", "repeats", "b"]): {"y": value}
+        }
         more = more if pick.random() < 0.1 else {}
         try:
             found = collected(kind, value, **more)

@@ -91,7 +91,11 @@ def profile(columns: list[float], gamma: float, space: bytes = b"RGB ") -> bytes
     text = b"text\0\0\0\0none\0\0\0\0"
     name = b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(80)
     curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(gamma * 256), 0)
-    tags = {b"desc": name.ljust(92, b"\0"), b"cprt": text, b"wtpt": xyz([0.9642, 1, 0.8249])}
+    tags = {
+        b"desc": name.ljust(92, b"\0"),
+        b"cprt": text,
+        b"wtpt": xyz([0.9642, 1, 0.8249]),
+    }
     for place, letter in enumerate((b"r", b"g", b"b")):
         tags[letter + b"XYZ"] = xyz(columns[3 * place : 3 * place + 3])
         tags[letter + b"TRC"] = curve
@@ -111,7 +115,9 @@ def coded(pixels: np.ndarray, columns: list[float], gamma: float) -> np.ndarray:
     """Return sRGB pixels as another space writes them, in 8 bits."""
     share = pixels / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    seen = linear @ np.reshape(SRGB, (3, 3)) @ np.linalg.inv(np.reshape(columns, (3, 3)))
+    seen = (
+        linear @ np.reshape(SRGB, (3, 3)) @ np.linalg.inv(np.reshape(columns, (3, 3)))
+    )
     return np.rint(255 * seen.clip(0, 1) ** (1 / gamma)).astype(np.uint8)
 
 
@@ -253,8 +259,10 @@ def _modes() -> Iterator[tuple[str, bytes, Any]]:
         data = file_of(palette.quantize(2**depth if depth < 8 else 200), bits=depth)
         expect = upright(10) if depth > 1 else shaped(24, 16)
         yield f"palette: {depth} bits", data, expect
-    yield "palette: transparent", file_of(palette, transparency=bytes(8)), upright(
-        10, white
+    yield (
+        "palette: transparent",
+        file_of(palette, transparency=bytes(8)),
+        upright(10, white),
     )
 
 
@@ -262,11 +270,17 @@ def _beside() -> Iterator[tuple[str, bytes, Any]]:
     """Yield good pictures with odd things beside them."""
     jpeg, png = file_of(UPRIGHT, "JPEG"), file_of(UPRIGHT)
     for number in (*range(16), 0x1E):
-        for name, data in (("zeros", bytes(50)), ("text", b"Exif\0\0MM"), ("one", b"x")):
+        for name, data in (
+            ("zeros", bytes(50)),
+            ("text", b"Exif\0\0MM"),
+            ("one", b"x"),
+        ):
             if number == 14 and name == "one":
                 continue
             segment = struct.pack(">BBH", 0xFF, 0xE0 + number, len(data) + 2) + data
-            title = f"beside: JPEG, {name} in {'APP%d' % number if number < 16 else 'COM'}"
+            title = (
+                f"beside: JPEG, {name} in {'APP%d' % number if number < 16 else 'COM'}"
+            )
             yield title, jpeg[:2] + segment + jpeg[2:], upright()
     chunks = {
         "tEXt": b"a\0b", "zTXt": b"a\0\0" + zlib.compress(b"x"), "iTXt": b"a\0\0\0\0\0b",
@@ -337,7 +351,9 @@ def _refused() -> Iterator[tuple[str, bytes, Any]]:
 def _bombs() -> dict[str, Callable[[], bytes]]:
     def png(width: int, height: int, data: bytes = b"", *more: bytes) -> bytes:
         head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-        body = chunk(b"IHDR", head) + b"".join(more) + chunk(b"IDAT", zlib.compress(data))
+        body = (
+            chunk(b"IHDR", head) + b"".join(more) + chunk(b"IDAT", zlib.compress(data))
+        )
         return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
     def scans(num: int) -> bytes:
@@ -375,7 +391,9 @@ def _bombs() -> dict[str, Callable[[], bytes]]:
         "PNG of 0 x 0": lambda: png(0, 0),
         "PNG of 63 million pixels": lambda: png(7900, 7900, bytes(7900 * 23701)),
         "PNG of 65 million pixels": lambda: png(8100, 8100, bytes(8100 * 24301)),
-        "PNG text of 200 MiB": lambda: png(8, 8, bytes(200), chunk(b"zTXt", b"a\0\0" + zeros)),
+        "PNG text of 200 MiB": lambda: png(
+            8, 8, bytes(200), chunk(b"zTXt", b"a\0\0" + zeros)
+        ),
         "PNG profile of 200 MiB": lambda: png(
             8, 8, bytes(200), chunk(b"iCCP", b"a\0\0" + zeros)
         ),
@@ -412,7 +430,7 @@ def _refused_or(whole: bytes) -> Callable[[Any], bool]:
         if isinstance(found, Refused):
             return refused(found)
         same = np.array_equal(found, draw([{"picture": whole}], 16, True)[0])
-        if not same:
+        if not same or np.abs(found[20, 12, :3].astype(int) - COLOURS[3]).max() > 10:
             raise Fault("half-read file", "drawn, and unlike the whole one")
         return True
 
@@ -455,5 +473,7 @@ def attack(rng: np.random.Generator, num: int) -> None:
                 raise Fault("wrong outcome", f"reason {found!r} of {told}")
         elif found.shape != (8, 8, 4):
             raise Fault("wrong outcome", f"shape {found.shape} of {told}")
-        elif is_cut and kept(_whole[which]) and not np.array_equal(found, _whole[which]):
+        elif (
+            is_cut and kept(_whole[which]) and not np.array_equal(found, _whole[which])
+        ):
             raise Fault("half-read file", f"{len(row['picture'])} bytes of {told}")

@@ -21,7 +21,9 @@ def cases() -> Iterator[Case]:
     for stage in COMMANDS:
         for share in (0, 0.3, 0.7):
             act = lambda s=stage, x=share: _both(s, x)  # noqa: E731
-            yield Case(KIND, f"two: {stage}, {share} apart", act, None, limit_s=2 * RUN_S)
+            yield Case(
+                KIND, f"two: {stage}, {share} apart", act, None, limit_s=2 * RUN_S
+            )
     yield Case(KIND, "two: downloads of one folder", _downloads, None, limit_s=60.0)
 
 
@@ -39,7 +41,9 @@ def _both(stage: str, share: float) -> None:
     if any("Traceback (most recent" in text for text in printed):
         raise Fault("traceback", printed[0][-200:] + printed[1][-200:])
     codes = first.returncode, second.returncode
-    if 0 not in codes or any(not text.strip() for text, c in zip(printed, codes[::-1], strict=True) if c):
+    if 0 not in codes or any(
+        not text.strip() for text, c in zip(printed, codes[::-1], strict=True) if c
+    ):
         raise Fault("wrong outcome", f"ended with {codes}")
     world.expect_as_before()
 
@@ -49,9 +53,19 @@ def _downloads() -> None:
         catalog = Path(folder, "catalog.parquet")
         urls = [f"http://127.0.0.1:9/{n}.jpg" for n in range(2000)]
         pd.DataFrame({"key": urls, "downloadurl": urls}).to_parquet(catalog)
-        command = [sys.executable, "-m", "commoncanvas", "download", str(catalog), f"{folder}/to"]
+        command = [
+            sys.executable,
+            "-m",
+            "commoncanvas",
+            "download",
+            str(catalog),
+            f"{folder}/to",
+        ]
         command += ["--backoff", "0.01"]
-        pair = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        pair = [
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         printed = [process.communicate()[1] for process in pair]
         if any("Traceback" in text for text in printed):
             raise Fault("traceback", printed[0][-200:] + printed[1][-200:])

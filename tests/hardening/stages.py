@@ -58,7 +58,9 @@ class World:
         (self.root / "sources").symlink_to(paths.SOURCES.resolve())
         params = self.root / "params.yaml"
         chosen = f"experiment: [cc_synthetic, {VARIANT}]\n\n"
-        text = re.sub(r"experiment:.*?\n\n", chosen, params.read_text(), flags=re.DOTALL)
+        text = re.sub(
+            r"experiment:.*?\n\n", chosen, params.read_text(), flags=re.DOTALL
+        )
         params.write_text(text)
 
     def start(self, words: list[str], **how: Any) -> subprocess.Popen[str]:
@@ -84,7 +86,9 @@ class World:
             raise Fault("traceback", f"{last} …{printed[-150:]}")
         if process.returncode:
             if not last.strip():
-                raise Fault("wrong outcome", f"ended with {process.returncode}, no word")
+                raise Fault(
+                    "wrong outcome", f"ended with {process.returncode}, no word"
+                )
             return Refused(last)
         return 0
 
@@ -128,9 +132,13 @@ class World:
         """Raise a fault where the files differ from those of the undisturbed runs."""
         self.expect_whole()
         found, right = self.hashes(), self.known["hashes"]
-        names = sorted(n for n in found.keys() | right.keys() if found.get(n) != right.get(n))
+        names = sorted(
+            n for n in found.keys() | right.keys() if found.get(n) != right.get(n)
+        )
         if names:
-            raise Fault("differing bytes", f"{len(names)} files: {', '.join(names[:4])}")
+            raise Fault(
+                "differing bytes", f"{len(names)} files: {', '.join(names[:4])}"
+            )
 
     def processes(self) -> list[int]:
         """Return the processes that this world's runs have started."""

@@ -170,7 +170,13 @@ def _families() -> Family:
             yield "column", f"{column} called {other}", data, (), BOTH
     for change in (str.upper, str.title, lambda c: f" {c} "):
         rows = [{change(k): v for k, v in ROW.items()}]
-        yield "column", f"named {list(rows[0])[0]!a}", table(*rows), (), kept_only("a.jpg")
+        yield (
+            "column",
+            f"named {list(rows[0])[0]!a}",
+            table(*rows),
+            (),
+            kept_only("a.jpg"),
+        )
     for column in ROW:
         rows = [{k: v for k, v in ROW.items() if k != column}]
         right = {"title": kept_only("a.jpg"), "file": refused}
@@ -201,12 +207,24 @@ def _families() -> Family:
         "new line": "a\nb.jpg", "Arabic": "قطة.jpg", "back quote": "`a`.jpg", "caret": "a^b.jpg",
     }  # fmt: skip
     for name, file in odd.items():
-        yield "file", f"named with {name}", table(ROW | {"file": file}), (file,), {file: "c"}
+        yield (
+            "file",
+            f"named with {name}",
+            table(ROW | {"file": file}),
+            (file,),
+            {file: "c"},
+        )
     for name, sign in INVISIBLE.items():
         if sign not in "\0\t":
             file = f"a{sign}b.jpg"
             right = lambda found: len(found) == 1  # noqa: E731
-            yield "file", f"named with {name}", table(ROW | {"file": file}), (file,), right
+            yield (
+                "file",
+                f"named with {name}",
+                table(ROW | {"file": file}),
+                (file,),
+                right,
+            )
     for name, forms in {
         "composed, table decomposed": ("caf\u00e9.jpg", "cafe\u0301.jpg"),
         "decomposed, table composed": ("cafe\u0301.jpg", "caf\u00e9.jpg"),
@@ -218,7 +236,13 @@ def _families() -> Family:
         right = kept_only(file) if name == "around" else right
         yield "file", f"on disk {name}", table(ROW | {"file": told}), (file,), right
     yield "file", "named twice", two + two.split(b"\n", 1)[1], (), kept_only()
-    yield "file", "without a row", table(ROW), ("a.jpg", "b.jpg", "c.jpg"), kept_only("a.jpg")
+    yield (
+        "file",
+        "without a row",
+        table(ROW),
+        ("a.jpg", "b.jpg", "c.jpg"),
+        kept_only("a.jpg"),
+    )
 
 
 WHOLE = table(*(ROW | {"file": f"{n}.jpg", "title": f"Cat {n}"} for n in range(20)))
@@ -242,7 +266,9 @@ def attack(rng: np.random.Generator, num: int) -> None:
                 elif how == 1:
                     data[place] = pick.randrange(256)
                 else:
-                    data[place:place] = pick.choice([b'"', b",", b"\n", b"\r", b"\0", b"\xff"])
+                    data[place:place] = pick.choice(
+                        [b'"', b",", b"\n", b"\r", b"\0", b"\xff"]
+                    )
             (folder / "works.csv").write_bytes(data)
             rows = _rows_of(folder)
             names = Counter(Path(row["path"]).name for row in rows)

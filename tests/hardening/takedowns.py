@@ -45,7 +45,9 @@ def listed(
             contextlib.redirect_stdout(io.StringIO()),
         ):
             takedown.report(entries, add=True)
-            return set(frame["key"][takedown.is_listed(frame, takedown.read_list(path))])
+            return set(
+                frame["key"][takedown.is_listed(frame, takedown.read_list(path))]
+            )
 
 
 def cases() -> Iterator[Case]:
@@ -66,10 +68,14 @@ def cases() -> Iterator[Case]:
         "tab": b"set/first\t# a\n", "mark alone": b"\xef\xbb\xbf", "mark and comment":
         b"\xef\xbb\xbf# a\nset/first",
     }.items():  # fmt: skip
-        right = {"set/new"} | ({"set/first"} if b"first" in before or b"sum" in before else set())
+        right = {"set/new"} | (
+            {"set/first"} if b"first" in before or b"sum" in before else set()
+        )
         if name in ("sum", "upper sum"):
             right = {"set/new", "set/first"}
-        act = lambda b=before: listed(["set/first", "set/new", "set/no"], ["set/new"], b)  # noqa: E731
+        act = lambda b=before: listed(
+            ["set/first", "set/new", "set/no"], ["set/new"], b
+        )  # noqa: E731
         yield Case(KIND, f"list: {name}", act, right)
     for name, before in {
         "latin-1": b"\xe9\n", "NUL": b"a\0b\n", "a picture": b"\xff\xd8\xff\xe0", "utf-16":
@@ -78,7 +84,18 @@ def cases() -> Iterator[Case]:
         act = lambda b=before: listed(["set/new"], ["set/new"], b)  # noqa: E731
         right = handled if name == "no key" else refused
         yield Case(KIND, f"list: {name}", act, right)
-    for entry in ("set/gone", "", " ", "#", "f" * 64, "../x", "\0", "é", "-", "a" * 99_999):
+    for entry in (
+        "set/gone",
+        "",
+        " ",
+        "#",
+        "f" * 64,
+        "../x",
+        "\0",
+        "é",
+        "-",
+        "a" * 99_999,
+    ):
         act = lambda e=entry: listed(["set/new"], [e])  # noqa: E731
         yield Case(KIND, f"no work: {entry[:20]!a}", act, refused)
 

@@ -62,10 +62,12 @@ PAYLOADS = {
     "<a@evil.example>", "percent address": "%3Cscript%3E", "surrogate pair": "\U0001f600" * 50,
 }  # fmt: skip
 FIELDS = ("title", "author", "author_url", "source_url", "source")
-TAGS = set("""html head meta title style body h1 h2 h3 p a ul li em strong code br div table
+TAGS = set(
+    """html head meta title style body h1 h2 h3 p a ul li em strong code br div table
 caption thead tbody tr th td figure figcaption svg img span b script button kbd label input
 form header main footer section nav template details summary textarea dialog output ol
-link small pre hr article aside fieldset legend progress noscript""".split())
+link small pre hr article aside fieldset legend progress noscript""".split()
+)
 
 
 class Reader(HTMLParser):
@@ -145,7 +147,9 @@ def in_review(field: str, text: str) -> None:
     blocks = re.findall(r"<script[^>]*>(.*?)</script", page, re.DOTALL | re.IGNORECASE)
     starts = [block.index("{") for block in blocks if '"rows"' in block]
     decoder = json.JSONDecoder()
-    rows = [decoder.raw_decode(b[b.index("{") :]) for b in blocks if '"rows"' in b[:9000]]
+    rows = [
+        decoder.raw_decode(b[b.index("{") :]) for b in blocks if '"rows"' in b[:9000]
+    ]
     held = rows[0][0]["rows"][0] if rows and starts else {}
     if field in ("key", "caption"):
         expect_equal("wrong outcome", held.get(field), text)

@@ -89,7 +89,11 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
             right = names_the_place
             if name == "lone surrogate" and field in ("sample", "rater"):
                 right = handled
-            yield f"field: {field} is {name}", {"a.jsonl": line(**{field: value})}, right
+            yield (
+                f"field: {field} is {name}",
+                {"a.jsonl": line(**{field: value})},
+                right,
+            )
     for field in GOOD:
         short = {k: v for k, v in GOOD.items() if k != field}
         yield f"field: no {field}", {"a.jsonl": line(short)}, names_the_place
@@ -156,7 +160,9 @@ def attack(rng: np.random.Generator, num: int) -> None:
     votes: dict[tuple[str, str], str] = {}
     data = b""
     for _ in range(num // 2):
-        rater = "".join(chr(pick.randrange(33, 0xD7FF)) for _ in range(pick.randint(1, 9)))
+        rater = "".join(
+            chr(pick.randrange(33, 0xD7FF)) for _ in range(pick.randint(1, 9))
+        )
         key, vote = f"set/{pick.randrange(4)}", pick.choice(["accept", "reject"])
         if rater.strip():
             votes[rater, key] = vote
@@ -172,5 +178,3 @@ def attack(rng: np.random.Generator, num: int) -> None:
         case = Case(KIND, "", lambda: read({"a.jsonl": bytes(broken)}), handled)  # noqa: B023
         if fault := try_case(case):
             raise Fault(fault[0], f"{fault[1]}: {bytes(broken)!r}")
-
-
