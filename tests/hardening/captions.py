@@ -5,6 +5,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def pairs(keys: Any = (1, 2, 3), texts: Any = TEXTS) -> bytes:
 def cases() -> Iterator[Case]:
     """Yield all named cases."""
     for name, file, data, right in _families():
-        act = lambda f=file, d=data: imported(f, d)  # noqa: E731
+        act = partial(imported, file, data)
         yield Case(KIND, name, act, right)
 
 
@@ -73,7 +74,8 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
     types["decimal"] = pa.decimal128(5, 0), [Decimal(n) for n in (1, 2, 3)]
     types["decimal with places"] = pa.decimal128(5, 2), [Decimal(n) for n in (1, 2, 3)]
     for name, (kind, values) in types.items():
-        column = pa.array(values, pa.string()).dictionary_encode() if name == "dictionary" else (
+        column = pa.array(values,
+        pa.string()).dictionary_encode() if name == "dictionary" else (
             pa.array(values, kind))  # fmt: skip
         table = pa.table({"key": column, "caption": TEXTS})
         yield f"key: parquet {name}", "a.parquet", table, RIGHT
@@ -82,23 +84,30 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
         )
         yield f"key: parquet {name} and null", "a.parquet", more, RIGHT
     for name, kind, values in (
-        ("binary", pa.binary(), [b"1", b"2", b"3"]), ("boolean", pa.bool_(), [True, False, None]),
-        ("list", pa.list_(pa.int64()), [[1], [2], [3]]), ("null", pa.null(), [None] * 3),
-        ("struct", pa.struct({"a": pa.int64()}), [{"a": 1}] * 3), ("date", pa.date32(), [1, 2, 3]),
-        ("timestamp", pa.timestamp("s"), [1, 2, 3]), ("fractions", pa.float64(), [1.5, 2.5, 3.5]),
+        ("binary", pa.binary(), [b"1", b"2", b"3"]),
+        ("boolean", pa.bool_(), [True, False, None]),
+        ("list", pa.list_(pa.int64()), [[1], [2], [3]]),
+        ("null", pa.null(), [None] * 3),
+        ("struct", pa.struct({"a": pa.int64()}), [{"a": 1}] * 3),
+        ("date", pa.date32(), [1, 2, 3]),
+        ("timestamp", pa.timestamp("s"), [1, 2, 3]),
+        ("fractions", pa.float64(), [1.5, 2.5, 3.5]),
     ):  # fmt: skip
         table = pa.table({"key": pa.array(values, kind), "caption": TEXTS})
         yield f"key: parquet {name}", "a.parquet", table, handled
     for name, kind, values, right in (
-        ("large_string", pa.large_string(), TEXTS, RIGHT), ("string_view", pa.string_view(), TEXTS, RIGHT),
+        ("large_string", pa.large_string(), TEXTS, RIGHT),
+        ("string_view", pa.string_view(), TEXTS, RIGHT),
         ("list", pa.list_(pa.string()), [[t] for t in TEXTS], RIGHT),
         ("large list", pa.large_list(pa.string()), [[t] for t in TEXTS], RIGHT),
         ("fixed list", pa.list_(pa.string(), 1), [[t] for t in TEXTS], RIGHT),
         ("null", pa.null(), [None] * 3, [(k, None) for k in KEYS]),
         ("struct", pa.struct({"a": pa.string()}), [{"a": "b"}] * 3, refused),
         ("map", pa.map_(pa.string(), pa.string()), [[("a", "b")]] * 3, refused),
-        ("list of structs", pa.list_(pa.struct({"a": pa.string()})), [[{"a": "b"}]] * 3, refused),
-        ("integers", pa.int64(), [1, 2, 3], handled), ("bytes", pa.binary(), [b"\xff"] * 3, handled),
+        ("list of structs", pa.list_(pa.struct({"a": pa.string()})), [[{"a": "b"}]] * 3,
+        refused),
+        ("integers", pa.int64(), [1, 2, 3], handled),
+        ("bytes", pa.binary(), [b"\xff"] * 3, handled),
     ):  # fmt: skip
         table = pa.table({"key": [1, 2, 3], "caption": pa.array(values, kind)})
         yield f"caption: parquet {name}", "a.parquet", table, right
@@ -153,9 +162,12 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
             refused,
         )
     for text in (
-        "null", "1", "true", '"a"', "[a, b]", "['a']", "{'a': 1}", "2024-01-01", "1e5", "NaN", "a,b",
-        "00:00:00", "\\u0041", "é", "猫", "a\nb", "a\tb", 'say "a"', "a'b", "💡" * 99, " a ", "a" * 99_999,
-        "-0", "0x10", "1_000", "550e8400-e29b-41d4-a716-446655440000", "$1", "?", "%s", "--", ";",
+        "null", "1", "true", '"a"', "[a, b]", "['a']", "{'a': 1}", "2024-01-01", "1e5",
+        "NaN", "a,b",
+        "00:00:00", "\\u0041", "é", "猫", "a\nb", "a\tb", 'say "a"', "a'b", "💡" * 99,
+        " a ", "a" * 99_999,
+        "-0", "0x10", "1_000", "550e8400-e29b-41d4-a716-446655440000", "$1", "?", "%s",
+        "--", ";",
     ):  # fmt: skip
         right = [("p/1", text), *RIGHT[1:]]
         yield (
@@ -173,21 +185,33 @@ def _families() -> Iterator[tuple[str, str, bytes | pa.Table, Any]]:
         )
     good = pairs()
     for name, data, right in (
-        ("CRLF", good.replace(b"\n", b"\r\n"), RIGHT), ("no last end", good[:-1], RIGHT),
-        ("blank lines", good.replace(b"\n", b"\n\n"), RIGHT), ("mark", b"\xef\xbb\xbf" + good, handled),
+        ("CRLF", good.replace(b"\n", b"\r\n"), RIGHT),
+        ("no last end", good[:-1], RIGHT),
+        ("blank lines", good.replace(b"\n", b"\n\n"), RIGHT),
+        ("mark", b"\xef\xbb\xbf" + good, handled),
         ("bad line", good + b"oops\n", refused), ("cut", good[:-9], refused),
-        ("latin-1", good.replace(b"a cat", b"\xe9"), handled), ("NUL", good + b"\0", refused),
-        ("nothing", b"", handled), ("array within", good + b"[1]\n", handled), ("number", b"1\n", refused),
-        ("surrogate", good.replace(b"a cat", b"\\ud800"), handled), ("html", b"<html>", refused),
+        ("latin-1", good.replace(b"a cat", b"\xe9"), handled),
+        ("NUL", good + b"\0", refused),
+        ("nothing", b"", handled), ("array within", good + b"[1]\n", handled),
+        ("number", b"1\n", refused),
+        ("surrogate", good.replace(b"a cat", b"\\ud800"), handled),
+        ("html", b"<html>", refused),
         ("deep", b'{"key": 1, "caption": ' + b"[" * 5000 + b"]" * 5000 + b"}", refused),
-        ("utf-16", good.decode().encode("utf-16"), refused), ("parquet", b"PAR1" + bytes(99), refused),
-        ("other names", lines({"id": 1, "text": "a"}), refused), ("upper names", good.upper(), handled),
+        ("utf-16", good.decode().encode("utf-16"), refused),
+        ("parquet", b"PAR1" + bytes(99), refused),
+        ("other names", lines({"id": 1, "text": "a"}), refused),
+        ("upper names", good.upper(), handled),
         ("name twice", good.replace(b'"key"', b'"key": 0, "key"'), handled),
-        ("null captions, then some", pairs(range(9, 30_009), [None] * 30_000) + good, RIGHT),
-        ("numbers, then a text", pairs(range(9, 30_009), ["x"] * 30_000) + pairs("123"), RIGHT),
-        ("texts, then a list", pairs(range(9, 30_009), ["x"] * 30_000) + pairs(texts=[[t] for t in TEXTS]), RIGHT),
-        ("no column, then one", lines(*({"key": n} for n in range(9, 30_009))) + good, RIGHT),
-        ("no key that is ours", pairs((7, 8, 9)), lambda f: refused(f) or f == [(k, None) for k in KEYS]),
+        ("null captions, then some", pairs(range(9, 30_009), [None] * 30_000) + good,
+        RIGHT),
+        ("numbers, then a text", pairs(range(9, 30_009), ["x"] * 30_000) + pairs("123"),
+        RIGHT),
+        ("texts, then a list", pairs(range(9, 30_009),
+        ["x"] * 30_000) + pairs(texts=[[t] for t in TEXTS]), RIGHT),
+        ("no column, then one", lines(*({"key": n} for n in range(9, 30_009))) + good,
+        RIGHT),
+        ("no key that is ours", pairs((7, 8, 9)),
+        lambda f: refused(f) or f == [(k, None) for k in KEYS]),
     ):  # fmt: skip
         yield f"file: jsonl {name}", "a.jsonl", data, right
     whole_file = Path(tempfile.mkdtemp(), "a.parquet")
@@ -206,7 +230,8 @@ def attack(rng: np.random.Generator, num: int) -> None:
     right, rows = {}, []
     for n in range(num):
         key = pick.choice([n, str(n), float(n)])
-        signs = "".join(chr(pick.choice([pick.randrange(32, 127), pick.randrange(32, 0xD7FF)]))
+        signs = "".join(chr(pick.choice([pick.randrange(32, 127),
+        pick.randrange(32, 0xD7FF)]))
                         for _ in range(pick.randint(1, 30)))  # fmt: skip
         texts = [pick.choice([signs, "null", "[]", "{}", "1", '"', signs + "'"])]
         texts += [f"{signs} again"] * (pick.random() < 0.2)

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,8 @@ from tests.hardening.stages import COMMANDS, RUN_S, World, prepared
 
 KIND = "disks"
 HOW = (
-    "stages where no file may grow beyond a limit, where a folder is a full or read-only "
-    "file system (mounted, so as root alone), then run again in order"
+    "stages where no file may grow beyond a limit, where a folder is a full or "
+    "read-only file system (mounted, as root alone), then run again in order"
 )
 FOLDERS = (".checkpoints", "data/tiny", "reports/executed/tiny", "reports/html")
 
@@ -27,20 +28,20 @@ def cases() -> Iterator[Case]:
     yield from prepared(KIND, list(COMMANDS))
     for stage in COMMANDS:
         for size in (0, 1_000, 30_000, 300_000):
-            act = lambda s=stage, n=size: _limited(s, n)  # noqa: E731
+            act = partial(_limited, stage, size)
             yield Case(
                 KIND, f"limit: {stage}, {size:,} bytes a file", act, None, limit_s=RUN_S
             )
         for option in ("ro", "size=64k") if os.geteuid() == 0 else ():
             for folder in FOLDERS:
-                act = lambda s=stage, f=folder, o=option: _mounted(s, f, o)  # noqa: E731
+                act = partial(_mounted, stage, folder, option)
                 name = "read-only" if option == "ro" else "full"
                 yield Case(KIND, f"{name}: {stage}, {folder}", act, None, limit_s=RUN_S)
-        act = lambda s=stage: _again(s)  # noqa: E731
+        act = partial(_again, stage)
         yield Case(KIND, f"run after troubles: {stage}", act, None, limit_s=RUN_S)
     if os.geteuid() == 0:
         for option in ("ro", "size=64k"):
-            act = lambda o=option: _download(o)  # noqa: E731
+            act = partial(_download, option)
             yield Case(KIND, f"download: {option}", act, refused)
 
 

@@ -1,9 +1,12 @@
 """SVG drawings: colours, units, references, words, bombs, and what is no SVG."""
 
+# ruff: noqa: E501  # pieces of SVG stay whole
+
 import base64
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,8 @@ Family = Iterator[tuple[str, str, Any]]
 
 def _colours() -> Family:
     names = {
-        "red": (255, 0, 0), "lime": (0, 255, 0), "navy": (0, 0, 128), "#0f0": (0, 255, 0),
+        "red": (255, 0, 0), "lime": (0, 255, 0), "navy": (0, 0, 128),
+        "#0f0": (0, 255, 0),
         "#102030": (16, 32, 48), "#ABCDEF": (171, 205, 239), "rgb(1,2,3)": (1, 2, 3),
         "rgb(100%,0%,50%)": (255, 0, 128), "rgb( 9 , 9 , 9 )": (9, 9, 9),
         "hsl(120,100%,50%)": (0, 255, 0), "tomato": (255, 99, 71),
@@ -77,7 +81,8 @@ def _colours() -> Family:
     rect = '<rect width="8" height="8"'
     for text, colour in names.items():
         forms = {
-            "attribute": f'{rect} fill="{text}"/>', "style": f'{rect} style="fill:{text}"/>',
+            "attribute": f'{rect} fill="{text}"/>',
+            "style": f'{rect} style="fill:{text}"/>',
             "class": f'<style>.a{{fill:{text}}}</style>{rect} class="a"/>',
             "stroke": f'<path d="M0 4H8" stroke-width="8" stroke="{text}"/>',
             "single quotes": f"{rect} fill='{text}'/>",
@@ -118,8 +123,10 @@ def _shapes() -> Family:
     ):  # fmt: skip
         yield f"no shape: {size}", svg(full, size), handled
     for name, body in {
-        "nothing": "", "clear": f'<g opacity="0">{RED}</g>', "hidden": f'<g display="none">{RED}</g>',
-        "only parts": f"<defs>{RED}</defs>", "far away": '<rect x="99" width="8" height="8"/>',
+        "nothing": "", "clear": f'<g opacity="0">{RED}</g>',
+        "hidden": f'<g display="none">{RED}</g>',
+        "only parts": f"<defs>{RED}</defs>",
+        "far away": '<rect x="99" width="8" height="8"/>',
         "no paint": '<rect width="8" height="8" fill="none"/>', "no size": "<rect/>",
         "a comment": "<!-- red -->", "a title": "<title>red</title>",
     }.items():  # fmt: skip
@@ -176,7 +183,8 @@ def _foreign() -> Family:
     places = {
         "file address": f"file://{folder}/a.", "path": f"{folder}/a.",
         "other drive": f"//localhost{folder}/a.", "https": "https://127.0.0.1:9/a.",
-        "relative": "../a.", "ftp": "ftp://127.0.0.1/a.", "upper case": f"FILE://{folder}/a.",
+        "relative": "../a.", "ftp": "ftp://127.0.0.1/a.",
+        "upper case": f"FILE://{folder}/a.",
         "local": f"file:{folder}/a.",
     }  # fmt: skip
     rect = '<rect width="8" height="8"'
@@ -193,7 +201,8 @@ def _foreign() -> Family:
         "quoted style": (rect + " style=\"fill:url('{}svg#b')\"/>", refused),
         "import": ("<style>@import '{}css';</style>" + RED, refused),
         "import of url": ("<style>@import url({}css);</style>" + RED, refused),
-        "font": ("<style>@font-face{{font-family:a;src:url({}png)}}</style>" + RED, refused),
+        "font": ("<style>@font-face{{font-family:a;src:url({}png)}}</style>" + RED,
+        refused),
         "entity": ('<!DOCTYPE svg [<!ENTITY e SYSTEM "{}svg">]>', refused),
         "sheet": ('<?xml-stylesheet href="{}css"?>', refused_or_unseen),
         "script": ('<script href="{}png"/>' + RED, refused),
@@ -253,7 +262,8 @@ def _words() -> Family:
     text = '<text x="0" y="7" font-size="6" fill="#fff">{}</text>'
     for name, body in {
         "text": text.format("STOP"), "tspan": text.format("<tspan>STOP</tspan>"),
-        "deep": f"<g><g>{text.format('STOP')}</g></g>", "CDATA": text.format("<![CDATA[STOP]]>"),
+        "deep": f"<g><g>{text.format('STOP')}</g></g>",
+        "CDATA": text.format("<![CDATA[STOP]]>"),
         "reference": text.format("&#83;TOP"), "own font": text.format("STOP").replace(
             "<text", '<text font-family="Nowhere"'),
         "use": f'<defs><g id="t">{text.format("STOP")}</g></defs><use href="#t"/>',
@@ -265,9 +275,11 @@ def _words() -> Family:
     }.items():  # fmt: skip
         yield f"seen, {name}", svg(disc + body), shown_or_refused
     for name, body in {
-        "empty": "<text/>", "space": text.format(" \n "), "hidden": text.format("STOP").replace(
+        "empty": "<text/>", "space": text.format(" \n "),
+        "hidden": text.format("STOP").replace(
             "<text", '<text display="none"'),
-        "in parts": f"<defs>{text.format('STOP')}</defs>", "title": "<title>STOP</title>",
+        "in parts": f"<defs>{text.format('STOP')}</defs>",
+        "title": "<title>STOP</title>",
         "description": "<desc>STOP</desc>", "metadata": "<metadata>STOP</metadata>",
         "comment": "<!--STOP-->",
     }.items():  # fmt: skip
@@ -289,9 +301,11 @@ def _malformed() -> Family:
         "UTF-16",
     ):
         yield f"says {encoding}", declared.format(encoding) + whole, handled
-    for name, text, expect in (
-        ("byte order mark", "\ufeff" + whole, red), ("CRLF", whole.replace(">", ">\r\n"), red),
-        ("comment before", "<!-- a -->" + whole, red), ("instruction", "<?a b?>" + whole, red),
+    yield from (
+        ("byte order mark", "\ufeff" + whole, red),
+        ("CRLF", whole.replace(">", ">\r\n"), red),
+        ("comment before", "<!-- a -->" + whole, red),
+        ("instruction", "<?a b?>" + whole, red),
         ("plain doctype", "<!DOCTYPE svg>" + whole, red),
         ("other elements", svg('<a:b xmlns:a="urn:x"><a:c/></a:b>' + RED), red),
         ("script", svg("<script>alert(1)</script>" + RED), red),
@@ -299,7 +313,8 @@ def _malformed() -> Family:
         ("no namespace", whole.replace(SPACE, ""), handled),
         ("other namespace", whole.replace("2000/svg", "1999/xhtml"), refused),
         ("html", "<html><body>404</body></html>", refused), ("text", "a cat", refused),
-        ("json", '{"a": 1}', refused), ("nothing", "", refused), ("space", " \n", refused),
+        ("json", '{"a": 1}', refused), ("nothing", "", refused),
+        ("space", " \n", refused),
         ("NUL", whole.replace("<g>", "<g>\0"), refused),
         ("control", whole.replace("<g>", "<g>\x01"), refused),
         ("lone surrogate", whole.replace("<g>", "<g>\ud800"), refused),
@@ -309,13 +324,14 @@ def _malformed() -> Family:
         ("attribute twice", whole.replace("<g>", '<g id="a" id="b">'), refused),
         ("unknown entity", whole.replace("<g>", "<g>&nbsp;"), refused),
         ("unbound prefix", whole.replace("<g>", '<g q:a="b">'), refused),
-        ("same id twice", svg(f'<g id="a">{RED}</g><g id="a"/><use href="#a"/>'), handled),
+        ("same id twice", svg(f'<g id="a">{RED}</g><g id="a"/><use href="#a"/>'),
+        handled),
         ("bad path", svg(RED + '<path d="M0 0 L oops"/>'), handled),
         ("bad number", svg(RED + '<rect width="1e999" height="-inf"/>'), handled),
         ("bad transform", svg(RED + '<g transform="rotate(x)"/>'), handled),
-        ("not invertible", svg(RED + '<g transform="scale(0)"><rect width="9" height="9"/></g>'), red),
-    ):  # fmt: skip
-        yield name, text, expect
+        ("not invertible",
+        svg(RED + '<g transform="scale(0)"><rect width="9" height="9"/></g>'), red),
+    )  # fmt: skip
 
 
 def _bombs() -> dict[str, Callable[[], str]]:
@@ -416,14 +432,14 @@ def _bombs() -> dict[str, Callable[[], str]]:
         "stroke of a billion": lambda: svg('<path d="M0 0H8" stroke="red" stroke-width="1e9"/>'),
     }  # fmt: skip
     for depth in (100, 470, 1_000, 5_000, 100_000):
-        bombs[f"{depth} groups deep"] = lambda d=depth: nested("g", d)
+        bombs[f"{depth} groups deep"] = partial(nested, "g", depth)
         bombs[f"{depth} filters deep"] = lambda d=depth: nested(
             'g filter="url(#f)"', d, blur + RED
         )
-        bombs[f"{depth} layers deep"] = lambda d=depth: nested('g opacity=".9"', d)
-        bombs[f"{depth} svgs deep"] = lambda d=depth: nested("svg", d)
-        bombs[f"{depth} uses in a chain"] = lambda d=depth: laughs(
-            '<use href="#p{}"/>', d, 1
+        bombs[f"{depth} layers deep"] = partial(nested, 'g opacity=".9"', depth)
+        bombs[f"{depth} svgs deep"] = partial(nested, "svg", depth)
+        bombs[f"{depth} uses in a chain"] = partial(
+            laughs, '<use href="#p{}"/>', depth, 1
         )
     return bombs
 
@@ -439,7 +455,8 @@ def attack(rng: np.random.Generator, num: int) -> None:
             b = min(b, a + 60)
             piece = pick.choice(
                 ["", text[a:b] * 2, pick.choice("<>\"'&/#()%\0é￿"), "99999", "url(#a)",
-                 '<use href="#a"/>', chr(pick.randrange(1, 0xD7FF)), "<text>a</text>", "-1e9"]
+                 '<use href="#a"/>', chr(pick.randrange(1, 0xD7FF)), "<text>a</text>",
+                 "-1e9"]
             )  # fmt: skip
             text = text[:a] + piece + text[b:]
         rows.append({"svg": text})

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def random_cases(kind: str, module: Any, num: int, seed: int) -> Iterator[Case]:
     for place in range(-(-num // batch)):
         size = min(batch, num - place * batch)
         name = f"random: {seed} {place}"
-        yield Case(kind, name, lambda p=place, n=size: act(p, n), None, size)
+        yield Case(kind, name, partial(act, place, size), None, size)
 
 
 def members(session: int) -> dict[int, int]:

@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 from tests.hardening.frame import Case
 from tests.hardening.stages import COMMANDS, RUN_S, World, prepared
 
 KIND = "kills"
 HOW = (
-    "every stage from 01 on killed at random moments (the runner with SIGKILL, its group "
-    "with SIGKILL, SIGTERM, Ctrl-C), five times in a row, then run to its end"
+    "every stage from 01 on killed at random moments (SIGKILL to the runner or to its "
+    "group, SIGTERM, Ctrl-C), five times in a row, then run to its end"
 )
 TIMES = 25  # of each stage
 IN_A_ROW = 5
@@ -25,11 +26,11 @@ def cases() -> Iterator[Case]:
             share, how = pick.uniform(0.05, 0.95), SIGNALS[number % len(SIGNALS)]
             is_new = number % IN_A_ROW == 0
             name = f"kill: {stage} {number + 1}, {how} at {share:.2f}"
-            act = lambda s=stage, x=share, h=how, n=is_new: _kill(s, x, h, n)  # noqa: E731
+            act = partial(_kill, stage, share, how, is_new)
             yield Case(KIND, name, act, None, limit_s=RUN_S)
             if number % IN_A_ROW == IN_A_ROW - 1:
                 name = f"run after kills: {stage} {number + 1}"
-                yield Case(KIND, name, lambda s=stage: _finish(s), None, limit_s=RUN_S)
+                yield Case(KIND, name, partial(_finish, stage), None, limit_s=RUN_S)
 
 
 def _kill(stage: str, share: float, how: str, is_new: bool) -> None:

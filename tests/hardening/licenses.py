@@ -88,15 +88,19 @@ def cases() -> Iterator[Case]:
         row = stated(author=f"An{sign}n", title=sign)
         yield Case(KIND, f"credit: name with {name} within", add(row), right)
     for page in (
-        "n/a", "none", "-", "javascript:x", "http://", "https:///cat", "example", "null",
-        "ftp://example.org/a", "data:text/html,x", "mailto:ann@example.org", "//", "https:",
-        "file:///a", "about:blank", "http:/example.org", "http:// example.org", "https://?",
+        "n/a", "none", "-", "javascript:x", "http://", "https:///cat", "example",
+        "null",
+        "ftp://example.org/a", "data:text/html,x", "mailto:ann@example.org", "//",
+        "https:",
+        "file:///a", "about:blank", "http:/example.org", "http:// example.org",
+        "https://?",
         "javascript:alert('https://example.org')", "https://#", "http://:80/",
     ):  # fmt: skip
         yield Case(KIND, f"credit: page {page}", add(stated(pageurl=page)), rejected)
     for page in (
         "http://example.org/a", "HTTPS://EXAMPLE.ORG/", "https://example.org",
-        "https://example.org:8080/a?b=c#d", "https://bücher.example/é", "https://[::1]/a",
+        "https://example.org:8080/a?b=c#d", "https://bücher.example/é",
+        "https://[::1]/a",
         "https://example.org/a(b)",
     ):  # fmt: skip
         yield Case(KIND, f"credit: page {page}", add(stated(pageurl=page)), right)
@@ -116,7 +120,8 @@ def _statements() -> Iterator[Statement]:
             title = f"CC {slug.upper()} {version}"
             spdx = title.replace(" ", "-")
             for form, text, url in (
-                ("title", title, ""), ("SPDX", spdx, ""), ("address", "", f"https://{page}/"),
+                ("title", title, ""), ("SPDX", spdx, ""),
+                ("address", "", f"https://{page}/"),
                 ("http", "", f"http://{page}"), ("deed", "", f"https://{page}/deed.fr"),
                 ("text", "", f"https://www.{page}/legalcode"),
                 ("both", title, f"https://{page}/"), ("small", title.lower(), ""),
@@ -136,12 +141,16 @@ def _statements() -> Iterator[Statement]:
         for port in ("xx", "eu", "de/at", "zz"):
             url = f"{CC}licenses/{slug}/3.0/{port}/"
             yield f"never published: {slug} 3.0 {port}", "", url, None
-        for form in ("{}?", "not {}", "{} or CC0", "{} (revoked)", "!{}", "{} NC ND", "~{}",
-                     "{} for friends", "{} except logos", "ⅭⅭ {}", "{}\u200bX"):  # fmt: skip
+        for form in ("{}?", "not {}", "{} or CC0", "{} (revoked)", "!{}", "{} NC ND",
+        "~{}",
+                     "{} for friends", "{} except logos", "ⅭⅭ {}",
+                     "{}\u200bX"):  # fmt: skip
             text = form.format(f"CC {slug.upper()} 4.0")
             yield f"doubtful: {text!a}", text, "", None
-    numbers = [None, ("by-nc-sa", "2.0"), ("by-nc", "2.0"), ("by-nc-nd", "2.0"), ("by", "2.0"),
-               ("by-sa", "2.0"), ("by-nd", "2.0"), None, None, ("cc0", "1.0"), ("pdm", "1.0"),
+    numbers = [None, ("by-nc-sa", "2.0"), ("by-nc", "2.0"), ("by-nc-nd", "2.0"),
+    ("by", "2.0"),
+               ("by-sa", "2.0"), ("by-nd", "2.0"), None, None, ("cc0", "1.0"),
+               ("pdm", "1.0"),
                *((slug, "4.0") for slug in ("by", "by-sa", "by-nd", "by-nc", "by-nc-sa",
                                             "by-nc-nd"))]  # fmt: skip
     for number, one in enumerate(numbers):
@@ -153,23 +162,32 @@ def _statements() -> Iterator[Statement]:
     for text in (*map(str, range(17, 30)), "-1", "99", "1.0", "04", "１１", "1e1"):
         yield f"no number of Flickr's: {text}", text, "", None
     for name, text, url, right in (
-        ("CC0", "CC0 1.0", "", "cc0"), ("CC0 page", "", f"{CC}publicdomain/zero/1.0/", "cc0"),
-        ("mark", "", f"{CC}publicdomain/mark/1.0/", "pdm"), ("CC0 SPDX", "CC0-1.0", "", "cc0"),
+        ("CC0", "CC0 1.0", "", "cc0"),
+        ("CC0 page", "", f"{CC}publicdomain/zero/1.0/", "cc0"),
+        ("mark", "", f"{CC}publicdomain/mark/1.0/", "pdm"),
+        ("CC0 SPDX", "CC0-1.0", "", "cc0"),
     ):  # fmt: skip
         yield f"public domain: {name}", text, url, (right, "1.0", "c")
     for text in (
-        "", "None", "free", "MIT", "GPL-3.0", "All rights reserved", "CC", "CC BY", "BY",
-        "public domain", "copyleft", "Creative Commons", "CC-BY-XX-4.0", "n/a", "null", "0",
-        "CC BY BY 4.0", "CC SA 4.0", "CC ND-SA 4.0", "<b>CC BY 4.0</b>", "CC BY 4.0; CC BY-NC 4.0",
+        "", "None", "free", "MIT", "GPL-3.0", "All rights reserved", "CC", "CC BY",
+        "BY",
+        "public domain", "copyleft", "Creative Commons", "CC-BY-XX-4.0", "n/a", "null",
+        "0",
+        "CC BY BY 4.0", "CC SA 4.0", "CC ND-SA 4.0", "<b>CC BY 4.0</b>",
+        "CC BY 4.0; CC BY-NC 4.0",
         "см. лицензию", "\0", "CC BY 4.0\0", "a" * 100_000,
     ):  # fmt: skip
         yield f"no licence: {text[:40]!a}", text, "", None
     for url in (
-        "https://creativecommons.org/", f"{CC}licenses/", f"{CC}licenses/by", "https://[",
-        "https://creativecommons.org.evil.example/licenses/by/4.0/", f"{CC}licenses/by/4.0/../",
-        "https://evil.example/creativecommons.org/licenses/by/4.0/", "javascript:CC0", "//",
+        "https://creativecommons.org/", f"{CC}licenses/", f"{CC}licenses/by",
+        "https://[",
+        "https://creativecommons.org.evil.example/licenses/by/4.0/",
+        f"{CC}licenses/by/4.0/../",
+        "https://evil.example/creativecommons.org/licenses/by/4.0/", "javascript:CC0",
+        "//",
         "https://creativecommons.org@evil.example/licenses/by/4.0/",
-        "https://xn--creativecommns-hqb.org/licenses/by/4.0/", f"{CC}publicdomain/zero/9.0/",
+        "https://xn--creativecommns-hqb.org/licenses/by/4.0/",
+        f"{CC}publicdomain/zero/9.0/",
     ):  # fmt: skip
         yield f"no licence's address: {url}", "", url, None
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -53,12 +54,15 @@ def changed(text: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 VALUES = {
-    "null": None, "text": "x", "number": 1, "below zero": -1, "half": 0.5, "true": True, "list": [1],
-    "object": {"x": "y"}, "huge": 10**30, "empty text": "", "empty list": [], "NaN": float("nan"),
+    "null": None, "text": "x", "number": 1, "below zero": -1, "half": 0.5, "true": True,
+    "list": [1],
+    "object": {"x": "y"}, "huge": 10**30, "empty text": "", "empty list": [],
+    "NaN": float("nan"),
 }  # fmt: skip
 FITS = {
     "stage": {"text", "empty text"}, "scale": {"null", "text", "empty text"},
-    "variant": {"null", "text", "empty text"}, "schema": {"number", "true"}, "counts.in": set(),
+    "variant": {"null", "text", "empty text"}, "schema": {"number", "true"},
+    "counts.in": set(),
     "counts.out": set(), "counts.rejected": set(), "facts": {"object"}, "files": set(),
     "counts": set(), "files.a.parquet": set(), "files.a.parquet.sha256": set(),
     "files.a.parquet.bytes": set(),
@@ -88,50 +92,62 @@ def cases() -> Iterator[Case]:
         act = lambda d=drop: read_after(changed(d))  # noqa: E731
         yield Case(KIND, f"field: no {field}", act, refused)
     for name, data in {
-        "nothing": b"", "text": b"x", "array": b"[]", "number": b"1", "null": b"null", "NULs": bytes(99),
-        "latin-1": b'{"stage": "\xe9"}', "deep": b"[" * 200_000, "deep object": b'{"a":' * 100_000,
-        "utf-16": "{}".encode("utf-16"), "mark": b"\xef\xbb\xbf{}", "picture": b"\xff\xd8\xff",
+        "nothing": b"", "text": b"x", "array": b"[]", "number": b"1", "null": b"null",
+        "NULs": bytes(99),
+        "latin-1": b'{"stage": "\xe9"}', "deep": b"[" * 200_000,
+        "deep object": b'{"a":' * 100_000,
+        "utf-16": "{}".encode("utf-16"), "mark": b"\xef\xbb\xbf{}",
+        "picture": b"\xff\xd8\xff",
     }.items():  # fmt: skip
-        put_bytes = lambda folder, d=data: (folder / manifest.NAME).write_bytes(d)  # noqa: E731
-        yield Case(KIND, f"text: {name}", lambda p=put_bytes: read_after(p), refused)
+        put = lambda f, d=data: (f / manifest.NAME).write_bytes(d)  # noqa: E731
+        yield Case(KIND, f"text: {name}", partial(read_after, put), refused)
     a, deep = "a.parquet", "deep/c.bin"
     for name, change in {
-        "missing": lambda f: (f / a).unlink(), "new": lambda f: (f / "new").write_bytes(b""),
-        "new, deep": lambda f: (f / "deep/new").write_bytes(b"x"), "hidden": lambda f: (f / ".a").write_text(""),
+        "missing": lambda f: (f / a).unlink(),
+        "new": lambda f: (f / "new").write_bytes(b""),
+        "new, deep": lambda f: (f / "deep/new").write_bytes(b"x"),
+        "hidden": lambda f: (f / ".a").write_text(""),
         "longer": lambda f: (f / a).write_bytes((f / a).read_bytes() + b"x"),
         "shorter": lambda f: (f / a).write_bytes((f / a).read_bytes()[:-1]),
-        "emptied": lambda f: (f / a).write_bytes(b""), "not empty": lambda f: (f / "empty").write_text("x"),
-        "swapped": lambda f: (shutil.copy(f / a, f / "t"), os.replace(f / deep, f / a), os.replace(f / "t", f / deep)),
-        "renamed": lambda f: os.replace(f / a, f / "z"), "a folder": lambda f: ((f / a).unlink(), (f / a).mkdir()),
+        "emptied": lambda f: (f / a).write_bytes(b""),
+        "not empty": lambda f: (f / "empty").write_text("x"),
+        "swapped": lambda f: (shutil.copy(f / a, f / "t"), os.replace(f / deep, f / a),
+        os.replace(f / "t", f / deep)),
+        "renamed": lambda f: os.replace(f / a, f / "z"),
+        "a folder": lambda f: ((f / a).unlink(), (f / a).mkdir()),
         "dangling link": lambda f: ((f / a).unlink(), (f / a).symlink_to("gone")),
         "link to another": lambda f: ((f / a).unlink(), (f / a).symlink_to("b.json")),
         "link to itself": lambda f: ((f / a).unlink(), (f / a).symlink_to(a)),
-        "no folder": lambda f: shutil.rmtree(f), "no manifest": lambda f: (f / manifest.NAME).unlink(),
-        "manifest a folder": lambda f: ((f / manifest.NAME).unlink(), (f / manifest.NAME).mkdir()),
-        "manifest a dangling link": lambda f: ((f / manifest.NAME).unlink(), (f / manifest.NAME).symlink_to("x")),
+        "no folder": lambda f: shutil.rmtree(f),
+        "no manifest": lambda f: (f / manifest.NAME).unlink(),
+        "manifest a folder": lambda f: ((f / manifest.NAME).unlink(),
+        (f / manifest.NAME).mkdir()),
+        "manifest a dangling link": lambda f: ((f / manifest.NAME).unlink(),
+        (f / manifest.NAME).symlink_to("x")),
         "folder gone": lambda f: shutil.rmtree(f / "deep"),
     }.items():  # fmt: skip
-        yield Case(KIND, f"file: {name}", lambda c=change: read_after(c), refused)
+        yield Case(KIND, f"file: {name}", partial(read_after, change), refused)
     yield Case(
         KIND, "file: untouched", lambda: read_after(lambda f: 0)["counts"]["in"], 5
     )
     for name, counts in {
-        "lost row": (5, 3, {"x": 1}), "gained row": (5, 6, {}), "below zero": (-1, -1, {}),
-        "half": (1.5, 1.5, {}), "text": ("5", 5, {}), "true": (True, True, {}), "null": (None, 0, {}),
+        "lost row": (5, 3, {"x": 1}), "gained row": (5, 6, {}),
+        "below zero": (-1, -1, {}),
+        "half": (1.5, 1.5, {}), "text": ("5", 5, {}), "true": (True, True, {}),
+        "null": (None, 0, {}),
         "reason below zero": (5, 6, {"x": -1}), "NaN": (float("nan"), 0, {}),
     }.items():  # fmt: skip
-        yield Case(KIND, f"written: {name}", lambda c=counts: _write(*c), refused)
+        yield Case(KIND, f"written: {name}", partial(_write, *counts), refused)
     for name, fact in {
-        "NaN": float("nan"), "infinite": float("inf"), "bytes": b"x", "set": {1}, "object": object(),
+        "NaN": float("nan"), "infinite": float("inf"), "bytes": b"x", "set": {1},
+        "object": object(),
         "surrogate": "\ud800", "to itself": _round(), "complex": 1j, "path": Path("x"),
     }.items():  # fmt: skip
         yield Case(
-            KIND, f"written: fact {name}", lambda v=fact: _write(1, 1, {}, v), refused
+            KIND, f"written: fact {name}", partial(_write, 1, 1, {}, fact), refused
         )
         if name != "surrogate":  # JSON can escape one, UTF-8 cannot hold it
-            yield Case(
-                KIND, f"key: of {name}", lambda v=fact: keys.key_of(a=v), refused
-            )
+            yield Case(KIND, f"key: of {name}", partial(keys.key_of, a=fact), refused)
     for name in (
         "",
         ".",
@@ -150,7 +166,7 @@ def cases() -> Iterator[Case]:
         yield Case(KIND, f"key: named {name[:10]!a}", act, refused)
     for name, change in SPOILT.items():
         for number in range(3):
-            act = lambda c=change, n=number: rerun(c, n)  # noqa: E731
+            act = partial(rerun, change, number)
             yield Case(KIND, f"shard: {number} {name}", act, _whole_or_named)
 
 
@@ -237,7 +253,10 @@ def attack(rng: np.random.Generator, num: int) -> None:
             path.write_bytes(bytes(data))
             act = lambda: manifest.read_manifest(folder, verify=True)  # noqa: E731
             is_own = path.name == manifest.NAME
-            same = lambda f: refused(f) or is_own and f["files"] == before["files"]  # noqa: E731, B023
+
+            def same(found: Any, is_own: bool = is_own) -> bool:
+                return refused(found) or is_own and found["files"] == before["files"]
+
             if fault := try_case(Case(KIND, "", act, same)):
                 raise Fault(fault[0], f"{path.name} at {place}: {fault[1]}")
             path.write_bytes(held[path])

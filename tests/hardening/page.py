@@ -96,55 +96,38 @@ NOT_COVERED = """
 
 def markdown(found: dict[str, Any]) -> str:
     """Return the page."""
-    total = found["total"]
-    lines = [sentence(total).capitalize() + ".", "", f"Seed {found['seed']}, Python "]
-    lines[-1] += f"{found['python']}. Each random case can be named and tried again."
-    lines += ["", "## What was tried", "", "| kind | how | named cases | random inputs | "
-              "seconds | longest [s] | failed |", "| --- | --- " + "| ---: " * 5 + "|"]  # fmt: skip
-    for kind, told in found["kinds"].items():
-        cells = [
-            kind,
-            told["how"],
-            told["cases"],
-            told["random_inputs"],
-            told["seconds"],
-        ]
-        cells += [told["longest_s"], len(told["faults"])]
-        lines.append(
-            f"| {' | '.join(f'{c:,}' if isinstance(c, int) else str(c) for c in cells)} |"
-        )
+    total, kinds = found["total"], found["kinds"]
+    lines = [f"{sentence(total)}.", "", f"Seed {found['seed']}, Python "]
+    lines[-1] += f"{found['python']}. Each case has a name and can be tried again."
+    lines += ["", "## What was tried", ""]
+    heads = ["named cases", "random inputs", "seconds", "longest [s]", "failed"]
+    lines += [_row("kind", "how", *heads), _row("---", "---", *["---:"] * 5)]
+    for kind, told in kinds.items():
+        counts = [told[name] for name in ("cases", "random_inputs", "seconds")]
+        failed = len(told["faults"])
+        lines.append(_row(kind, told["how"], *counts, told["longest_s"], failed))
     lines += ["", "Named cases by family:", ""]
-    for kind, told in found["kinds"].items():
-        families = ", ".join(
-            f"{name} {num:,}" for name, num in told["families"].items()
-        )
-        lines.append(f"- {kind}: {families}")
-    if kills := found.get("kills"):
-        lines += [
-            "",
-            "Kills by stage:",
-            "",
-            "| stage | kills | failed |",
-            "| --- | ---: | ---: |",
-        ]
-        lines += [f"| {stage} | {num} | {bad} |" for stage, (num, bad) in kills.items()]
-    lines += [
-        "",
-        "## What failed",
-        "",
-        "| what | means | how often |",
-        "| --- | --- | ---: |",
-    ]
-    lines += [
-        f"| {what} | {MEANT[what]} | {num} |" for what, num in total["by_what"].items()
-    ]
-    faults = [
-        (kind, f) for kind, told in found["kinds"].items() for f in told["faults"]
-    ]
-    lines += [""] + [
-        f"- {kind}, `{fault['name']}`: {fault['what']}: `{fault['detail'].replace('`', chr(39))}`"
-        for kind, fault in faults[:SHOWN]
-    ]
+    for kind, told in kinds.items():
+        families = [f"{name} {num:,}" for name, num in told["families"].items()]
+        lines.append(f"- {kind}: {', '.join(families)}")
+    if kills := found["kills"]:
+        lines += ["", _row("stage", "kills", "failed"), _row("---", "---:", "---:")]
+        lines += [_row(stage, *counts) for stage, counts in kills.items()]
+    lines += ["", "## What failed", ""]
+    lines += [_row("what", "means", "how often"), _row("---", "---", "---:")]
+    lines += [_row(what, MEANT[what], num) for what, num in total["by_what"].items()]
+    faults = [_item(kind, **f) for kind, told in kinds.items() for f in told["faults"]]
+    lines += ["", *faults[:SHOWN]]
     if len(faults) > SHOWN:
         lines.append(f"- and {len(faults) - SHOWN} more, in results/hardening.json")
     return HEAD + "\n".join(lines) + "\n" + NOT_COVERED
+
+
+def _row(*cells: Any) -> str:
+    texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
+    return f"| {' | '.join(texts)} |"
+
+
+def _item(kind: str, name: str, what: str, detail: str) -> str:
+    detail = detail.replace("`", "'")
+    return f"- {kind}, `{name}`: {what}: `{detail}`"

@@ -4,6 +4,7 @@ import importlib
 import random
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,22 @@ TYPES = {
 }
 TYPES |= {"list[float]": [0.5], "list[str]": ["a"], "dict[str, float]": {"a": 0.5}}
 VALUES = {
-    "null": None, "3": 3, "0.5": 0.5, "text": "a", "true": True, "list": [1], "object": {"a": 1},
-    "text 3": "3", "1e400": float("inf"), "NaN": float("nan"), "empty list": [], "empty text": "",
-    "list of texts": ["a"], "huge": 10**40, "bytes": b"a", "deep": [[[[1]]]], "whole 3.0": 3.0,
-    "list of fractions": [0.5], "object of texts": {"a": "b"}, "code": "__import__('os')",
+    "null": None, "3": 3, "0.5": 0.5, "text": "a", "true": True, "list": [1],
+    "object": {"a": 1},
+    "text 3": "3", "1e400": float("inf"), "NaN": float("nan"), "empty list": [],
+    "empty text": "",
+    "list of texts": ["a"], "huge": 10**40, "bytes": b"a", "deep": [[[[1]]]],
+    "whole 3.0": 3.0,
+    "list of fractions": [0.5], "object of texts": {"a": "b"},
+    "code": "__import__('os')",
 }  # fmt: skip
 FITS: dict[str, tuple[str, ...]] = {
     "int": ("3", "huge"), "float": ("3", "0.5", "1e400", "NaN", "whole 3.0", "huge"),
     "str": ("text", "text 3", "empty text", "code"), "bool": ("true",),
     "list": ("list", "empty list", "list of texts", "deep", "list of fractions"),
     "dict": ("object", "object of texts"), "list[str]": ("list of texts", "empty list"),
-    "list[float]": ("list", "empty list", "list of fractions"), "dict[str, float]": ("object",),
+    "list[float]": ("list", "empty list", "list of fractions"),
+    "dict[str, float]": ("object",),
 }  # fmt: skip
 DOUBTFUL = ("1e400", "NaN", "huge")  # refused or kept as they are
 
@@ -75,37 +81,51 @@ def cases() -> Iterator[Case]:
     """Yield all named cases."""
     for kind, fits in FITS.items():
         for name, value in VALUES.items():
-            act = lambda k=kind, v=value: collected(k, v)  # noqa: E731
+            act = partial(collected, kind, value)
             right = (lambda f, v=value: f == v or f != f) if name in fits else refused
             right = handled if name in DOUBTFUL and name in fits else right
             yield Case(KIND, f"type: {kind} is {name}", act, right)
     for name, kind in {
-        "code": "__import__('os').system('true')", "unknown": "Path", "nothing": "None", "empty": "",
-        "broken": "list[", "attribute": "str.__class__", "call": "int()", "comprehension": "[x for x in ()]",
+        "code": "__import__('os').system('true')", "unknown": "Path", "nothing": "None",
+        "empty": "",
+        "broken": "list[", "attribute": "str.__class__", "call": "int()",
+        "comprehension": "[x for x in ()]",
         "lambda": "lambda: 0", "long": "list[" * 200 + "int" + "]" * 200,
     }.items():  # fmt: skip
-        act = lambda k=kind: collected(k, 1)  # noqa: E731
+        act = partial(collected, kind, 1)
         yield Case(
             KIND, f"declared: {name}", act, handled if name == "nothing" else refused
         )
     for name, text in {
-        "tabs": b"a:\n\tb: 1\n", "two values": b"a: 1: 2\n", "open": b"a: [1, 2\n", "quote": b'a: "b\n',
-        "list": b"- a\n", "text": b"a\n", "number": b"1\n", "latin-1": b"a: \xe9\n", "NUL": b"a: \0\n",
-        "control": b"a: \x01\n", "name twice": b"a: 1\na: 2\n", "tag": b"a: !!python/object:os.system x\n",
-        "unknown alias": b"a: *b\n", "two documents": b"a: 1\n---\nb: 2\n", "percent": b"%YAML 9.9\n---\na: 1\n",
-        "own tag": b"a: !x b\n", "deep": b"[" * 5000, "indent": b"a: 1\n b: 2\n", "at": b"a: @b\n",
+        "tabs": b"a:\n\tb: 1\n", "two values": b"a: 1: 2\n", "open": b"a: [1, 2\n",
+        "quote": b'a: "b\n',
+        "list": b"- a\n", "text": b"a\n", "number": b"1\n", "latin-1": b"a: \xe9\n",
+        "NUL": b"a: \0\n",
+        "control": b"a: \x01\n", "name twice": b"a: 1\na: 2\n",
+        "tag": b"a: !!python/object:os.system x\n",
+        "unknown alias": b"a: *b\n", "two documents": b"a: 1\n---\nb: 2\n",
+        "percent": b"%YAML 9.9\n---\na: 1\n",
+        "own tag": b"a: !x b\n", "deep": b"[" * 5000, "indent": b"a: 1\n b: 2\n",
+        "at": b"a: @b\n",
         "list as a name": b"? [a]\n: 1\n", "bomb": b"a: &a [x]\n" + b"".join(
-            b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in range(98, 106)),
-        "to itself": b"a: &a [*a]\n", "picture": b"\xff\xd8\xff\xe0", "utf-16": "a: 1".encode("utf-16"),
+            b"%c: &%c [%s]\n" % (c, c,
+            b", ".join([b"*%c" % (c - 1)] * 9)) for c in range(98, 106)),
+        "to itself": b"a: &a [*a]\n", "picture": b"\xff\xd8\xff\xe0",
+        "utf-16": "a: 1".encode("utf-16"),
     }.items():  # fmt: skip
-        right = refused if name not in ("bomb", "utf-16", "list as a name", "to itself", "own tag",
+        right = refused if name not in ("bomb", "utf-16", "list as a name", "to itself",
+        "own tag",
                                         "percent") else handled  # fmt: skip
-        yield Case(KIND, f"YAML: {name}", lambda t=text: written(t), right)
+        yield Case(KIND, f"YAML: {name}", partial(written, text), right)
     for name, text, value in (
-        ("nothing", b"", {}), ("comment", b"# a\n", {}), ("mark", b"\xef\xbb\xbfa: 1\n", {"a": 1}),
-        ("CRLF", b"a: 1\r\n", {"a": 1}), ("no", b"a: no\n", {"a": "no"}), ("1e-4", b"a: 1e-4\n", {"a": 1e-4}),
-        ("octal", b"a: 010\n", {"a": 10}), ("Norway", b"a: [no, on]\n", {"a": ["no", "on"]}),
-        ("date", b'a: "2024-01-01"\n', {"a": "2024-01-01"}), ("é", "a: é\n".encode(), {"a": "é"}),
+        ("nothing", b"", {}), ("comment", b"# a\n", {}),
+        ("mark", b"\xef\xbb\xbfa: 1\n", {"a": 1}),
+        ("CRLF", b"a: 1\r\n", {"a": 1}), ("no", b"a: no\n", {"a": "no"}),
+        ("1e-4", b"a: 1e-4\n", {"a": 1e-4}),
+        ("octal", b"a: 010\n", {"a": 10}),
+        ("Norway", b"a: [no, on]\n", {"a": ["no", "on"]}),
+        ("date", b'a: "2024-01-01"\n', {"a": "2024-01-01"}),
+        ("é", "a: é\n".encode(), {"a": "é"}),
         ("version", b'a: "1.0"\n', {"a": "1.0"}), ("empty", b"a:\n", {"a": None}),
     ):  # fmt: skip
         yield Case(KIND, f"YAML: value {name}", lambda t=text: written(t), value)
@@ -137,23 +157,27 @@ def cases() -> Iterator[Case]:
     ):
         shown = name[:12]
         for words in (
-            ("run", "01_licenses", "--scale", name), ("run", "04_train", "--scale", "tiny", "--variant", name),
+            ("run", "01_licenses", "--scale", name),
+            ("run", "04_train", "--scale", "tiny", "--variant", name),
             ("run", name), ("pages", "--scale", name or "no"),
-            ("plan", "--scale", name), ("plan", "--variants", f"{name},"), ("plan", "--machine", name),
+            ("plan", "--scale", name), ("plan", "--variants", f"{name},"),
+            ("plan", "--machine", name),
             ("takedown", name), ("launch", name), (name,),
-            ("download", name, name), ("fetch", name), ("fetch", "openclipart", "--deb", name),
+            ("download", name, name), ("fetch", name),
+            ("fetch", "openclipart", "--deb", name),
         ):  # fmt: skip
             if words == ("plan", "--variants", f"{name},") and not name:
                 continue
             verb = " ".join(word for word in words if word != name)
-            act = lambda w=words: call(*w)  # noqa: E731
+            act = partial(call, *words)
             yield Case(KIND, f"words: {verb} {shown!a}", act, refused)
-    for option in ("--concurrency", "--per-host", "--timeout", "--max-bytes", "--retries", "--backoff",
+    for option in ("--concurrency", "--per-host", "--timeout", "--max-bytes",
+    "--retries", "--backoff",
                    "--limit", "--contact"):  # fmt: skip
         for value in ("-1", "0", "nan", "x", "", "1e999", "\n", "é"):
             words = "download", "nowhere.parquet", "nowhere", option, value
             yield Case(
-                KIND, f"words: {option} {value!a}", lambda w=words: call(*w), refused
+                KIND, f"words: {option} {value!a}", partial(call, *words), refused
             )
 
 
@@ -164,7 +188,8 @@ def attack(rng: np.random.Generator, num: int) -> None:
     for _ in range(num):
         value: Any = pick.choice(atoms)
         for _ in range(pick.randrange(3)):
-            value = pick.choice([[value], {"a": value}, [value, pick.choice(atoms)], {value: 1}
+            value = pick.choice([[value], {"a": value}, [value, pick.choice(atoms)],
+            {value: 1}
                                  if isinstance(value, str) else value])  # fmt: skip
         kind = pick.choice(list(TYPES))
         more = {

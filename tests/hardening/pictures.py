@@ -242,12 +242,14 @@ def _modes() -> Iterator[tuple[str, bytes, Any]]:
     pictures = {
         "L": (rgb.convert("L"), grey), "RGB": (rgb, COLOURS), "P": (palette, COLOURS),
         "1": (rgb.convert("L").point(lambda v: 255 * (v > 99), "1"), black_white),
-        "RGBA": (seen, half), "clear RGBA": (clear, white), "LA": (grey_seen, half_grey),
+        "RGBA": (seen, half), "clear RGBA": (clear, white),
+        "LA": (grey_seen, half_grey),
         "CMYK": (rgb.convert("CMYK"), COLOURS),
     }  # fmt: skip
     takes = {
         "PNG": ["L", "RGB", "P", "1", "RGBA", "clear RGBA", "LA"],
-        "JPEG": ["L", "RGB", "CMYK"], "GIF": ["L", "P", "1"], "BMP": ["L", "RGB", "P", "1"],
+        "JPEG": ["L", "RGB", "CMYK"], "GIF": ["L", "P", "1"],
+        "BMP": ["L", "RGB", "P", "1"],
         "WEBP": ["RGB", "RGBA", "clear RGBA"],
         "TIFF": ["L", "RGB", "P", "1", "RGBA", "LA", "CMYK"],
     }  # fmt: skip
@@ -278,13 +280,14 @@ def _beside() -> Iterator[tuple[str, bytes, Any]]:
             if number == 14 and name == "one":
                 continue
             segment = struct.pack(">BBH", 0xFF, 0xE0 + number, len(data) + 2) + data
-            title = (
-                f"beside: JPEG, {name} in {'APP%d' % number if number < 16 else 'COM'}"
-            )
+            place = f"APP{number}" if number < 16 else "a comment"
+            title = f"beside: JPEG, {name} in {place}"
             yield title, jpeg[:2] + segment + jpeg[2:], upright()
     chunks = {
-        "tEXt": b"a\0b", "zTXt": b"a\0\0" + zlib.compress(b"x"), "iTXt": b"a\0\0\0\0\0b",
-        "tIME": b"\0" * 7, "pHYs": b"\xff" * 8 + b"\1", "bKGD": bytes(6), "eXIf": b"junk",
+        "tEXt": b"a\0b", "zTXt": b"a\0\0" + zlib.compress(b"x"),
+        "iTXt": b"a\0\0\0\0\0b",
+        "tIME": b"\0" * 7, "pHYs": b"\xff" * 8 + b"\1", "bKGD": bytes(6),
+        "eXIf": b"junk",
         "sBIT": b"\x08\x08\x08", "abCd": b"?", "zTXt broken": b"a\0\0junk",
         "iTXt broken": b"a", "iCCP broken": b"a\0\0junk", "tEXt twice": b"a\0b",
         "gAMA": struct.pack(">I", 45455), "sRGB": b"\0", "eXIf empty": b"",
@@ -329,12 +332,15 @@ def _refused() -> Iterator[tuple[str, bytes, Any]]:
         yield f"deep: TIFF {mode}", file_of(wide.convert(mode), "TIFF"), refused
     texts = {
         "nothing": b"", "one byte": b"\xff", "zeros": bytes(999), "text": b"a cat",
-        "html": b"<!doctype html><html>404</html>", "json": b'{"a": 1}', "svg": b"<svg/>",
+        "html": b"<!doctype html><html>404</html>", "json": b'{"a": 1}',
+        "svg": b"<svg/>",
         "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage",
-        "PDF": b"%PDF-1.4", "zip": b"PK\3\4" + bytes(30), "gzip": b"\x1f\x8b\x08" + bytes(9),
+        "PDF": b"%PDF-1.4", "zip": b"PK\3\4" + bytes(30),
+        "gzip": b"\x1f\x8b\x08" + bytes(9),
         "elf": b"\x7fELF" + bytes(60), "mp4": b"\0\0\0\x18ftypmp42" + bytes(20),
         "avif": b"\0\0\0\x1cftypavif" + bytes(20), "script": b"#!/bin/sh\nexit",
-        "utf-16": "a cat".encode("utf-16"), "pickle": b"\x80\x04K\x01.", "psd": b"8BPS\0\1",
+        "utf-16": "a cat".encode("utf-16"), "pickle": b"\x80\x04K\x01.",
+        "psd": b"8BPS\0\1",
     }  # fmt: skip
     for name, data in texts.items():
         yield f"no picture: {name}", data, refused

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ def cases() -> Iterator[Case]:
     yield from prepared(KIND, list(COMMANDS))
     for stage in COMMANDS:
         for share in (0, 0.3, 0.7):
-            act = lambda s=stage, x=share: _both(s, x)  # noqa: E731
+            act = partial(_both, stage, share)
             yield Case(
                 KIND, f"two: {stage}, {share} apart", act, None, limit_s=2 * RUN_S
             )

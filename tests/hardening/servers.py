@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -67,7 +68,7 @@ def verdict(code: int = 200, **headers: str) -> str:
 def cases() -> Iterator[Case]:
     """Yield all named cases."""
     for name, kind in KINDS.items():
-        act = lambda n=name: _asked(n)  # noqa: E731
+        act = partial(_asked, name)
         right = lambda found, k=kind: found <= set(k.settled)  # noqa: E731
         yield Case(KIND, f"host: {name}", act, right, limit_s=30.0)
     for code in (
@@ -86,14 +87,16 @@ def cases() -> Iterator[Case]:
     ):
         right = "gone" if code in (404, 410) else "refused"
         right = "failed" if code in (408, 425, 429) or code >= 500 else right
-        act = lambda c=code: verdict(c, content_type="image/jpeg")  # noqa: E731
+        act = partial(verdict, code, content_type="image/jpeg")
         yield Case(KIND, f"status: {code}", act, right)
     for kind, right in {
-        "image/jpeg": "image/jpeg", "IMAGE/PNG": "image/png", "image/jpeg; charset=x": "image/jpeg",
-        "text/html": "refused", "text/plain": "refused", "application/json": "refused", "video/mp4": "refused",
+        "image/jpeg": "image/jpeg", "IMAGE/PNG": "image/png",
+        "image/jpeg; charset=x": "image/jpeg",
+        "text/html": "refused", "text/plain": "refused", "application/json": "refused",
+        "video/mp4": "refused",
         "application/pdf": "refused", "image": "refused", "ximage/png": "refused",
     }.items():  # fmt: skip
-        act = lambda k=kind: verdict(content_type=k)  # noqa: E731
+        act = partial(verdict, content_type=kind)
         yield Case(KIND, f"content type: {kind}", act, right)
     for kind in (
         "binary/octet-stream",
@@ -102,7 +105,7 @@ def cases() -> Iterator[Case]:
         None,
     ):
         headers = {"content_type": kind} if kind else {}
-        act = lambda h=headers: verdict(**h)  # noqa: E731
+        act = partial(verdict, **headers)
         right = (
             handled if kind == "application/x-unknown" else (lambda f: f != "refused")
         )
@@ -118,9 +121,7 @@ def cases() -> Iterator[Case]:
             "NOAI",
             "all, noai",
         ):
-            act = lambda t=agent + word: verdict(
-                content_type="image/png", x_robots_tag=t
-            )  # noqa: E731
+            act = partial(verdict, content_type="image/png", x_robots_tag=agent + word)
             yield Case(KIND, f"opted out: {agent}{word}", act, "refused")
     for tag in (
         "all",
@@ -133,42 +134,59 @@ def cases() -> Iterator[Case]:
         ":",
         ",,",
     ):
-        act = lambda t=tag: verdict(content_type="image/png", x_robots_tag=t)  # noqa: E731
+        act = partial(verdict, content_type="image/png", x_robots_tag=tag)
         yield Case(KIND, f"not opted out: {tag!r}", act, "image/png")
     for text, right in {
-        "0": 0, "5": 5, "120": 120, "121": 120, "99999999999999": 120, "-1": 0, "": 0, "x": 0, "1.5": 0,
-        "1e9": 0, "5;": 0, "NaN": 0, "inf": 0, " 7 ": 7, "Wed, 21 Oct 2015 07:28:00 GMT": 0, "Wed": 0,
-        "9" * 5000: 0, "Wed, 99 Oct 2015 07:28:00 GMT": 0, "Wed, 21 Oct 99999 07:28:00 GMT": None,
-        "Fri, 31 Dec 9999 23:59:59 GMT": 120, "\0": 0, "１２": None, "0x10": 0, "1_0": None,
+        "0": 0, "5": 5, "120": 120, "121": 120, "99999999999999": 120, "-1": 0, "": 0,
+        "x": 0, "1.5": 0,
+        "1e9": 0, "5;": 0, "NaN": 0, "inf": 0, " 7 ": 7,
+        "Wed, 21 Oct 2015 07:28:00 GMT": 0, "Wed": 0,
+        "9" * 5000: 0, "Wed, 99 Oct 2015 07:28:00 GMT": 0,
+        "Wed, 21 Oct 99999 07:28:00 GMT": None,
+        "Fri, 31 Dec 9999 23:59:59 GMT": 120, "\0": 0, "１２": None, "0x10": 0,
+        "1_0": None,
     }.items():  # fmt: skip
         expect = (
             (lambda f: 0 <= f <= 120) if right is None else (lambda f, r=right: f == r)
         )
-        act = lambda t=text: answers.retry_after_s(t)  # noqa: E731
+        act = partial(answers.retry_after_s, text)
         yield Case(KIND, f"retry after: {text[:30]!a}", act, expect)
     for name, url in {
-        "nothing": "", "none": None, "text": "a cat", "javascript": "javascript:alert(1)", "data": "data:,x",
-        "mail": "mailto:a@example.org", "file": "file:///etc/passwd", "ftp": "ftp://127.0.0.1/a", "no host": "http://",
-        "port 99999": "http://127.0.0.1:99999/a", "port text": "http://127.0.0.1:x/a", "bracket": "http://[/a",
-        "zone": "http://[fe80::1%25x]/a", "space": "http://a b/", "NUL": "http://a\0b/", "new line": "http://a\n/b",
-        "surrogate": "http://\ud800/", "long host": f"http://{'a' * 70}.example/", "empty label": "http://a..b/",
-        "long address": "http://127.0.0.1:9/" + "a" * 100_000, "closed port": "http://127.0.0.1:9/a.jpg",
-        "port 0": "http://127.0.0.1:0/a", "user": "http://a:b@127.0.0.1:9/", "back slash": "http:\\\\127.0.0.1:9",
-        "no such host": "http://nowhere.invalid/a", "number host": "http://2130706433:9/", "scheme": "HTTP://127.0.0.1:9/",
-        **{f"host with {name}": f"http://a{sign}b.invalid/" for name, sign in INVISIBLE.items()},
+        "nothing": "", "none": None, "text": "a cat",
+        "javascript": "javascript:alert(1)", "data": "data:,x",
+        "mail": "mailto:a@example.org", "file": "file:///etc/passwd",
+        "ftp": "ftp://127.0.0.1/a", "no host": "http://",
+        "port 99999": "http://127.0.0.1:99999/a", "port text": "http://127.0.0.1:x/a",
+        "bracket": "http://[/a",
+        "zone": "http://[fe80::1%25x]/a", "space": "http://a b/", "NUL": "http://a\0b/",
+        "new line": "http://a\n/b",
+        "surrogate": "http://\ud800/", "long host": f"http://{'a' * 70}.example/",
+        "empty label": "http://a..b/",
+        "long address": "http://127.0.0.1:9/" + "a" * 100_000,
+        "closed port": "http://127.0.0.1:9/a.jpg",
+        "port 0": "http://127.0.0.1:0/a", "user": "http://a:b@127.0.0.1:9/",
+        "back slash": "http:\\\\127.0.0.1:9",
+        "no such host": "http://nowhere.invalid/a",
+        "number host": "http://2130706433:9/", "scheme": "HTTP://127.0.0.1:9/",
+        **{f"host with {name}": f"http://a{sign}b.invalid/" for name,
+        sign in INVISIBLE.items()},
     }.items():  # fmt: skip
         right = lambda f: f["refused"] + f["failed"] == 1  # noqa: E731
-        yield Case(KIND, f"address: {name}", lambda u=url: fetch(u), right)
+        yield Case(KIND, f"address: {name}", partial(fetch, url), right)
     poison = ["javascript:x", None, "http://[", "http://127.0.0.1:9/a", "", "data:,x"]
     act = lambda: fetch(*poison, *poison)  # noqa: E731
     yield Case(KIND, "address: many bad ones", act, lambda f: f["rows"] == 12)
     for proxy, value in (
-        ("ALL_PROXY", "socks5://127.0.0.1:9"), ("ALL_PROXY", "oops"), ("HTTP_PROXY", "http://[::1"),
-        ("NO_PROXY", "localhost,127.0.0.1,[::1]"), ("NO_PROXY", "fd07:b51a:cc66::/64"), ("NO_PROXY", "*"),
-        ("HTTP_PROXY", "ftp://127.0.0.1"), ("ALL_PROXY", "http://127.0.0.1:99999"), ("NO_PROXY", ",,"),
-        ("SSL_CERT_FILE", "/nowhere.pem"), ("ALL_PROXY", "socks4://127.0.0.1:9"), ("NO_PROXY", "[fe80::1%x]"),
+        ("ALL_PROXY", "socks5://127.0.0.1:9"), ("ALL_PROXY", "oops"),
+        ("HTTP_PROXY", "http://[::1"),
+        ("NO_PROXY", "localhost,127.0.0.1,[::1]"), ("NO_PROXY", "fd07:b51a:cc66::/64"),
+        ("NO_PROXY", "*"),
+        ("HTTP_PROXY", "ftp://127.0.0.1"), ("ALL_PROXY", "http://127.0.0.1:99999"),
+        ("NO_PROXY", ",,"),
+        ("SSL_CERT_FILE", "/nowhere.pem"), ("ALL_PROXY", "socks4://127.0.0.1:9"),
+        ("NO_PROXY", "[fe80::1%x]"),
     ):  # fmt: skip
-        act = lambda p=proxy, v=value: _with(p, v)  # noqa: E731
+        act = partial(_with, proxy, value)
         yield Case(
             KIND, f"proxy: {proxy}={value}", act, lambda f: refused(f) or f["rows"] == 1
         )

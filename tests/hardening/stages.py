@@ -26,8 +26,10 @@ COMMANDS = {
     "01_licenses": [["run", "01_licenses"]],
     "02_captions": [["run", "02_captions"]],
     "03_latents": [["run", "03_latents"]],
-    "04_train": [["run", "04_train", "--variant", v] for v in ("cc_synthetic", VARIANT)],
-    "05_evaluate": [["run", "05_evaluate", "--variant", v] for v in ("cc_synthetic", VARIANT)],
+    "04_train": [["run", "04_train", "--variant", v] for v in ("cc_synthetic",
+    VARIANT)],
+    "05_evaluate": [["run", "05_evaluate", "--variant", v] for v in ("cc_synthetic",
+    VARIANT)],
     "06_figures": [["run", "06_figures"]],
     "07_speed": [["run", "07_speed"]],
     "pages": [["pages"]],
@@ -38,7 +40,7 @@ WRITTEN = ("data", "reports/executed", "reports/html")
 
 
 class World:
-    """The copy, where every stage has run once undisturbed; made when first asked for."""
+    """The copy, where every stage has run once undisturbed."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.gettempdir(), "world")
@@ -121,7 +123,7 @@ class World:
         return found
 
     def expect_whole(self) -> None:
-        """Raise a fault where a folder with a manifest is not what the manifest says."""
+        """Raise a fault where a folder is not what its manifest says."""
         for path in (self.root / "data").rglob("manifest.json"):
             try:
                 read_manifest(path.parent, verify=True)
@@ -159,7 +161,7 @@ class World:
             raise Fault("process left", f"{len(left)} after {LEFT_S:g} s")
 
     def kill(self, stage: str, share: float, how: str) -> None:
-        """Kill a stage after a share of its known seconds; nothing of it may be left."""
+        """Kill a stage after a share of its known seconds; nothing may be left."""
         process = self.start(COMMANDS[stage][-1])
         wait_s = share * self.known["seconds"][stage]
         try:
@@ -171,8 +173,8 @@ class World:
             else:
                 process.send_signal(signals.get(how, signal.SIGKILL))
         process.stderr.close()  # type: ignore[union-attr]
-        process.wait(timeout=LEFT_S)
-        self.expect_no_process()
+        self.expect_no_process()  # the runner among them
+        process.wait()
         self.expect_whole()
 
     def forget(self) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def kept_only(*names: str) -> Callable[[Any], bool]:
 def cases() -> Iterator[Case]:
     """Yield all named cases."""
     for family, name, data, files, right in _families():
-        act = lambda d=data, f=files: read(d, *f)  # noqa: E731
+        act = partial(read, data, *files)
         yield Case(KIND, f"{family}: {name}", act, right)
     yield Case(KIND, "two sources: of one folder's name", _alike, handled_alike)
     for name in ("missing.csv", "", ".", "works.txt", "\0", "a" * 300 + ".csv"):
@@ -130,7 +131,8 @@ def _families() -> Family:
     text = two.decode()
     for name, data in {
         "UTF-8": two, "byte order mark": b"\xef\xbb\xbf" + two, "no last end": two[:-1],
-        "blank lines": two.replace(b"\n", b"\n\n"), "all quoted": table(quoting=csv.QUOTE_ALL),
+        "blank lines": two.replace(b"\n", b"\n\n"),
+        "all quoted": table(quoting=csv.QUOTE_ALL),
         "CRLF": table(lineterminator="\r\n"), "spaces behind": two + b"\n\n \n"[:2],
         "quoted comma": two.replace(b"Cat", b'"Cat, red"'), "quoted quote": two.replace(
             b"Cat", b'"The ""Cat"""'), "quoted end": two.replace(b"Cat", b'"Cat\nred"'),
@@ -148,16 +150,23 @@ def _families() -> Family:
         yield "encoding", f"one title in {encoding}", data, (), kept_only("b.jpg")
     for name, data in {
         "open quote": two + b'"b.jpg,', "quote within": two.replace(b"Cat", b'C"at', 1),
-        "text behind a quote": two.replace(b"Cat", b'"C"at', 1), "short row": two + b"c.jpg\n",
-        "long row": two + b"c.jpg" + b",x" * 99 + b"\n", "NUL": two.replace(b"Cat", b"C\0at", 1),
-        "field of 200 KB": two.replace(b"Cat", b"C" * 200_000, 1), "only commas": two + b",,,,,\n",
-        "CR alone": two.replace(b"\n", b"\r"), "control": two.replace(b"Cat", b"\x1b[1m", 1),
+        "text behind a quote": two.replace(b"Cat", b'"C"at', 1),
+        "short row": two + b"c.jpg\n",
+        "long row": two + b"c.jpg" + b",x" * 99 + b"\n",
+        "NUL": two.replace(b"Cat", b"C\0at", 1),
+        "field of 200 KB": two.replace(b"Cat", b"C" * 200_000, 1),
+        "only commas": two + b",,,,,\n",
+        "CR alone": two.replace(b"\n", b"\r"),
+        "control": two.replace(b"Cat", b"\x1b[1m", 1),
     }.items():  # fmt: skip
         yield "odd row", name, data, (), lambda found: found.get("b.jpg") == "c"
     for name, data in {
-        "nothing": b"", "no rows": two.split(b"\n")[0], "only an end": b"\n", "NULs": bytes(99),
-        "a picture": PICTURE, "html": b"<html>404</html>", "json": b'[{"file": "a.jpg"}]',
-        "no file column": two.replace(b"file,", b"name,"), "a zip": b"PK\3\4" + bytes(99),
+        "nothing": b"", "no rows": two.split(b"\n")[0], "only an end": b"\n",
+        "NULs": bytes(99),
+        "a picture": PICTURE, "html": b"<html>404</html>",
+        "json": b'[{"file": "a.jpg"}]',
+        "no file column": two.replace(b"file,", b"name,"),
+        "a zip": b"PK\3\4" + bytes(99),
     }.items():  # fmt: skip
         empty = name in ("no rows",)
         yield "no table", name, data, (), kept_only() if empty else refused
@@ -188,8 +197,10 @@ def _families() -> Family:
         twice = two.replace(column.encode(), f"{column},{column}".encode(), 1)
         yield "column", f"{column} twice", twice, (), lambda found: True
     for name, value in {
-        "up": "../outside.jpg", "up and down": "x/../../outside.jpg", "absolute": "/etc/passwd",
-        "root": "/", "this": ".", "missing": "gone.jpg", "NUL": "a\0.jpg", "too long": "a" * 5000,
+        "up": "../outside.jpg", "up and down": "x/../../outside.jpg",
+        "absolute": "/etc/passwd",
+        "root": "/", "this": ".", "missing": "gone.jpg", "NUL": "a\0.jpg",
+        "too long": "a" * 5000,
         "drive": "C:\\a.jpg", "address": "https://example.org/a.jpg", "home": "~/a.jpg",
         "many ups": "../" * 40 + "etc/passwd", "star": "*.jpg", "device": "/dev/zero",
         "variable": "$HOME/a.jpg", "quoted up": "%2e%2e/outside.jpg",
@@ -197,14 +208,22 @@ def _families() -> Family:
         data = table(ROW | {"file": value}, ROW | {"file": "b.jpg"})
         yield "file", f"bad: {name}", data, (), kept_only("b.jpg")
     odd = {
-        "space": "my cat.jpg", "hash": "cat #2.jpg", "comma": "a,b.jpg", "quote": 'a"b.jpg',
-        "accent": "caf\u00e9.jpg", "Chinese": "猫.jpg", "emoji": "🐈.jpg", "percent": "a%20b.jpg",
-        "deep": "x/y/z/a.jpg", "dots": "a.b.c.jpg", "dash": "-rf.jpg", "dollar": "$a.jpg",
-        "bracket": "a[1].jpg", "upper": "A.JPG".lower(), "leading dot": ".a.jpg", "plus": "a+b.jpg",
-        "question": "a?.jpg", "star": "a*.jpg", "equals": "=a.jpg", "apostrophe": "it's.jpg",
-        "trailing dots": "a...jpg", "colon": "a:b.jpg", "bar": "a|b.jpg", "less": "<a>.jpg",
-        "ampersand": "a&b.jpg", "curly": "{a}.jpg", "semicolon": "a;b.jpg", "tab": "a\tb.jpg",
-        "new line": "a\nb.jpg", "Arabic": "قطة.jpg", "back quote": "`a`.jpg", "caret": "a^b.jpg",
+        "space": "my cat.jpg", "hash": "cat #2.jpg", "comma": "a,b.jpg",
+        "quote": 'a"b.jpg',
+        "accent": "caf\u00e9.jpg", "Chinese": "猫.jpg", "emoji": "🐈.jpg",
+        "percent": "a%20b.jpg",
+        "deep": "x/y/z/a.jpg", "dots": "a.b.c.jpg", "dash": "-rf.jpg",
+        "dollar": "$a.jpg",
+        "bracket": "a[1].jpg", "upper": "A.JPG".lower(), "leading dot": ".a.jpg",
+        "plus": "a+b.jpg",
+        "question": "a?.jpg", "star": "a*.jpg", "equals": "=a.jpg",
+        "apostrophe": "it's.jpg",
+        "trailing dots": "a...jpg", "colon": "a:b.jpg", "bar": "a|b.jpg",
+        "less": "<a>.jpg",
+        "ampersand": "a&b.jpg", "curly": "{a}.jpg", "semicolon": "a;b.jpg",
+        "tab": "a\tb.jpg",
+        "new line": "a\nb.jpg", "Arabic": "قطة.jpg", "back quote": "`a`.jpg",
+        "caret": "a^b.jpg",
     }  # fmt: skip
     for name, file in odd.items():
         yield (
@@ -228,7 +247,8 @@ def _families() -> Family:
     for name, forms in {
         "composed, table decomposed": ("caf\u00e9.jpg", "cafe\u0301.jpg"),
         "decomposed, table composed": ("cafe\u0301.jpg", "caf\u00e9.jpg"),
-        "slash, table backslash": ("x/a.jpg", "x\\a.jpg"), "dot before": ("a.jpg", "./a.jpg"),
+        "slash, table backslash": ("x/a.jpg", "x\\a.jpg"),
+        "dot before": ("a.jpg", "./a.jpg"),
         "two slashes": ("x/a.jpg", "x//a.jpg"), "around": ("a.jpg", "x/../a.jpg"),
     }.items():  # fmt: skip
         file, told = forms

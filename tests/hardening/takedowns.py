@@ -7,6 +7,7 @@ import random
 import string
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -60,11 +61,15 @@ def cases() -> Iterator[Case]:
         act = lambda k=key, all=keys: listed(all, [k])  # noqa: E731
         yield Case(KIND, f"key: {name}", act, {key})
     for name, before in {
-        "nothing": b"", "no last end": b"set/first", "byte order mark": b"\xef\xbb\xbfset/first\n",
-        "CRLF": b"set/first\r\n", "CR": b"set/first\r", "spaces": b"  set/first  \n\n\n",
+        "nothing": b"", "no last end": b"set/first",
+        "byte order mark": b"\xef\xbb\xbfset/first\n",
+        "CRLF": b"set/first\r\n", "CR": b"set/first\r",
+        "spaces": b"  set/first  \n\n\n",
         "comment behind": b"set/first # by mail\n", "comment and no end": b"# by mail",
-        "twice": b"set/first\nset/first\n", "upper sum": hashlib.sha256(b"set/first").hexdigest()
-        .upper().encode() + b"\n", "sum": hashlib.sha256(b"set/first").hexdigest().encode() + b"\n",
+        "twice": b"set/first\nset/first\n",
+        "upper sum": hashlib.sha256(b"set/first").hexdigest()
+        .upper().encode() + b"\n",
+        "sum": hashlib.sha256(b"set/first").hexdigest().encode() + b"\n",
         "tab": b"set/first\t# a\n", "mark alone": b"\xef\xbb\xbf", "mark and comment":
         b"\xef\xbb\xbf# a\nset/first",
     }.items():  # fmt: skip
@@ -73,15 +78,14 @@ def cases() -> Iterator[Case]:
         )
         if name in ("sum", "upper sum"):
             right = {"set/new", "set/first"}
-        act = lambda b=before: listed(
-            ["set/first", "set/new", "set/no"], ["set/new"], b
-        )  # noqa: E731
+        act = partial(listed, ["set/first", "set/new", "set/no"], ["set/new"], before)
         yield Case(KIND, f"list: {name}", act, right)
     for name, before in {
-        "latin-1": b"\xe9\n", "NUL": b"a\0b\n", "a picture": b"\xff\xd8\xff\xe0", "utf-16":
+        "latin-1": b"\xe9\n", "NUL": b"a\0b\n", "a picture": b"\xff\xd8\xff\xe0",
+        "utf-16":
         "set/first\n".encode("utf-16"), "no key": b"pear\n", "short sum": b"0123abcd\n",
     }.items():  # fmt: skip
-        act = lambda b=before: listed(["set/new"], ["set/new"], b)  # noqa: E731
+        act = partial(listed, ["set/new"], ["set/new"], before)
         right = handled if name == "no key" else refused
         yield Case(KIND, f"list: {name}", act, right)
     for entry in (
@@ -109,12 +113,18 @@ def _keys() -> Iterator[tuple[str, str]]:
             yield f"{sign!a} {place}", key
     for name, key in {
         "comment": "photos/pear #2.jpg", "two hashes": "a/b##c", "only hashes": "a/###",
-        "hash first": "#set/apple", "spaces": "my photos/red  apple.jpg", "emoji": "set/🐈.jpg",
-        "accent": "set/caf\u00e9.jpg", "decomposed": "set/cafe\u0301.jpg", "deep": "a/b/c/d/e.jpg",
-        "long": "set/" + "a" * 5000, "like a sum": "set/" + "0" * 64, "tar": "webdataset/a.tar/x/1",
-        "row": "photos#12", "Chinese": "照片/猫.jpg", "Arabic": "صور/قطة.jpg", "no slash": "apple",
-        "tab": "set/a\tb", "escaped": "set/\\udcff.jpg", "leading space": " set/a", "new line": "set/a\nb",
-        "CR": "set/a\rb", "separator": "set/a\u2028b", "form feed": "set/a\x0cb", "next line": "set/a\x85b",
+        "hash first": "#set/apple", "spaces": "my photos/red  apple.jpg",
+        "emoji": "set/🐈.jpg",
+        "accent": "set/caf\u00e9.jpg", "decomposed": "set/cafe\u0301.jpg",
+        "deep": "a/b/c/d/e.jpg",
+        "long": "set/" + "a" * 5000, "like a sum": "set/" + "0" * 64,
+        "tar": "webdataset/a.tar/x/1",
+        "row": "photos#12", "Chinese": "照片/猫.jpg", "Arabic": "صور/قطة.jpg",
+        "no slash": "apple",
+        "tab": "set/a\tb", "escaped": "set/\\udcff.jpg", "leading space": " set/a",
+        "new line": "set/a\nb",
+        "CR": "set/a\rb", "separator": "set/a\u2028b", "form feed": "set/a\x0cb",
+        "next line": "set/a\x85b",
     }.items():  # fmt: skip
         yield name, key
     for name, sign in INVISIBLE.items():

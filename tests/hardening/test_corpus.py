@@ -1,4 +1,4 @@
-"""A small part of the hostile corpus, and one stage killed: `make hardening` in little."""
+"""A small part of the hostile corpus, and one stage killed."""
 
 import tempfile
 

@@ -6,6 +6,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -31,43 +32,62 @@ PNG = file_of(np.zeros((4, 4, 3), np.uint8))
 UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 PAYLOADS = {
     "script": "<script>alert(1)</script>", "image": "<img src=x onerror=alert(1)>",
-    "svg": "<svg/onload=alert(1)>", "end of script": "</script><script>alert(1)</script>",
-    "end of style": "</style><script>alert(1)</script>", "comment": "<!--", "CDATA": "]]>",
-    "end of title": "</title><script>alert(1)</script>", "quote": '" onmouseover="alert(1)',
-    "single quote": "' onmouseover='alert(1)", "entity": "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "number": "&#60;script&#62;", "link": "[a](javascript:alert(1))", "bold": "**a** __b__",
-    "picture": "![a](https://evil.example/a.png)", "heading": "# a\n\n## b", "code": "`a` ```b```",
+    "svg": "<svg/onload=alert(1)>",
+    "end of script": "</script><script>alert(1)</script>",
+    "end of style": "</style><script>alert(1)</script>", "comment": "<!--",
+    "CDATA": "]]>",
+    "end of title": "</title><script>alert(1)</script>",
+    "quote": '" onmouseover="alert(1)',
+    "single quote": "' onmouseover='alert(1)",
+    "entity": "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "number": "&#60;script&#62;", "link": "[a](javascript:alert(1))",
+    "bold": "**a** __b__",
+    "picture": "![a](https://evil.example/a.png)", "heading": "# a\n\n## b",
+    "code": "`a` ```b```",
     "reference": "[a]: https://evil.example", "autolink": "<https://evil.example>",
     "bare address": "https://evil.example/a", "href": "href=http://evil.example",
     "src": "src=http://evil.example/a.js", "table": "| a | b |\n|---|---|\n| c | d |",
-    "list": "- a\n- b\n1. c", "quote block": "> a", "rule": "---", "html block": "<div>\n\n</div>",
-    "mathematics": "$x$ $$y$$", "one dollar": "$5 off", "TeX": r"\frac{1}{0}", "backslash": "\\",
-    "brace": "{{ 7*7 }}", "percent": "{% raw %}", "format": "{0} %s %n", "new lines": "a\n\n\nb",
+    "list": "- a\n- b\n1. c", "quote block": "> a", "rule": "---",
+    "html block": "<div>\n\n</div>",
+    "mathematics": "$x$ $$y$$", "one dollar": "$5 off", "TeX": r"\frac{1}{0}",
+    "backslash": "\\",
+    "brace": "{{ 7*7 }}", "percent": "{% raw %}", "format": "{0} %s %n",
+    "new lines": "a\n\n\nb",
     "CR": "a\rb", "tab": "a\tb", "separator": "a\u2028b\u2029c", "next line": "a\x85b",
-    "NUL": "a\0b", "bell": "a\7b", "escape": "\x1b[31mred\x1b[0m", "title escape": "\x1b]0;a\7",
-    "C1": "\x9b31m", "backspace": "abc\b\b\bxyz", "delete": "a\x7fb", "override": "\u202efdp.exe",
-    "isolate": "\u2066a\u2069", "zero width": "a\u200bb", "mark": "\ufeffa", "combining": "e" +
-    "\u0301" * 200, "emoji": "👩‍👩‍👧‍👦🏳️‍🌈", "Arabic": "قطة حمراء", "Hebrew": "חתול", "Chinese": "红色的猫",
-    "Thai": "แมวแดง", "long word": "a" * 20_000, "long text": "a cat " * 4000, "empty": "",
-    "space": "   ", "number only": "12345", "none": "None", "nan": "nan", "null": "null",
-    "true": "true", "formula": "=cmd|' /C calc'!A0", "plus formula": "+1+1", "at": "@SUM(1)",
-    "shell": "$(rm -rf .); `id`", "path": "../../etc/passwd", "SQL": "'; DROP TABLE a; --",
-    "json": '{"a": [1, 2]}', "closing json": '"}]}</script>', "iframe": "<iframe src=//evil.example>",
-    "meta": '<meta http-equiv=refresh content="0;url=//evil.example">', "style": "<style>*{display:"
-    "none}</style>", "base": '<base href="//evil.example">', "form": "<form action=//evil.example>",
-    "object": "<object data=//evil.example>", "less": "3 < 4 & 5 > 2", "noncharacter": "a\uffffb",
-    "private": "a\ue000b", "tags": "a\U000e0041b", "full width": "＜script＞", "smart quotes": "“a” ‘b’",
-    "upper": "<ScRiPt>alert(1)</sCrIpT>", "split": "<scr\0ipt>", "half tag": "<script", "end": "</p></li>",
-    "id": '<a id="main">', "footnote": "[^1]", "strike": "~~a~~", "hard break": "a  \nb", "mailto":
-    "<a@evil.example>", "percent address": "%3Cscript%3E", "surrogate pair": "\U0001f600" * 50,
+    "NUL": "a\0b", "bell": "a\7b", "escape": "\x1b[31mred\x1b[0m",
+    "title escape": "\x1b]0;a\7",
+    "C1": "\x9b31m", "backspace": "abc\b\b\bxyz", "delete": "a\x7fb",
+    "override": "\u202efdp.exe",
+    "isolate": "\u2066a\u2069", "zero width": "a\u200bb", "mark": "\ufeffa",
+    "combining": "e" +
+    "\u0301" * 200, "emoji": "👩‍👩‍👧‍👦🏳️‍🌈", "Arabic": "قطة حمراء", "Hebrew": "חתול",
+    "Chinese": "红色的猫",
+    "Thai": "แมวแดง", "long word": "a" * 20_000, "long text": "a cat " * 4000,
+    "empty": "",
+    "space": "   ", "number only": "12345", "none": "None", "nan": "nan",
+    "null": "null",
+    "true": "true", "formula": "=cmd|' /C calc'!A0", "plus formula": "+1+1",
+    "at": "@SUM(1)",
+    "shell": "$(rm -rf .); `id`", "path": "../../etc/passwd",
+    "SQL": "'; DROP TABLE a; --",
+    "json": '{"a": [1, 2]}', "closing json": '"}]}</script>',
+    "iframe": "<iframe src=//evil.example>",
+    "meta": '<meta http-equiv=refresh content="0;url=//evil.example">',
+    "style": "<style>*{display:"
+    "none}</style>", "base": '<base href="//evil.example">',
+    "form": "<form action=//evil.example>",
+    "object": "<object data=//evil.example>", "less": "3 < 4 & 5 > 2",
+    "noncharacter": "a\uffffb",
+    "private": "a\ue000b", "tags": "a\U000e0041b", "full width": "＜script＞",
+    "smart quotes": "“a” ‘b’",
+    "upper": "<ScRiPt>alert(1)</sCrIpT>", "split": "<scr\0ipt>", "half tag": "<script",
+    "end": "</p></li>",
+    "id": '<a id="main">', "footnote": "[^1]", "strike": "~~a~~",
+    "hard break": "a  \nb", "mailto":
+    "<a@evil.example>", "percent address": "%3Cscript%3E",
+    "surrogate pair": "\U0001f600" * 50,
 }  # fmt: skip
 FIELDS = ("title", "author", "author_url", "source_url", "source")
-TAGS = set(
-    """html head meta title style body h1 h2 h3 p a ul li em strong code br div table
-caption thead tbody tr th td figure figcaption svg img span b script button kbd label input
-form header main footer section nav template details summary textarea dialog output ol
-link small pre hr article aside fieldset legend progress noscript""".split()
-)
 
 
 class Reader(HTMLParser):
@@ -118,9 +138,12 @@ def read_page(page: str, scripts: int = 0) -> str:
 def in_ledger(field: str, text: str) -> None:
     """Write one work's attribution and read both its forms."""
     row = {
-        "key": "a/b", "title": "plain title", "author": "plain author", "author_url": "",
-        "source": "plain source", "source_url": "https://example.org/a", "license": "CC BY 4.0",
-        "license_slug": "by", "license_url": "https://example.org/by", "changes": "Drawn.",
+        "key": "a/b", "title": "plain title", "author": "plain author",
+        "author_url": "",
+        "source": "plain source", "source_url": "https://example.org/a",
+        "license": "CC BY 4.0",
+        "license_slug": "by", "license_url": "https://example.org/by",
+        "changes": "Drawn.",
     }  # fmt: skip
     written = attribution.attribution_text(pd.DataFrame([row | {field: text}]))
     if unsafe := UNSAFE.search(written):
@@ -205,7 +228,7 @@ def cases() -> Iterator[Case]:
         for field in fields:
             for name, text in (PAYLOADS | signs).items():
                 title = f"{output.__name__[3:]}, {field}: {name}"
-                act = lambda o=output, f=field, t=text: o(f, t)  # noqa: E731
+                act = partial(output, field, text)
                 yield Case(KIND, title, act, None)
 
 

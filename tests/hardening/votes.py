@@ -5,6 +5,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def names_the_place(found: Any) -> bool:
 def cases() -> Iterator[Case]:
     """Yield all named cases."""
     for name, files, right in _families():
-        yield Case(KIND, name, lambda f=files: read(f), right)
+        yield Case(KIND, name, partial(read, files), right)
     for name, value in BAD.items():
         for field in ("rater", "vote"):
             data = line(PREFERRED | {field: value})
@@ -98,16 +99,20 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
         short = {k: v for k, v in GOOD.items() if k != field}
         yield f"field: no {field}", {"a.jsonl": line(short)}, names_the_place
     for rater in (
-        "Ann Example", "ann@example.org", "猫", "🐈", "a/b", "..", "a" * 5000, "'; --", "<b>", "\x1b[1m",
-        "a\nb", "=1+1", "\u202ea", "None", "0", "a\0b", "-", '"', "\\", "a\u2028b", "$HOME", "%s",
+        "Ann Example", "ann@example.org", "猫", "🐈", "a/b", "..", "a" * 5000, "'; --",
+        "<b>", "\x1b[1m",
+        "a\nb", "=1+1", "\u202ea", "None", "0", "a\0b", "-", '"', "\\", "a\u2028b",
+        "$HOME", "%s",
     ):  # fmt: skip
         right = [(rater, "set/1", "accept")]
         yield f"rater: {rater[:20]!a}", {"a.jsonl": line(rater=rater)}, right
     for vote, correction, right in (
         ("correct", "a dog", True), ("correct", "", False), ("correct", " ", False),
-        ("accept", "a dog", False), ("reject", "x", False), ("reject", "", True), ("Accept", "", False),
+        ("accept", "a dog", False), ("reject", "x", False), ("reject", "", True),
+        ("Accept", "", False),
         ("accept ", "", False), ("correct", None, False), ("correct", ["a"], False),
-        ("correct", "a\u2028b", True), ("correct", "$5", True), ("correct", "\ud800", None), ("same", "", False),
+        ("correct", "a\u2028b", True), ("correct", "$5", True),
+        ("correct", "\ud800", None), ("same", "", False),
     ):  # fmt: skip
         data = line(vote=vote, correction=correction)
         expect = [("ann", "set/1", vote)] if right else names_the_place
@@ -115,19 +120,32 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
         yield f"vote: {vote!r} with {correction!r}", {"a.jsonl": data}, expect
     good = line()
     for name, data, right in (
-        ("CRLF", good[:-1] + b"\r\n", ONE), ("no end", good[:-1], ONE), ("blank lines", b"\n \n" + good, ONE),
-        ("mark", b"\xef\xbb\xbf" + good, handled), ("twice", good * 2, ONE), ("more", line(more=[1]), ONE),
-        ("nothing", b"", []), ("space", b" \n\t\n", []), ("cut", good[:-5], names_the_place),
-        ("NUL", b"\0\n", names_the_place), ("latin-1", good.replace(b"ann", b"\xe9"), names_the_place),
-        ("utf-16", good.decode().encode("utf-16"), refused), ("deep", b"[" * 200_000, names_the_place),
-        ("deep object", b'{"a":' * 100_000, names_the_place), ("array", b"[1]\n", names_the_place),
-        ("array of votes", b"[" + good[:-1] + b"]\n", names_the_place), ("text", b'"a"\n', names_the_place),
-        ("number", b"1\n", names_the_place), ("null", b"null\n", names_the_place), ("html", b"<p>\n", names_the_place),
-        ("two on a line", good[:-1] * 2, names_the_place), ("long number", b"9" * 100_000, names_the_place),
-        ("NaN", b"NaN\n", names_the_place), ("names twice", good.replace(b"{", b'{"vote": "reject", ', 1), handled),
-        ("10 MB", line(more="x" * 10_000_000), ONE), ("20,000 lines", good * 20_000, ONE),
-        ("line separator", line(more="\u2028\x85\x0c"), ONE), ("unknown key", line(key="set/9"), names_the_place),
-        ("other sample", line(sample="other"), []), ("pickle", b"\x80\x04K\x01.\n", names_the_place),
+        ("CRLF", good[:-1] + b"\r\n", ONE), ("no end", good[:-1], ONE),
+        ("blank lines", b"\n \n" + good, ONE),
+        ("mark", b"\xef\xbb\xbf" + good, handled), ("twice", good * 2, ONE),
+        ("more", line(more=[1]), ONE),
+        ("nothing", b"", []), ("space", b" \n\t\n", []),
+        ("cut", good[:-5], names_the_place),
+        ("NUL", b"\0\n", names_the_place),
+        ("latin-1", good.replace(b"ann", b"\xe9"), names_the_place),
+        ("utf-16", good.decode().encode("utf-16"), refused),
+        ("deep", b"[" * 200_000, names_the_place),
+        ("deep object", b'{"a":' * 100_000, names_the_place),
+        ("array", b"[1]\n", names_the_place),
+        ("array of votes", b"[" + good[:-1] + b"]\n", names_the_place),
+        ("text", b'"a"\n', names_the_place),
+        ("number", b"1\n", names_the_place), ("null", b"null\n", names_the_place),
+        ("html", b"<p>\n", names_the_place),
+        ("two on a line", good[:-1] * 2, names_the_place),
+        ("long number", b"9" * 100_000, names_the_place),
+        ("NaN", b"NaN\n", names_the_place),
+        ("names twice", good.replace(b"{", b'{"vote": "reject", ', 1), handled),
+        ("10 MB", line(more="x" * 10_000_000), ONE),
+        ("20,000 lines", good * 20_000, ONE),
+        ("line separator", line(more="\u2028\x85\x0c"), ONE),
+        ("unknown key", line(key="set/9"), names_the_place),
+        ("other sample", line(sample="other"), []),
+        ("pickle", b"\x80\x04K\x01.\n", names_the_place),
         ("changed", good + line(vote="reject"), [("ann", "set/1", "reject")]),
     ):  # fmt: skip
         yield f"lines: {name}", {"a.jsonl": data}, right
@@ -135,21 +153,28 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
     both = [*ONE, ("ann", "set/2", "accept")]
     reject = line(vote="reject")
     for name, files, right in (
-        ("two", {"a.jsonl": good, "b.jsonl": other}, both), ("deep", {"x/y/a.jsonl": good}, ONE),
-        ("second download", {"a (1).jsonl": reject, "a.jsonl": good}, [("ann", "set/1", "reject")]),
-        ("tenth download", {"a (10).jsonl": reject, "a (9).jsonl": good}, [("ann", "set/1", "reject")]),
+        ("two", {"a.jsonl": good, "b.jsonl": other}, both),
+        ("deep", {"x/y/a.jsonl": good}, ONE),
+        ("second download", {"a (1).jsonl": reject, "a.jsonl": good},
+        [("ann", "set/1", "reject")]),
+        ("tenth download", {"a (10).jsonl": reject, "a (9).jsonl": good},
+        [("ann", "set/1", "reject")]),
         ("others", {"a.jsonl": good, "README.md": b"x", "a.txt": b"x"}, ONE),
         ("upper ending", {"a.JSONL": good}, lambda f: f == ONE or refused(f)),
         ("json", {"a.json": good}, lambda f: f == ONE or refused(f)),
-        ("json beside", {"a.jsonl": good, "b.json": other}, lambda f: f == both or refused(f)),
+        ("json beside", {"a.jsonl": good, "b.json": other},
+        lambda f: f == both or refused(f)),
         ("folder named so", {"a.jsonl": lambda p: p.mkdir(), "b.jsonl": good}, handled),
-        ("dangling link", {"a.jsonl": lambda p: p.symlink_to("gone"), "b.jsonl": good}, handled),
-        ("link to itself", {"a.jsonl": lambda p: p.symlink_to(p), "b.jsonl": good}, handled),
+        ("dangling link", {"a.jsonl": lambda p: p.symlink_to("gone"), "b.jsonl": good},
+        handled),
+        ("link to itself", {"a.jsonl": lambda p: p.symlink_to(p), "b.jsonl": good},
+        handled),
         ("link", {"a.txt": good, "b.jsonl": lambda p: p.symlink_to("a.txt")}, ONE),
         ("pipe", {"a.jsonl": lambda p: os.mkfifo(p), "b.jsonl": good}, handled),
         ("odd names", {"a\nb.jsonl": good, "\x1b[1m.jsonl": other}, both),
         ("hidden", {".a.jsonl": good}, handled), ("nothing", {}, []),
-        ("name not UTF-8", {"\udcff.jsonl": good}, ONE), ("only the ending", {".jsonl": good}, handled),
+        ("name not UTF-8", {"\udcff.jsonl": good}, ONE),
+        ("only the ending", {".jsonl": good}, handled),
     ):  # fmt: skip
         yield f"files: {name}", files, right
 
