@@ -27,16 +27,16 @@ LEFT_S = 3.0  # after which no process of a run may be left
 MAX_BYTES = 4 << 30  # of memory, of a run and all its processes
 BATCH = 100  # random inputs in one case, which has the limit of one item;
 # a module whose inputs take longer has a `BATCH` of its own
-WHATS = """wrong outcome, lost row, half-read file, differing bytes, traceback, hang,
+FAULTS = """wrong outcome, lost row, half-read file, differing bytes, traceback, hang,
 crash, memory, process left""".replace("\n", " ").split(", ")
 FORK = get_context("fork")  # children see what a test has patched
 
 
 class Fault(Exception):
-    """What was found in place of the right outcome: one of `WHATS`, and details."""
+    """What was found in place of the right outcome: one of `FAULTS`, and details."""
 
     def __init__(self, what: str, detail: object) -> None:
-        assert what in WHATS, what
+        assert what in FAULTS, what
         super().__init__(what, " ".join(str(detail).split())[:300])
 
 

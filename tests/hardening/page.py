@@ -31,13 +31,13 @@ def summary(
                 if r.fault
             ],
         }
-    whats = Counter(result.fault[0] for result in results if result.fault)
+    counts = Counter(result.fault[0] for result in results if result.fault)
     total = {
         name: sum(found[name] for found in kinds.values())
         for name in ("cases", "random_inputs")
     }
-    total |= {"seconds": round(seconds), "faults": sum(whats.values())}
-    total["by_what"] = {what: whats[what] for what in frame.WHATS}
+    total |= {"seconds": round(seconds), "faults": sum(counts.values())}
+    total["by_what"] = {what: counts[what] for what in frame.FAULTS}
     kills: dict[str, list[int]] = {}
     for result in results:
         if result.kind == "kills" and not result.name.startswith("undisturbed"):

@@ -70,7 +70,7 @@ def imported(*folders):
             elif isinstance(node, ast.ImportFrom):
                 modules.add(node.module)
     tops = {module.partition(".")[0] for module in modules}
-    own = {"commoncanvas", "benchmarks", *tops_of_support()}
+    own = {"commoncanvas", "benchmarks", "tests", *tops_of_support()}
     homes = packages_distributions()
     # One that is not installed, an extra, is called as it is imported.
     return {
