@@ -41,11 +41,11 @@ def summary(
     kills: dict[str, list[int]] = {}
     for result in results:
         if result.kind == "kills" and not result.name.startswith("undisturbed"):
-            counts = kills.setdefault(
+            told = kills.setdefault(
                 result.name.split()[-2 if result.name[0] == "r" else 1], [0, 0]
             )
-            counts[0] += result.name.startswith("kill:")
-            counts[1] += result.fault is not None
+            told[0] += result.name.startswith("kill:")
+            told[1] += result.fault is not None
     found = {"seed": seed, "python": platform.python_version(), "total": total}
     return found | {"kinds": kinds, "kills": kills}
 

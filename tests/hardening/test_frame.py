@@ -17,6 +17,8 @@ from commoncanvas.core.manifest import write_manifest
 from tests.hardening import frame, page, stages
 from tests.hardening.frame import Case, Fault
 
+pytestmark = pytest.mark.slow
+
 
 def results_of(tmp_path, *acts, limit_s=5.0, make=None):
     """Try acts in a lane of their own; return {name: what failed}."""
@@ -204,7 +206,6 @@ PLANTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "place", "target", "wrong", "what"), PLANTED)
 def test_a_planted_fault_is_seen(monkeypatch, kind, name, place, target, wrong, what):
     module = import_module(f"tests.hardening.{kind}")
