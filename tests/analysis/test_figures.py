@@ -77,7 +77,9 @@ def test_titles_from_strangers_are_text_in_a_plot():
 DOLLARS = ["$x^2$", "$ and $", r"\$5", r"\\$5$", "$\\frac{", "_", "$", "100 $ & 200 $"]
 
 
-@pytest.mark.parametrize("label", [*DOLLARS, "a xmlns:a=\"b\" xlink:href 'DejaVu Sans'"])
+@pytest.mark.parametrize(
+    "label", [*DOLLARS, "a xmlns:a=\"b\" xlink:href 'DejaVu Sans'"]
+)
 def test_a_label_is_text_and_never_a_formula(label):
     drawn = [
         plots.bars([label], {label: [1.0], "b": [2.0]}, "a bar", x_label=label),
