@@ -117,7 +117,7 @@ def _upright(opened: Image.Image) -> Image.Image:
             orientation = opened.getexif().get(ORIENTATION)
         except Exception:
             orientation = 1
-    turn = TURNS.get(orientation)
+    turn = TURNS.get(orientation or 1)
     return opened if turn is None else opened.transpose(turn)
 
 

@@ -72,3 +72,13 @@ def test_the_centre_square_of_a_whole_photograph_is_the_square_that_was_cut():
     whole = drawing.draw_row(row, 10, keep_shape=True)[..., :3]
     square = drawing.draw_row(row, 10)[..., :3]
     assert (stored_pixels(encode_png(whole), 10) == square).all()
+
+
+def test_a_row_that_ends_its_process_costs_itself_alone():
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16">'
+    blur = '<filter id="f"><feGaussianBlur stdDeviation="1"/></filter>'
+    deep = head + blur + '<g filter="url(#f)">' * 470 + BODY + "</g>" * 470 + "</svg>"
+    good = {"svg": f"{head}{BODY}</svg>"}
+    pixels, reasons = drawing.draw_rows([good, {"svg": deep}, good], 8)
+    assert reasons == ["", "ends its process (SIGSEGV)", ""]
+    assert pixels[0].any() and (pixels[0] == pixels[2]).all() and not pixels[1].any()
