@@ -8,7 +8,6 @@ that two runs of the same thing are the same bytes.
 import builtins
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from commoncanvas.core import errors, paths
 from commoncanvas.core.determinism import set_environment
 from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.files import write_atomically, write_json
+from commoncanvas.core.manifest import remove_folder
 from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
@@ -185,7 +185,8 @@ def execute(stage: Stage) -> None:
     partial = stage.executed.with_name(f"{stage.executed.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
-    remove_outputs(stage)
+    if stage.scale:  # the next stage must not take an earlier run's for this one's
+        remove_folder(stage.scale, stage.slug, stage.variant)
     try:
         with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
             _install_kernel(Path(empty))
@@ -220,25 +221,6 @@ def _install_kernel(folder: Path) -> None:
     argv = [sys.executable, "-c", KERNEL, "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     write_json(folder / "kernels" / "python3" / "kernel.json", spec)
-
-
-def remove_outputs(stage: Stage) -> None:
-    """Remove a stage's data folder and the files named after it, following no link.
-
-    Where `dvc config cache.type` says links, the files there share their bytes with
-    DVC's cache, and a notebook that writes into one would change the cache. `dvc repro`
-    removes outputs before it runs a stage; a run by hand relies on this. The pretrained
-    parts have no scale; Git keeps them, DVC does not, so they are never links.
-    """
-    if not stage.scale:
-        return
-    folder = paths.stage_dir(stage.scale, stage.slug, stage.variant)
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
-    for file in folder.parent.glob(f"{folder.name}.*"):  # such as cc_human.json
-        file.unlink()
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

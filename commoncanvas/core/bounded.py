@@ -19,12 +19,12 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from commoncanvas.core.determinism import die_with_parent
 from commoncanvas.core.errors import EngineError, PictureError
 
-MAX_SECONDS = 10  # of the processor's time, a picture; by the clock, six times that
+MAX_SECONDS = 8  # of the processor's time, a picture; by the clock, six times that
 MAX_MEMORY = 2 * 2**30  # bytes beyond what an idle worker holds
 
 
@@ -67,7 +67,7 @@ class Bounded:
         """
         outer: Future[Any] = Future()
 
-        def settle(inner: ProcessFuture[Any]) -> None:
+        def settle(inner: Future[Any]) -> None:
             if inner.cancelled() or not outer.set_running_or_notify_cancel():
                 outer.cancel()
             elif (error := inner.exception()) is not None:
@@ -89,7 +89,7 @@ class Bounded:
         chunks are ahead of what is yielded, so that memory stays flat.
         """
         source, ahead = iter(items), deque[tuple[list[Any], "Future[Any]"]]()
-        short = self.max_seconds / 5  # so that a bad item costs little more than alone
+        short = self.max_seconds / 8  # so that a bad item costs little more than alone
         while True:
             while len(ahead) < 4 * self.num_workers:
                 if not (chunk := list(islice(source, chunk_size))):

@@ -69,15 +69,15 @@ class Manifest(BaseModel, strict=True):
     files: dict[str, File]
 
 
-def new_folder(scale: str, slug: str, variant: str | None = None) -> Path:
-    """Return the data folder of a stage, empty, for its first file.
+def remove_folder(scale: str, slug: str, variant: str | None = None) -> Path:
+    """Remove a stage's data folder and return its path.
 
-    What an earlier run left goes, the manifest first and the files named after the
-    folder (`cc_human.csv`) too. Links are removed, not followed: where `dvc config
-    cache.type` says links, a write through one would change DVC's cache.
+    The manifest goes first, and the files named after the folder (`cc_human.csv`) too.
+    Links are removed, not followed: where `dvc config cache.type` says links, a write
+    through one would change DVC's cache.
 
     Raises:
-        StorageError: it cannot be emptied or made.
+        StorageError: it cannot be removed.
     """
     folder = paths.stage_dir(scale, slug, variant)
     with writing(folder):
@@ -87,6 +87,19 @@ def new_folder(scale: str, slug: str, variant: str | None = None) -> Path:
         for file in folder.parent.glob("*.*"):
             if file.stem == folder.name and not file.is_dir():
                 remove(file)
+    return folder
+
+
+def new_folder(scale: str, slug: str, variant: str | None = None) -> Path:
+    """Return the data folder of a stage, empty, for its first file.
+
+    What an earlier run left goes, as `remove_folder` says.
+
+    Raises:
+        StorageError: it cannot be emptied or made.
+    """
+    folder = remove_folder(scale, slug, variant)
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -114,10 +114,9 @@ def _upright(opened: Image.Image) -> Image.Image:
         warnings.simplefilter("ignore")
         opened.load()
         try:
-            orientation = opened.getexif().get(ORIENTATION)
+            turn = TURNS.get(opened.getexif().get(ORIENTATION, 1))
         except Exception:
-            orientation = 1
-    turn = TURNS.get(orientation or 1)
+            turn = None
     return opened if turn is None else opened.transpose(turn)
 
 

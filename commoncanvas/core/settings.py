@@ -64,10 +64,11 @@ def call_named(
         )
     takes = inspect.signature(known[name]).parameters.values()
     needs = {p.name for p in takes if p.default is p.empty}
-    if (unknown := words.keys() - {p.name for p in takes}) | (needs - words.keys()):
+    faults = {"does not take": words.keys() - {p.name for p in takes}}
+    faults["lacks"] = needs - words.keys()
+    if found := [f"{verb} {names_of(f)}" for verb, f in faults.items() if f]:
         raise ParameterError(
-            f"{name!r} of `{parameter}` has {names_of(unknown)} too many and lacks "
-            f"{names_of(needs - words.keys())}; it takes "
+            f"{name!r} of `{parameter}` {' and '.join(found)}; it takes "
             f"{names_of(p.name for p in takes)}; edit `{parameter}` in the profile."
         )
     return known[name](**words)

@@ -95,9 +95,9 @@ def test_imported_captions_go_through_the_same_door(tmp_path, items):
     [
         ({"captioner": "clip"}, "'clip'; expected one of open, blip2, imported"),
         ({}, "captioners has None"),
-        ({"captioner": "imported"}, "missing a required argument: 'file'; it takes"),
+        ({"captioner": "imported"}, "lacks `file`; it takes"),
         ({"captioner": "imported", "files": "x"}, "takes .*file.*key_column"),
-        ({"captioner": "open", "files": "x"}, "unexpected keyword argument 'files'"),
+        ({"captioner": "open", "files": "x"}, "does not take `files`"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_right_ones(settings, message):

@@ -137,7 +137,8 @@ def test_rows_that_wait_are_bounded(server, tmp_path, monkeypatch):
 
     more = {"concurrency": 20, "timeout": 0.3, "retries": 0}
     counts = fetch_pictures(rows(), tmp_path, **more)
-    assert counts["failed"] == 150 and max(most) <= 50
+    # 50 wait, and 20 are under way of which the server may not have heard yet
+    assert counts["failed"] == 150 and max(most) <= 50 + 20
 
 
 def test_hosts_that_have_nothing_to_do_are_forgotten(monkeypatch):

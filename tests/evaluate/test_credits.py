@@ -10,6 +10,7 @@ import pytest
 from doors import call
 from PIL import Image
 from toys import write_real_world
+from worlds import relist
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError, PictureError
@@ -151,9 +152,11 @@ def test_an_evaluation_without_a_threshold_is_named(here):
     metrics = here / "data" / "toy" / "05_evaluate" / "all" / "metrics.json"
     text = metrics.read_text()
     metrics.write_text("{}")
+    relist(metrics.parent)
     with pytest.raises(ManifestError, match="no copy threshold.*05_evaluate@toy-all"):
         credits.open_works("toy", "all")
     metrics.write_text(text)
+    relist(metrics.parent)
 
 
 def test_faults_end_in_one_line(tmp_path, here):

@@ -118,8 +118,8 @@ def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):
     [
         ({}, "expected one or more of efficientnet, inception, clip"),
         ({"fid": {}}, "has 'fid'; expected one of efficientnet, inception, clip"),
-        ({"inception": {}}, "missing a required argument: 'weights'"),
-        ({"clip": {"model": "a/b", "size": 3}}, "unexpected keyword argument 'size'"),
+        ({"inception": {}}, "lacks `weights`"),
+        ({"clip": {"model": "a/b", "size": 3}}, "does not take `size`"),
         ({"clip": {"model": "a/b"}}, "pinned by its commit"),
     ],
 )

@@ -247,9 +247,9 @@ def test_the_gate_is_frozen():
     ("settings", "match"),
     [
         ({"kind": "flickr"}, "expected one of names, telephoned, coco, parti, gate"),
-        ({"kind": "coco"}, "missing a required argument: 'file'"),
-        ({"kind": "names"}, "missing a required argument: 'folder'"),
-        ({"kind": "gate", "file": "x"}, "unexpected keyword argument 'file'"),
+        ({"kind": "coco"}, "lacks `file`"),
+        ({"kind": "names"}, "lacks `folder`"),
+        ({"kind": "gate", "file": "x"}, "does not take `file`"),
     ],
 )
 def test_a_wrong_setting_is_named(settings, match):

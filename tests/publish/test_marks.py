@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from doors import call
 from toys import write_store
+from worlds import relist
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
@@ -79,6 +80,7 @@ def test_all_variants_of_a_scale_are_kept(world):
 def test_a_side_of_one_mark_has_no_interval(world):
     file = paths.stage_dir("toy", "04_train", "few") / "works.parquet"
     pd.DataFrame({"key": [f"logos/{word}" for word in WORDS[:7]]}).to_parquet(file)
+    relist(file.parent)
     told = marks.measure("toy", "few")["marks_told"]
     assert told["met"]["n"] == 7 and told["never met"] is None
 

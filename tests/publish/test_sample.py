@@ -10,7 +10,7 @@ import pytest
 import torch
 from doors import call
 from PIL import Image
-from worlds import MARKUP, write_trained_world
+from worlds import MARKUP, relist, write_trained_world
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
@@ -191,9 +191,11 @@ def test_credits_need_the_training_that_the_model_is_of(root, draw):
     trained = root / "data/toy/04_train/cc_toy"
     works = pd.read_parquet(trained / "works.parquet")
     works[:-1].to_parquet(trained / "works.parquet")
+    relist(trained)
     with pytest.raises(ManifestError, match="another training than the model's"):
         draw(scale="toy")
     works.to_parquet(trained / "works.parquet")
+    relist(trained)
     manifest = trained / "manifest.json"
     text = manifest.read_text()
     manifest.unlink()

@@ -285,8 +285,6 @@ def test_samples_are_counted_over_scales_and_prompt_sets():
         (["--scale", "huge"], "no scale `huge`; expected one of `full`, `mini`"),
         (["--machine", "abacus"], "no machine `abacus`; expected one of `a100`, `cpu`"),
         (["--variants", "cc_human,cc_no"], "no variant `cc_no`; expected one of `cc_"),
-        (["--seeds", "0"], "got 0 seeds"),
-        (["--price", "-1"], "a price of -1.0; expected"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(words, message):

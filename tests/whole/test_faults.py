@@ -230,8 +230,8 @@ def test_a_function_of_a_profile_says_all_that_is_wrong_in_a_short_line():
     with pytest.raises(ParameterError) as error:
         call_named({"known": known}, "prompt_sets", "known", {"numm": 1, "works": []})
     assert str(error.value) == (
-        "'known' of `prompt_sets` has `numm` too many and lacks `num`; it takes `num`, "
-        "`seed`, `works`; edit `prompt_sets` in the profile."
+        "'known' of `prompt_sets` does not take `numm` and lacks `num`; it takes "
+        "`num`, `seed`, `works`; edit `prompt_sets` in the profile."
     )
     with pytest.raises(ParameterError, match=r"has \['known'\]; expected one of known"):
         call_named({"known": known}, "prompt_sets", ["known"], {})
