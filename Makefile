@@ -29,7 +29,7 @@ env: .venv/ready  ## create .venv with the pinned packages
 # The versions are those of requires-python in pyproject.toml. A tree without git (an
 # unpacked archive) tells DVC so, in a file that git would ignore.
 .venv/ready: pyproject.toml constraints.txt
-	@"$(PYTHON)" -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python %d.%d was found; 3.11 to 3.13 is needed: make env PYTHON=python3.11" % sys.version_info[:2])'
+	@"$(PYTHON)" -c 'import sys; (3, 11, 5) <= sys.version_info[:3] < (3, 14) or sys.exit("Python %d.%d.%d was found; 3.11.5 to 3.13 is needed: make env PYTHON=python3.11" % sys.version_info[:3])'
 	"$(PYTHON)" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(INSTALL) -e ".[dev]"

@@ -114,22 +114,22 @@ def test_the_version_stands_in_one_place():
 
 
 def bounds():
-    """Return the lowest and the highest Python that is declared, as (3, minor)."""
-    found = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project()["requires-python"])
-    return (3, int(found[1])), (3, int(found[2]) - 1)
+    """Return the lowest Python that is declared, and the first that is not any more."""
+    found = re.fullmatch(r">=3\.(\d+)\.(\d+),<3\.(\d+)", project()["requires-python"])
+    return (3, int(found[1]), int(found[2])), (3, int(found[3]), 0)
 
 
 def test_make_env_refuses_what_is_not_declared_in_one_line():
     # The Makefile asks before it makes anything; here its line asks other versions.
     text = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
     code = re.search(r"-c 'import sys; (.*)'", text)[1]
-    low, high = bounds()
-    for version in [low, high]:
+    low, end = bounds()
+    for version in [low, (3, end[1] - 1, 99)]:
         assert ask(code, version) == ""
-    for version in [(3, low[1] - 1), (3, high[1] + 1), (2, 7)]:
+    for version in [(3, low[1], low[2] - 1), (3, low[1] - 1, 9), end, (2, 7, 18)]:
         message = ask(code, version)
         assert len(message.splitlines()) == 1
-        assert f"Python {version[0]}.{version[1]} was found; 3.{low[1]} to" in message
+        assert f"Python {'.'.join(map(str, version))} was found; 3.{low[1]}" in message
 
 
 def ask(code, version):
