@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from commoncanvas.catalog.catalog import draw_rows
+from commoncanvas.catalog.drawing import draw_rows
 from tests.hardening.frame import Fault, Refused
 
 Row = dict[str, Any]

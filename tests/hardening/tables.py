@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from commoncanvas.catalog.catalog import assign_splits, draw_rows, read_source
+from commoncanvas.catalog.catalog import assign_splits, read_source
+from commoncanvas.catalog.drawing import draw_rows
 from tests.hardening.frame import Case, Fault, refused
 from tests.hardening.licenses import INVISIBLE
 from tests.hardening.pictures import file_of
