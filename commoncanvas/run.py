@@ -200,6 +200,7 @@ def execute(stage: Stage) -> None:
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
                 extra_arguments=["--log-level=CRITICAL"],
+                shutdown_kernel="immediate",  # all is written; Ctrl-C need not wait
             )
     except papermill.PapermillExecutionError as error:
         if not _is_told(error.ename):

@@ -197,6 +197,7 @@ def test_a_wrong_setting_of_any_stage_is_told_by_the_first(monkeypatch, tmp_path
         run.check_settings("tiny")
 
 
+@pytest.mark.slow
 def test_every_profile_that_is_kept_fits_every_notebook():
     scales = {p.stem for p in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
     assert all(run.check_settings(scale) > 7 for scale in scales)

@@ -448,7 +448,7 @@ def test_nan_says_nothing(tmp_path):
     assert row["author"] == "" and row["title"] == "1.5"
 
 
-@pytest.mark.parametrize("num", [3, 300])
+@pytest.mark.parametrize("num", [3, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_sample_is_read_up_to_a_limit(tmp_path, monkeypatch, num):
     monkeypatch.setattr(webdataset, "MAX_BYTES", 2**20)
     members = [("0.jpg", bytes(2**19))] * num + GOOD
