@@ -39,8 +39,9 @@ FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.y
 # The kernel's program: ipykernel without the system's configuration and start-up files;
 # `set_environment` shuts out the reader's. It ends with the runner.
 KERNEL = """
+import signal
 from commoncanvas.core.determinism import die_with_parent
-die_with_parent()
+die_with_parent(signal.SIGKILL)
 from IPython.core import application
 application.ENV_CONFIG_DIRS.clear()
 application.SYSTEM_CONFIG_DIRS.clear()

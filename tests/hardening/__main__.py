@@ -4,11 +4,11 @@
 the random inputs, without kills, disks and pairs of runs.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from types import ModuleType
 import click
 from tqdm import tqdm
 
-from commoncanvas.core.files import write_json, write_text
+from commoncanvas.core.files import read_json, write_json, write_text
 from commoncanvas.core.paths import DOCS, RESULTS
 from tests.hardening import frame, page
 
@@ -70,13 +70,14 @@ def try_kinds(
 def main(only: tuple[str, ...], quick: bool, seed: int, jobs: int) -> None:
     """Try the hostile corpus; write its results and page; end with 1 on any fault.
 
-    Only a run of all kinds writes results/hardening.json and docs/HARDENING.md.
+    Without --quick, the kinds tried replace their entries in results/hardening.json
+    and docs/HARDENING.md; Ctrl-C keeps what has been tried of the kinds so far.
     """
     kinds = list(only) or [kind for kind in KINDS if not (quick and kind in STAGED)]
     share, stride = (0.01, 10) if quick else (1, 1)
     tqdm.monitor_interval = 0  # its thread would be forked with the lanes
-    results, start = [], time.monotonic()
-    with tqdm(unit="", smoothing=0.05) as bar:
+    results = []
+    with contextlib.suppress(KeyboardInterrupt), tqdm(unit="", smoothing=0.05) as bar:
         for result in try_kinds(kinds, seed, jobs, share, stride):
             results.append(result)
             if result.fault:
@@ -85,11 +86,14 @@ def main(only: tuple[str, ...], quick: bool, seed: int, jobs: int) -> None:
             bar.set_description(result.kind, refresh=False)
             bar.update(max(result.num, 1))
     hows = {kind: module_of(kind).HOW for kind in kinds}
-    found = page.summary(results, hows, seed, time.monotonic() - start)
-    if not only and not quick:
-        write_json(RESULTS / "hardening.json", found)
-        write_text(DOCS / "HARDENING.md", page.markdown(found))
-    total = found["total"]
+    found = page.summary(results, hows)
+    if not quick:
+        file = RESULTS / "hardening.json"
+        known = read_json(file) if file.exists() else {}
+        merged = {k: (known | found)[k] for k in KINDS if k in known | found}
+        write_json(file, merged)
+        write_text(DOCS / "HARDENING.md", page.markdown(merged))
+    total = page.total(found)
     click.echo(page.sentence(total))
     sys.exit(min(1, total["faults"]))
 

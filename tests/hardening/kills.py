@@ -21,16 +21,15 @@ def cases() -> Iterator[Case]:
     """Yield kills and complete runs of each stage."""
     yield from prepared(KIND, list(COMMANDS))
     pick = random.Random(17)
-    for stage in COMMANDS:
-        for number in range(TIMES):
-            share, how = pick.uniform(0.05, 0.95), SIGNALS[number % len(SIGNALS)]
-            is_new = number % IN_A_ROW == 0
-            name = f"kill: {stage} {number + 1}, {how} at {share:.2f}"
-            act = partial(_kill, stage, share, how, is_new)
-            yield Case(KIND, name, act, None, limit_s=RUN_S)
-            if number % IN_A_ROW == IN_A_ROW - 1:
-                name = f"run after kills: {stage} {number + 1}"
-                yield Case(KIND, name, partial(_finish, stage), None, limit_s=RUN_S)
+    for first in range(0, TIMES, IN_A_ROW):
+        for stage in COMMANDS:
+            for number in range(first, first + IN_A_ROW):
+                share, how = pick.uniform(0.05, 0.95), SIGNALS[number % len(SIGNALS)]
+                name = f"kill: {stage} {number + 1}, {how} at {share:.2f}"
+                act = partial(_kill, stage, share, how, number == first)
+                yield Case(KIND, name, act, None, limit_s=RUN_S)
+            name = f"run after kills: {stage} {first + IN_A_ROW}"
+            yield Case(KIND, name, partial(_finish, stage), None, limit_s=RUN_S)
 
 
 def _kill(stage: str, share: float, how: str, is_new: bool) -> None:

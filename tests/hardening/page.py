@@ -1,6 +1,6 @@
 """What a hardening run found, as JSON and as a page for readers."""
 
-import platform
+import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,15 @@ from tests.hardening import frame
 SHOWN = 200  # faults listed on the page
 
 
-def summary(
-    results: Sequence[frame.Result], hows: dict[str, str], seed: int, seconds: float
-) -> dict[str, Any]:
-    """Count cases, inputs, seconds and faults, by kind and by family."""
+def summary(results: Sequence[frame.Result], hows: dict[str, str]) -> dict[str, Any]:
+    """Count cases, inputs, seconds and faults of every kind, by family."""
     kinds: dict[str, Any] = {}
     for kind in dict.fromkeys(result.kind for result in results):
         own = [result for result in results if result.kind == kind]
         named = [result for result in own if not result.num]
         kinds[kind] = {
             "how": hows[kind],
+            "date": dt.date.today().isoformat(),
             "cases": len(named),
             "random_inputs": sum(result.num for result in own),
             "seconds": round(sum(result.seconds for result in own), 1),
@@ -31,23 +30,19 @@ def summary(
                 if r.fault
             ],
         }
-    counts = Counter(result.fault[0] for result in results if result.fault)
-    total = {
-        name: sum(found[name] for found in kinds.values())
-        for name in ("cases", "random_inputs")
-    }
-    total |= {"seconds": round(seconds), "faults": sum(counts.values())}
-    total["by_what"] = {what: counts[what] for what in frame.FAULTS}
-    kills: dict[str, list[int]] = {}
-    for result in results:
-        if result.kind == "kills" and not result.name.startswith("undisturbed"):
-            told = kills.setdefault(
-                result.name.split()[-2 if result.name[0] == "r" else 1], [0, 0]
-            )
-            told[0] += result.name.startswith("kill:")
-            told[1] += result.fault is not None
-    found = {"seed": seed, "python": platform.python_version(), "total": total}
-    return found | {"kinds": kinds, "kills": kills}
+    if "kills" in kinds:
+        killed = [r.name for r in results if r.name.startswith("kill: ")]
+        kinds["kills"]["stages"] = dict(Counter(name.split()[1] for name in killed))
+    return kinds
+
+
+def total(kinds: dict[str, Any]) -> dict[str, Any]:
+    """Add up the kinds."""
+    names = ("cases", "random_inputs", "seconds")
+    found: dict[str, Any] = {n: sum(k[n] for k in kinds.values()) for n in names}
+    faults = [fault["what"] for kind in kinds.values() for fault in kind["faults"]]
+    counts = {what: faults.count(what) for what in frame.FAULTS}
+    return found | {"faults": len(faults), "by_what": counts}
 
 
 def sentence(total: dict[str, Any]) -> str:
@@ -55,7 +50,7 @@ def sentence(total: dict[str, Any]) -> str:
     counts = ", ".join(f"{num} {what}" for what, num in total["by_what"].items())
     return (
         f"{total['cases']:,} named cases and {total['random_inputs']:,} random inputs "
-        f"in {total['seconds']:,} s: {total['faults']} faults ({counts})"
+        f"in {total['seconds']:,.0f} s: {total['faults']} faults ({counts})"
     )
 
 
@@ -94,28 +89,28 @@ NOT_COVERED = """
 """
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """Return the page."""
-    total, kinds = found["total"], found["kinds"]
-    lines = [f"{sentence(total)}.", "", f"Seed {found['seed']}, Python "]
-    lines[-1] += f"{found['python']}. Each case has a name and can be tried again."
+def markdown(kinds: dict[str, Any]) -> str:
+    """Return the page of all kinds, each from its last run."""
+    added = total(kinds)
+    lines = [f"{sentence(added)}.", "Each case has a name and can be tried again."]
     lines += ["", "## What was tried", ""]
     heads = ["named cases", "random inputs", "seconds", "longest [s]", "failed"]
-    lines += [_row("kind", "how", *heads), _row("---", "---", *["---:"] * 5)]
+    lines += [_row("kind", "how", "on", *heads), _row(*["---"] * 3, *["---:"] * 5)]
     for kind, told in kinds.items():
         counts = [told[name] for name in ("cases", "random_inputs", "seconds")]
         failed = len(told["faults"])
-        lines.append(_row(kind, told["how"], *counts, told["longest_s"], failed))
+        shown = (*counts, told["longest_s"], failed)
+        lines.append(_row(kind, told["how"], told["date"], *shown))
     lines += ["", "Named cases by family:", ""]
     for kind, told in kinds.items():
         families = [f"{name} {num:,}" for name, num in told["families"].items()]
         lines.append(f"- {kind}: {', '.join(families)}")
-    if kills := found["kills"]:
-        lines += ["", _row("stage", "kills", "failed"), _row("---", "---:", "---:")]
-        lines += [_row(stage, *counts) for stage, counts in kills.items()]
+    if kills := kinds.get("kills", {}).get("stages"):
+        lines += ["", _row("stage", "kills"), _row("---", "---:")]
+        lines += [_row(stage, num) for stage, num in kills.items()]
     lines += ["", "## What failed", ""]
     lines += [_row("what", "means", "how often"), _row("---", "---", "---:")]
-    lines += [_row(what, MEANT[what], num) for what, num in total["by_what"].items()]
+    lines += [_row(what, MEANT[what], num) for what, num in added["by_what"].items()]
     faults = [_item(kind, **f) for kind, told in kinds.items() for f in told["faults"]]
     lines += ["", *faults[:SHOWN]]
     if len(faults) > SHOWN:

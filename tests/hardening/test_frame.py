@@ -279,9 +279,13 @@ def test_the_page_counts_kinds_families_kills_and_faults():
         frame.Result("kills", "run after kills: 01_licenses 5", 0, 2.0, fault),
         frame.Result("pictures", "random: 17 0", 100, 1.0, None),
     ]
-    told = page.summary(found, {"kills": "killed", "pictures": "drawn"}, 17, 5.0)
-    assert (told["total"]["cases"], told["total"]["random_inputs"]) == (2, 100)
-    assert told["kills"] == {"01_licenses": [1, 1]}
+    told = page.summary(found, {"kills": "killed", "pictures": "drawn"})
+    total = page.total(told)
+    assert (total["cases"], total["random_inputs"], total["faults"]) == (2, 100, 1)
+    assert told["kills"]["stages"] == {"01_licenses": 1}
     text = page.markdown(told)
-    assert "| pictures | drawn | 0 | 100 |" in text and "| hang |" in text
+    assert (
+        f"| pictures | drawn | {told['pictures']['date']} | 0 | 100 |" in text
+        and "| hang |" in text
+    )
     assert "kills, `run after kills: 01_licenses 5`: hang" in text
