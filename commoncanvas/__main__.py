@@ -17,6 +17,7 @@ from commoncanvas import __version__
 from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 NAME = "commoncanvas"
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY = click.Path(path_type=Path)
 
@@ -384,5 +385,17 @@ def launch(spec: Path) -> None:
     join(spec)
 
 
+def main() -> None:
+    """Run the command line; a stopped run waits for none of its threads."""
+    try:
+        door(prog_name=NAME)
+    except SystemExit as end:
+        if end.code in STOPPED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
+
+
 if __name__ == "__main__":
-    door(prog_name=NAME)
+    main()

@@ -37,8 +37,15 @@ def read_sections(slug: str, scale: str | None) -> Sections:
     """
     if stage := os.environ.get("DVC_STAGE"):
         import dvc.api  # about 1 s, and not needed by hand
+        from dvc.exceptions import DvcException
 
-        return dvc.api.params_show(stages=stage, repo=str(paths.ROOT))
+        try:
+            return dvc.api.params_show(stages=stage, repo=str(paths.ROOT))
+        except DvcException as error:
+            raise ParameterError(
+                f"DVC_STAGE is {stage!r}, and DVC says: {error}; it sets this variable "
+                "itself. Unset it."
+            ) from None
     return read_profile(slug, scale)
 
 
@@ -203,7 +210,7 @@ def split_name(name: str, variants: Sections) -> tuple[str, int | None]:
     first, _, seed = name.rpartition("-")
     if name in variants:
         return name, None
-    if first in variants and seed.isdecimal():
+    if first in variants and re.fullmatch("0|[1-9][0-9]*", seed):
         return first, int(seed)
     raise ParameterError(
         f"there is no variant {name!r}; params.yaml has {names_of(variants)}. Choose "

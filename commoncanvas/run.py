@@ -32,6 +32,7 @@ from commoncanvas.parameters import (
     experiment_names,
     read_profile,
     read_sections,
+    split_name,
 )
 
 VARIANT_STAGES = ("04_train", "05_evaluate")
@@ -288,6 +289,8 @@ def _chosen(slug: str, scale: str | None, variant: str | None) -> Stage:
         known = names_of(params.get("variants") or {})
         wanted = f"one of {known}" if slug in VARIANT_STAGES else "none"
         raise ParameterError(f"got the variant {variant!r}; give --variant {wanted}.")
+    if variant:
+        split_name(variant, params["variants"])
     return Stage(slug, scale, variant)
 
 

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import jinja2
 import numpy as np
@@ -22,8 +21,8 @@ import pandas as pd
 from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import write_text
-from commoncanvas.core.text import is_seen, printable
+from commoncanvas.core.files import once, write_text
+from commoncanvas.core.text import is_seen, nfc, printable
 
 _FIELDS = ["sample", "rater", "key", "vote"]
 # Systems and mail programs change the end of a file's name.
@@ -93,13 +92,13 @@ def read_votes(
     """
     votes: dict[tuple[str, int], dict[str, str]] = {}
     num_others = 0
-    places = {normalize("NFC", key): (i, key) for i, key in enumerate(keys)}
+    places = {nfc(key): (i, key) for i, key in enumerate(keys)}
     for where, line in _lines(Path(folder)):
         vote = _parsed(where, line, optional)
         if vote["sample"] != sample:
             num_others += 1
             continue
-        name = normalize("NFC", vote["key"])
+        name = nfc(vote["key"])
         if name not in places:
             raise wrong(where, f"key {vote['key']}", "a key of this sample")
         place, vote["key"] = places[name]
@@ -191,7 +190,7 @@ def _natural(name: str) -> tuple[list[Any], str]:
 
 def _parsed(where: str, line: bytes, optional: dict[str, str]) -> dict[str, str]:
     try:
-        vote = optional | json.loads(line)
+        vote = optional | json.loads(line, object_pairs_hook=once)
         # Only texts can be joined, and only without lone surrogates they are UTF-8.
         "".join(vote[name] for name in (*_FIELDS, *optional)).encode("utf-8")
         is_vote = is_seen(vote["rater"]) and all(vote[name].strip() for name in _FIELDS)
@@ -199,4 +198,4 @@ def _parsed(where: str, line: bytes, optional: dict[str, str]) -> dict[str, str]
         is_vote = False
     if not is_vote:
         raise wrong(where, line.decode(errors="replace"), f"JSON texts {_FIELDS}")
-    return vote | {"rater": normalize("NFC", vote["rater"])}
+    return vote | {"rater": printable(vote["rater"])}

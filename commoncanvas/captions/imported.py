@@ -17,11 +17,15 @@ import pyarrow as pa
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of, shown
-from commoncanvas.core.text import printable
+from commoncanvas.core.text import nfc, printable
 
-# Some writers of parquet do not mark text as text.
-READERS = {".parquet": "read_parquet(?, binary_as_string = true)"}
-READERS |= dict.fromkeys([".jsonl", ".json"], "read_json(?, maximum_depth = 1)")
+# Some writers of parquet do not mark text as text. A folder called caption=x would
+# take the place of the files' own column.
+_OWN = "hive_partitioning = false"
+READERS = {".parquet": f"read_parquet(?, binary_as_string = true, {_OWN})"}
+READERS |= dict.fromkeys(
+    [".jsonl", ".json"], f"read_json(?, maximum_depth = 1, {_OWN})"
+)
 EXACT = {"FLOAT": 2**24}  # whole numbers below are exact; in other types, 2**53
 
 
@@ -83,11 +87,11 @@ class ImportedCaptions:
         names = [
             (place, name)
             for place, key in enumerate(keys)
-            for name in {key, normalize("NFC", key), normalize("NFD", key)}
+            for name in {key, nfc(key), normalize("NFD", nfc(key))}
         ]
         told = " UNION ALL ".join(
-            f"SELECT place, unnest({texts}) AS caption_raw FROM {reader} "
-            f"JOIN names ON ? || {key} = name"
+            f"SELECT place, unnest(texts) AS caption_raw FROM (SELECT {key} AS own, "
+            f"{texts} AS texts FROM {reader}) JOIN names ON ? || own = name"
             for reader, key, texts in self.tables
         )
         query = f"""
@@ -143,7 +147,7 @@ class ImportedCaptions:
             )
         if "json" in reader:
             fields = ", ".join(f"{_quoted(name)}: 'JSON'" for name in sorted(wanted))
-            reader = f"read_json(?, columns = {{{fields}}})"
+            reader = f"read_json(?, columns = {{{fields}}}, {_OWN})"
         key, caption = self.columns["key"], self.columns["caption"]
         texts = _texts(_quoted(caption), types[caption])
         return reader, _key_text(_quoted(key), types[key]), texts

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.files import regular
 
 BLOCK = 4 << 20  # bytes of text in one batch, about 10,000 lines of metadata
 LONGEST = 64 << 20  # bytes of one line
@@ -64,7 +65,7 @@ def read_lines(path: Path | str, size: int = BLOCK) -> Stream:
 def read_head(path: Path | str, size: int = 1 << 20) -> bytes:
     """Return the first bytes of a file, unpacked; SourceError if it cannot be read."""
     try:
-        with pa.input_stream(str(path)) as stream:
+        with pa.input_stream(str(regular(path))) as stream:
             return stream.read(size)
     except (OSError, ValueError) as error:
         raise SourceError(

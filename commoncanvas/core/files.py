@@ -28,6 +28,25 @@ _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system
 _hashes: dict[tuple[int, ...], str] = {}  # of this process, by `_state_of` a file
 
 
+def regular(path: Path | str) -> Path:
+    """Return a path, unless it is a pipe or a device, which may never end.
+
+    Raises:
+        OSError: it is.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
+    return path
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of a JSON object's pairs; ValueError if a name stands twice."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
 def sha256_of(path: Path | str) -> str:
     """Hash one file, 64 hexadecimal digits, without holding it in memory.
 
@@ -35,7 +54,7 @@ def sha256_of(path: Path | str) -> str:
     that changed in the last two seconds is not remembered: a further change within a
     tick of the file system's clock would not show.
     """
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         facts = os.fstat(file.fileno())
         # The time of the contents can be set back; that of the inode cannot.
         times = facts.st_mtime_ns, facts.st_ctime_ns
@@ -87,6 +106,8 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         StorageError: the disk is full, or the folder may not be written to.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise StorageError(f"{shown(path)} is a folder; expected a file; name one.")
     end = os.fsdecode(os.fsencode(path.name)[-200:])  # a name has 255 bytes at most
     part = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}-{end}")
     with writing(path):
@@ -152,7 +173,7 @@ def read_json(path: Path | str) -> Any:
         ManifestError: it is missing, or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(
             f"{shown(path)} cannot be read as JSON ({error}); expected what a stage or "

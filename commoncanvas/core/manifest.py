@@ -22,6 +22,7 @@ from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import (
     LEFTOVER,
     hash_all,
+    once,
     remove,
     shown,
     write_json,
@@ -190,7 +191,7 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
     try:
         text = (folder / NAME).read_text(encoding="utf-8")
         Manifest.model_validate_json(text)
-        manifest = json.loads(text, object_pairs_hook=_once, parse_constant=_not_finite)
+        manifest = json.loads(text, object_pairs_hook=once, parse_constant=_not_finite)
     except FileNotFoundError:
         raise ManifestError(
             f"{shown(folder)} has no {NAME}; a finished stage writes one last. "
@@ -324,13 +325,6 @@ def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _not_finite(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dictionary of a JSON object's pairs, each name once."""
-    if len(found := dict(pairs)) != len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 What a reader sees is kept; what steers a terminal, reorders a line or hides is not.
 """
 
+import functools
 import html
 import re
 import unicodedata
@@ -21,12 +22,13 @@ _JOINERS = re.compile(
 # Fillers are letters for Unicode, and the braille blank is a symbol.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd\U0001d159")
 # What people and programs write where there is nothing to write.
-_MARK = r"[\s!-/:-@\[-`{-~\u2010-\u2015\u2026]*"
-_NOTHING = re.compile(
-    rf"{_MARK}(n[/.]a|none|null|nan|nil|undefined|unknown)?{_MARK}", re.IGNORECASE
+_NOTHING = frozenset(
+    "none null nan nil nat undefined unknown deleted nullnull notavailable noauthor "
+    "noname".split()
 )
 _PAGE = re.compile(
-    r"https?://((?:[^\W_][\w-]*\.)+[\w-]+)\.?(?::\d{1,5})?(?:[/?#].*)?", re.IGNORECASE
+    r"https?://((?:[^\W_][\w-]*\.)+[\w-]{2,})\.?(?::\d{1,5})?(?:[/?#].*)?",
+    re.IGNORECASE,
 )
 # Comments, scripts and styles with their contents, and tags. Every alternative ends at
 # the next `<` or swallows the rest, so the time grows with the text and not faster.
@@ -56,7 +58,24 @@ def printable(text: object) -> str:
     if not line.isprintable():
         line = _HIDDEN.sub(r"\1", re.sub("[\ud800-\udfff]", "\ufffd", line))
         line = _JOINERS.sub("", " ".join(line.split()))
-    return line if line.isascii() else unicodedata.normalize("NFC", line)
+    return nfc(line)
+
+
+def nfc(text: str) -> str:
+    """Return text in NFC, with 30 combining marks in a row at most.
+
+    Python sorts a run of marks in quadratic time, so that one word could take hours.
+    Source: UAX #15, Stream-Safe Text Format.
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _run_of_marks().sub(r"\1", text))
+
+
+@functools.cache
+def _run_of_marks() -> re.Pattern[str]:
+    marks = "".join(filter(unicodedata.combining, map(chr, range(0x300, 0x1F000))))
+    return re.compile(f"([{marks}]{{30}})[{marks}]+")
 
 
 def is_seen(text: str) -> bool:
@@ -67,14 +86,22 @@ def is_seen(text: str) -> bool:
 
 def says_something(text: str) -> bool:
     """Tell whether a text is seen and names something: not "n/a", "null" or "-"."""
-    return is_seen(text) and not _NOTHING.fullmatch(printable(text))
+    if not is_seen(text) or text.strip() in ("NA", r"\N"):  # of R, of databases
+        return False
+    line = unicodedata.normalize("NFKC", printable(text))
+    kinds = {c: unicodedata.category(c) for c in set(line)}
+    said = "".join(c for c in line if kinds[c][0] not in "PZ" and kinds[c] != "Sm")
+    word = said.lower()
+    return bool(word) and word not in _NOTHING and (word != "na" or said == line)
 
 
 def is_page(address: str) -> bool:
     """Tell whether an address leads to a page: http or https, and a host with a dot."""
     found = _PAGE.fullmatch(address)
     is_plain = not re.search("[\ud800-\udfff]", address) and not _HIDDEN.search(address)
-    return found is not None and is_plain and all(map(is_seen, found[1].split(".")))
+    labels = found[1].split(".") if found else []
+    is_named = all(map(is_seen, labels)) and any(map(says_something, labels))
+    return found is not None and is_plain and is_named
 
 
 def html_to_text(text: str) -> str:

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from commoncanvas.analysis import figures
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import ManifestError, ParameterError
-from commoncanvas.core.files import read_json
+from commoncanvas.core.files import read_json, regular
 from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
@@ -132,7 +132,7 @@ def read_picture(path: Path | str) -> np.ndarray:
         PictureError: it is no picture that can be decoded safely.
     """
     try:
-        data = Path(path).read_bytes()
+        data = regular(path).read_bytes()
     except OSError as error:
         raise ParameterError(
             f"{path} cannot be read ({error.strerror}); expected a picture file; "

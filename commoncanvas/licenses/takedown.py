@@ -12,14 +12,14 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from unicodedata import normalize
 
+import filelock
 import pandas as pd
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown, write_text
-from commoncanvas.core.text import printable
+from commoncanvas.core.text import nfc, printable
 
 LIST = paths.DOCS / "takedown.txt"
 REASON = "taken down, listed in docs/takedown.txt"
@@ -123,8 +123,8 @@ def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
     far as the frame has these columns. Keys that differ in the composition of their
     accents alone are one.
     """
-    keys = {normalize("NFC", entry) for entry in listed}
-    mask = frame["key"].map(lambda key: normalize("NFC", key)).isin(keys)
+    keys = {nfc(entry) for entry in listed}
+    mask = frame["key"].map(nfc).isin(keys)
     for column in SUMS:
         if column in frame:
             mask |= frame[column].isin([*filter(_is_sum, listed)])
@@ -197,7 +197,10 @@ def report(entries: Collection[str], add: bool = False) -> None:
     if (works["split"] == "web").any():
         print("pretrained/ may have been trained on web works: run `make pretrain`")
     if add:
-        extend_list(works)
+        lock = paths.CHECKPOINTS / "locks" / "takedown.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(lock):
+            extend_list(works)
         print("Listed. `dvc repro` now runs every stage from 01 on without them.")
     else:
         print("Nothing is changed yet: give --add, or edit docs/takedown.txt.")

@@ -121,7 +121,7 @@ def test_a_mark_alone_is_seen_though_it_names_nothing():
 
 @pytest.mark.parametrize(
     "address",
-    ["https://example.org", "HTTP://www.flickr.com/photos/1?q=a b#c", "http://a.b:80/"]
+    ["https://example.org", "HTTP://www.flickr.com/photos/1?q=a b#c", "http://a.bc:80/"]
     + ["https://example.org./x", "https://\u043f\u0440\u0438.\u0440\u0444/e\u0301"],
 )
 def test_an_address_with_a_host_is_a_page(address):

@@ -9,7 +9,6 @@ import csv
 import datetime as dt
 import io
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.text import nfc
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 MAX_BYTES = 64 * 2**20  # of a picture with its words; larger ones are not read
@@ -59,13 +59,13 @@ def read_folder(
     """
     lines = list(_table_rows(Path(table)))
     folder = Path(folder)
-    source = source or in_nfc(as_unicode(folder.resolve().name))
+    source = source or nfc(as_unicode(folder.resolve().name))
     rows: list[dict[str, Any]] = []
     listed: Counter[str] = Counter()
     files: dict[str, list[str]] = defaultdict(list)  # by their names in NFC
     for at, _, names in os.walk(folder):
         for path in (Path(at, name).relative_to(folder).as_posix() for name in names):
-            files[in_nfc(path)].append(path)
+            files[nfc(path)].append(path)
     for place, (cells, reason) in enumerate(lines, 1):
         columns, unread = stated_columns(cells)
         file = columns.pop("file")
@@ -80,12 +80,12 @@ def read_folder(
         if row["path"] and listed[row["path"]] > 1:
             row["reason"] = row["reason"] or "table names this picture more than once"
         if not row["reason"]:
-            row["key"] = f"{source}/{in_nfc(row['path'])}"
+            row["key"] = f"{source}/{nfc(row['path'])}"
     for path in sorted(path for paths in files.values() for path in paths):
         ending = path.rpartition(".")[2].lower()
         if ending in (*PICTURES, "bmp", "gif", "tif", "tiff") and path not in listed:
             reason, path = "picture has no row in the table", as_unicode(path)
-            key = f"{source}/{in_nfc(path)}"
+            key = f"{source}/{nfc(path)}"
             rows.append(make_row(source, key, reason, path=path))
     return rows
 
@@ -99,11 +99,6 @@ def make_row(source: str, key: str, reason: str, **others: Any) -> dict[str, Any
 def as_unicode(value: str) -> str:
     """Return text that UTF-8 can hold; lone surrogates become escapes."""
     return value.encode("utf-8", "backslashreplace").decode()
-
-
-def in_nfc(name: str) -> str:
-    """Return a name in the form in which names compare; a Mac may write it in NFD."""
-    return unicodedata.normalize("NFC", name)
 
 
 def day_of(seconds: float) -> str:
@@ -134,7 +129,7 @@ def _table_rows(table: Path) -> Iterator[tuple[list[tuple[str, str]], str]]:
         )
     # Bytes that are not UTF-8 become lone surrogates, so that only their row is lost.
     text = data.decode("utf-8-sig", "surrogateescape")
-    lines = _lines(csv.reader(io.StringIO(text, newline=""), strict=True))
+    lines = _lines(text)
     header = [name.strip().lower() for name in next(lines, ([], ""))[0]]
     if not set(NAMES["file"]) & set(header):
         raise SourceError(
@@ -148,15 +143,25 @@ def _table_rows(table: Path) -> Iterator[tuple[list[tuple[str, str]], str]]:
             yield list(zip(header, cells, strict=False)), reason
 
 
-def _lines(reader: Iterator[list[str]]) -> Iterator[tuple[list[str], str]]:
-    """Yield (cells, reason) until a csv ends; a row that is not csv has no cells."""
+def _lines(text: str) -> Iterator[tuple[list[str], str]]:
+    """Yield (cells, reason) of each row of a csv; one that is not csv has no cells.
+
+    A quotation mark that is never closed costs the line it stands in, not the rest.
+    """
+    lines = io.StringIO(text, newline="").readlines()
+    start = 0  # of the reader, in lines
+    reader = csv.reader(lines, strict=True)
     while True:
+        before = start + reader.line_num
         try:
             yield next(reader), ""
         except StopIteration:
             return
         except csv.Error as error:
-            yield [], f"row is not csv ({error})"
+            yield [], f"row is not csv (line {before + 1}: {error})"
+            if start + reader.line_num == len(lines) > before + 1:
+                start = before + 1
+                reader = csv.reader(lines[start:], strict=True)
 
 
 def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], str]:
@@ -185,7 +190,9 @@ def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], st
         else:
             values[column] = found[0] if found else ""
     try:
-        dt.date.fromisoformat(values["date_seen"] or "2000-01-01")
+        day = values["date_seen"] or "2000-01-01"
+        if dt.date.fromisoformat(day).isoformat() != day:  # as of 2024-W01-1
+            raise ValueError
     except ValueError:
         reason = reason or f"date_seen is {values['date_seen'][:40]!a}, expected ISO"
     return values, reason
@@ -205,13 +212,13 @@ def _picture(
         if not is_inside or path.is_absolute():
             return "", f"file {file[:80]!a} lies outside the folder", ""
         if not whole.is_file():
-            same = files.get(in_nfc(os.path.normpath(file.replace("\\", "/"))), ())
+            same = files.get(nfc(os.path.normpath(file.replace("\\", "/"))), ())
             if len(same) == 1:
                 return _picture(folder, same[0], {})
             found = f"names {len(same)} files" if same else "is missing"
             return "", f"file {file[:80]!a} {found}", ""
         # A Mac opens a file by either form, and lists it by one.
-        listed = files.get(in_nfc(path.as_posix()), ())
+        listed = files.get(nfc(path.as_posix()), ())
         if len(listed) == 1:
             path = Path(listed[0])
         about = (folder / path).stat()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.core.errors import PictureError, SourceError
+from commoncanvas.core.files import regular
 from commoncanvas.core.paths import SOURCES
 
 FOLDER = SOURCES / "openclipart"
@@ -116,7 +117,7 @@ def _download(scratch: str) -> Path:
 
 def _unpack(deb: Path, folder: Path) -> None:
     """Unpack the drawings of a .deb, an `ar` archive, once its hash agrees."""
-    data = deb.read_bytes()
+    data = regular(deb).read_bytes()
     _verify(ascii(deb.name), hashlib.sha256(data).hexdigest(), DEB_SHA256)
     start = 8  # after the magic; a member has a header of 60 bytes, its data, a pad
     while not data.startswith(b"data.tar", start):

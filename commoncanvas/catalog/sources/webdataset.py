@@ -13,11 +13,14 @@ from commoncanvas.catalog.sources.folder import (
     PICTURES,
     as_unicode,
     day_of,
-    in_nfc,
     make_row,
     stated_columns,
 )
+from commoncanvas.core.files import regular
+from commoncanvas.core.text import nfc
 
+MAX_UNPACKED = 2**28  # bytes of a tar, and for each of its own bytes,
+MAX_RATIO = 50
 MAX_HEADER_BYTES = 2**20  # of a long name or of pax fields
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
          tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)  # fmt: skip
@@ -58,7 +61,7 @@ def read_webdataset(
         or is empty gives one more row, with the reason.
     """
     for tar in map(Path, tars):
-        place = f"{source}/{in_nfc(as_unicode(tar.name))}"
+        place = f"{source}/{nfc(as_unicode(tar.name))}"
         day = day_of(tar.stat().st_mtime) if tar.is_file() else ""
         is_empty = True
         for name, members in _samples(tar):
@@ -134,10 +137,14 @@ def _members(tar: Path) -> Iterator[_Member]:
     name = ending = ""
     num_bytes = 0  # read of this sample
     try:
+        most = MAX_UNPACKED + MAX_RATIO * regular(tar).stat().st_size
         with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
             while (header := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps all
-                found = _SAMPLE.fullmatch(in_nfc(header.name.removeprefix("./")))
+                # What is not asked for is unpacked too, so a bomb would take hours.
+                if header.offset_data + header.size > most:
+                    raise tarfile.ReadError("unpacks to too much")
+                found = _SAMPLE.fullmatch(nfc(header.name.removeprefix("./")))
                 if header.isdir() or not found:
                     continue
                 num_bytes = num_bytes if name == found[1] else 0

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import folder as folders
 from commoncanvas.catalog.sources import webdataset
-from commoncanvas.catalog.sources.folder import day_of, in_nfc, read_folder
+from commoncanvas.catalog.sources.folder import day_of, read_folder
 from commoncanvas.core.errors import LicenseError, SourceError
+from commoncanvas.core.text import nfc
 from commoncanvas.licenses.license import read_license
 
 SCRIPT = "<script>alert(1)</script>"
@@ -58,7 +59,7 @@ def read_checked(folder, table):
     for row in rows:
         "".join(row.values()).encode()
         assert row["reason"] or (folder / row["path"]).is_file()
-        assert row["reason"] or row["key"] == f"toys/{in_nfc(row['path'])}"
+        assert row["reason"] or row["key"] == f"toys/{nfc(row['path'])}"
     return rows
 
 
@@ -160,7 +161,7 @@ def test_a_file_s_time_that_says_nothing_is_no_day(seconds):
 def test_a_file_is_found_by_its_name_in_another_form(pictures, file, found):
     (row,) = pictures(f"file\n{file}\n", found)
     assert row["reason"] == "" and row["path"] == found
-    assert row["key"] == "toys/" + in_nfc(found)
+    assert row["key"] == "toys/" + nfc(found)
 
 
 def test_a_name_in_another_form_leads_to_no_file_outside(pictures, tmp_path):
@@ -174,7 +175,7 @@ def test_a_name_in_another_form_leads_to_no_file_outside(pictures, tmp_path):
 
 def test_two_files_whose_names_differ_in_their_form_alone_are_told_apart(pictures):
     names = ["caf\xe9e\u0301.png", "cafe\u0301\xe9.png"]
-    rows = pictures(f"file\n{names[0]}\n{in_nfc(names[0])}\n", *names)
+    rows = pictures(f"file\n{names[0]}\n{nfc(names[0])}\n", *names)
     reasons = [row["reason"] for row in rows]
     assert reasons[0] == "" and "names 2 files" in reasons[1]
     assert "no row in the table" in reasons[2] and len(rows) == 3
@@ -415,7 +416,7 @@ def test_a_mask_beside_a_picture_is_no_picture_and_a_second_sample_is_one(tmp_pa
     assert rows[0]["picture"] == b"p" and rows[1]["key"] == "webdataset/0.tar/0.b"
 
 
-def test_names_of_a_sample_compare_in_nfc(tmp_path):
+def test_names_of_a_sample_compare_nfc(tmp_path):
     members = [("caf\xe9.jpg", b"p"), ("cafe\u0301.json", b'{"license": "CC0"}')]
     (row,) = tar_rows(tar_of(tmp_path / "0.tar", members))
     assert row["reason"] == "" and row["key"] == "webdataset/0.tar/caf\xe9"
