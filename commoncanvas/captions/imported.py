@@ -166,13 +166,16 @@ class ImportedCaptions:
 
 def _key_text(column: str, kind: str) -> str:
     """Return SQL for a key as text; a whole float is its integer."""
-    if kind == "VARCHAR" or re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", kind):
+    whole = r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL\(\d+,0\)"
+    if kind == "VARCHAR" or re.fullmatch(whole, kind):
         return f"CAST({column} AS VARCHAR)"
     one = column if kind == "JSON" else f"to_json({column})"
     return f"""CASE json_type({one})
         WHEN 'OBJECT' THEN error('a key is an object; expected text or a number')
         WHEN 'ARRAY' THEN error('a key is a list; expected text or a number')
         WHEN 'DOUBLE' THEN CASE
+            -- So JSON's whole numbers are called that need more than 64 bits.
+            WHEN regexp_full_match({one} ->> '$', '-?[0-9]+') THEN {one} ->> '$'
             WHEN NOT isfinite(CAST({one} AS DOUBLE)) THEN NULL
             WHEN abs(CAST({one} AS DOUBLE)) >= {EXACT.get(kind, 2**53)} THEN error(
                 'the key ' || ({one} ->> '$') || ' is a float, which cannot hold it '

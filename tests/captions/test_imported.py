@@ -181,6 +181,18 @@ def test_a_key_is_read_by_its_type(tmp_path, key):
     assert found(tmp_path, ["7"]) == [("7", "caf\xe9")]
 
 
+def test_a_whole_number_of_any_length_is_exact(tmp_path):
+    keys = [2**64, 10**30 + 1, -(2**63) - 1]
+    write_lines(tmp_path / "a.jsonl", keys, "abc")
+    numbers = pa.array([Decimal(key) for key in keys], pa.decimal128(38, 0))
+    pq.write_table(
+        pa.table({"key": numbers, "caption": [*"abc"]}), tmp_path / "a.parquet"
+    )
+    for name in ("a.jsonl", "a.parquet"):
+        captions = found(tmp_path / name, [str(key) for key in keys])
+        assert [caption for _, caption in captions] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("key", "kind"), [(2.0**53, "double"), (2.0**24, "float")])
 def test_a_float_that_cannot_hold_its_key_is_refused(tmp_path, key, kind):
     keys = pa.array([key], kind)
