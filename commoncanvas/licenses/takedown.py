@@ -23,7 +23,7 @@ from commoncanvas.core.text import nfc, printable
 
 LIST = paths.DOCS / "takedown.txt"
 REASON = "taken down, listed in docs/takedown.txt"
-SUM = re.compile(r"[0-9a-f]{64}")
+SUM = re.compile(r"[0-9a-fA-F]{64}")  # some programs print it in capitals
 PLAIN = re.compile(rf"{SUM.pattern}|[^\s\"#/]\S*/\S+")
 # What a work is also known by: the hash of its drawn pixels, which depends on the size
 # of the pictures, and the hash of the bytes that its source holds, which does not.
@@ -125,9 +125,10 @@ def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
     """
     keys = {nfc(entry) for entry in listed}
     mask = frame["key"].map(nfc).isin(keys)
+    sums = {entry.lower() for entry in listed if _is_sum(entry)}
     for column in SUMS:
         if column in frame:
-            mask |= frame[column].isin([*filter(_is_sum, listed)])
+            mask |= frame[column].isin(sums)
     return mask
 
 
