@@ -42,16 +42,23 @@ def _is_text(value: Any) -> bool:
 def read_rows(
     catalog: Path | str, limit: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Return `key` and `downloadurl` of a Parquet file's first rows, as a stream.
+    """Return `key` and `downloadurl` of the first rows of Parquet, as a stream.
+
+    Args:
+        catalog: a file, or a folder of `*.parquet`; what lies deeper is not searched.
+        limit: the number of rows; None for all.
 
     Raises:
         ParameterError: the limit is below 0.
-        SourceError: the file is missing or damaged, or has no such columns of texts.
+        SourceError: a file is missing or damaged, or has no such columns of texts.
     """
     if limit is not None and limit < 0:
         raise ParameterError(f"limit {limit}: expected 0 or more. Choose another.")
     with _reading(catalog):
-        table = dataset(catalog)
+        is_folder = Path(catalog).is_dir()
+        table = dataset(
+            sorted(Path(catalog).glob("*.parquet")) if is_folder else catalog
+        )
         missing = [name for name in COLUMNS if name not in table.schema.names]
         found = {name: table.schema.field(name).type for name in COLUMNS if not missing}
         if missing or not all(_holds_texts(*column) for column in found.items()):

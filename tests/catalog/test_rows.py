@@ -108,3 +108,14 @@ def test_a_text_that_is_no_utf8_costs_its_row(tmp_path):
     path = written(tmp_path, key=texts, downloadurl=[NOWHERE, NOWHERE + "2", ""])
     counts = fetch_pictures(read_rows(path), tmp_path / "out")
     assert counts["rows"] == sum(counts[name] for name in SETTLED) == 3
+
+
+def test_a_folder_is_its_own_tables_and_no_walk(tmp_path):
+    (tmp_path / "deep").mkdir()
+    written(tmp_path / "deep", key=["9"], downloadurl=["9"])
+    with pytest.raises(SourceError, match="without"):
+        read_rows(tmp_path)
+    for name in ("b", "a"):
+        path = written(tmp_path, key=[name], downloadurl=[name])
+        path.rename(tmp_path / f"{name}.parquet")
+    assert [row["key"] for row in read_rows(tmp_path)] == ["a", "b"]
