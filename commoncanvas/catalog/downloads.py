@@ -98,20 +98,22 @@ def fetch_pictures(
         ManifestError: the folder cannot be read or written, or another run uses it.
         CheckFailed: a row was lost.
     """
-    run = _Run(rows, Path(folder), origin, _checked(origin, settings))
-    # A notebook's own thread has a loop already. Ctrl-C waits for this one, but not
-    # longer than a second: it may be stuck in the rows, or in a name's look-up.
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(run.settle_all())
-    thread = threading.Thread(target=_finish, args=(loop, task), daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        with contextlib.suppress(RuntimeError):  # it has just ended
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join(1.2)
-        raise
+    checked = _checked(origin, settings)
+    with _Bar(desc="pictures", unit="", file=sys.stderr) as bar:
+        run = _Run(rows, Path(folder), origin, checked, bar)
+        # A notebook's own thread has a loop already. Ctrl-C waits for this one, but not
+        # longer than a second: it may be stuck in the rows, or in a name's look-up.
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(run.settle_all())
+        thread = threading.Thread(target=_finish, args=(loop, task), daemon=True)
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join(1.2)
+            raise
     task.result()
     counts = {name: run.counts[name] for name in ("rows", *SETTLED, "asked")}
     if counts["rows"] != sum(counts[name] for name in SETTLED):
@@ -158,12 +160,32 @@ def _writing(path: Path) -> Iterator[None]:
         ) from None
 
 
+class _Bar(tqdm):
+    """A bar that ends, and nothing with it, once nobody reads it any more.
+
+    Else `tqdm` raises in the midst of a record, and keeps the lock that its own thread
+    waits for.
+    """
+
+    def display(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().display(*args, **kwargs)
+        except OSError:
+            self.disable = True
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class _Run:
     """One call of `fetch_pictures`; `settle_all` opens what it needs."""
 
-    def __init__(self, rows: Rows, folder: Path, origin: str, settings: Settings):
+    def __init__(
+        self, rows: Rows, folder: Path, origin: str, settings: Settings, bar: tqdm
+    ) -> None:
         self.rows, self.folder, self.origin = iter(rows), folder, origin
-        self.settings = settings
+        self.settings, self.bar = settings, bar
         self.decoders: Bounded | None = None
         self.counts: collections.Counter[str] = collections.Counter()
         agent = f"commoncanvas/{importlib.metadata.version('commoncanvas')}"
@@ -180,7 +202,6 @@ class _Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         with (
             opened(self.folder) as connection,
-            tqdm(desc="pictures", unit="", file=sys.stderr) as self.bar,
             ThreadPoolExecutor(1) as self.keeper,
             contextlib.ExitStack() as self.opened,
         ):

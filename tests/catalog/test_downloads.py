@@ -19,8 +19,10 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -704,6 +706,7 @@ hangs_up code/404 code/403 code/500 code/204 busy_twice moved elsewhere loop now
 unavailable""".split()
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
@@ -719,7 +722,9 @@ def test_every_row_is_accounted_for_whatever_the_answers(
 ):
     rows = [row(server.url(f"{name}/{n}"), f"{name} {n}") for name, n in behaviours]
     more = QUICK | {"concurrency": concurrency, "retries": retries, "backoff": 0}
-    with tempfile.TemporaryDirectory() as folder:
+    # No example waits for processes that decode; their bounds have tests of their own.
+    threads = mock.patch.object(downloads, "Bounded", partial(ThreadPoolExecutor, 2))
+    with tempfile.TemporaryDirectory() as folder, threads:
         counts = fetch_pictures(iter(rows), folder, **more)
         assert counts["rows"] == len(rows)
         assert counts["duplicate"] == len(rows) - len(set(behaviours))

@@ -1,5 +1,6 @@
 """Ctrl-C ends a download in two seconds, wherever it stands, and leaves no process."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -66,7 +67,39 @@ def test_a_signal_ends_a_download_in_two_seconds(tmp_path, kind, number):
             _, printed = run.communicate(timeout=30)
             assert time.monotonic() - start < 2
         assert run.returncode == 130
-        assert "Traceback" not in printed and "interrupted" in printed
+        assert "Traceback" not in printed
+        line = "interrupted; run the same command again to go on."
+        assert printed.endswith("\n") and printed.splitlines()[-1] == line
         while group_of(run.pid) and time.monotonic() - start < 3:
             time.sleep(0.05)
         assert group_of(run.pid) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_read", [0, 30])
+def test_a_download_goes_on_when_nobody_reads_its_progress(tmp_path, num_read):
+    async def later(c):
+        await asyncio.sleep(0.05)
+        await c.answer()
+
+    with Misbehaving({"later": Kind(later, ("ok",))}) as server:
+        urls = [server.url("later", f"{number}.jpg") for number in range(100)]
+        table = pa.table({"key": urls, "downloadurl": urls})
+        pq.write_table(table, tmp_path / "c.parquet")
+        command = [sys.executable, "-m", "commoncanvas", "download"]
+        command += [tmp_path / "c.parquet", tmp_path / "out", "--concurrency", "2"]
+        with subprocess.Popen(
+            command,
+            cwd=paths.ROOT,
+            env={**os.environ, "NO_PROXY": "*"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        ) as run:
+            run.stderr.read(num_read)
+            run.stderr.close()
+            try:
+                counts = run.stdout.read()
+                assert run.wait(30) == 0 and counts.startswith(b"100 rows, 100 ok")
+            finally:
+                run.kill()

@@ -127,7 +127,8 @@ class Misbehaving:
         return f"{scheme}://127.0.0.1:{port}/{kind}/{name}"
 
     def num_asked(self, kind):
-        return sum(n for path, n in self.asked.items() if path.startswith(f"/{kind}/"))
+        asked = list(self.asked.items())  # at once: the server's thread adds to it
+        return sum(n for path, n in asked if path.startswith(f"/{kind}/"))
 
     def __enter__(self):
         self.loop, started = asyncio.new_event_loop(), threading.Event()
