@@ -18,7 +18,7 @@ from tests.hardening.pictures import file_of
 
 KIND = "drawings"
 HOW = "SVG texts, drawn as stage 01 draws its rows"
-RANDOM = 15_000
+RANDOM, BATCH = 15_000, 1_500
 SPACE = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 MAGENTA = (255, 0, 255)  # of pictures and parts that lie elsewhere
 RED = '<rect width="8" height="8" fill="#f00"/>'

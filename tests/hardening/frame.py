@@ -9,6 +9,7 @@ case and never comes from the code that is tried.
 import itertools
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ from commoncanvas.core.errors import CommonCanvasError
 LIMIT_S = 10.0  # of one item; more is a hang
 LEFT_S = 3.0  # after which no process of a run may be left
 MAX_BYTES = 4 << 30  # of memory, of a run and all its processes
-BATCH = 100  # random inputs in one case, which has the limit of one item;
-# a module whose inputs take longer has a `BATCH` of its own
+BATCH = 100  # random inputs in one case; a module may have a `BATCH` of its own
+EACH_S = 0.02  # allowed for each of them beside the limit of one item
 FAULTS = """wrong outcome, lost row, half-read file, differing bytes, traceback, hang,
 crash, memory, process left""".replace("\n", " ").split(", ")
 FORK = get_context("fork")  # children see what a test has patched
@@ -129,7 +130,16 @@ def random_cases(kind: str, module: Any, num: int, seed: int) -> Iterator[Case]:
     for place in range(-(-num // batch)):
         size = min(batch, num - place * batch)
         name = f"random: {seed} {place}"
-        yield Case(kind, name, partial(act, place, size), None, size)
+        limit_s = LIMIT_S + EACH_S * size
+        yield Case(kind, name, partial(act, place, size), None, size, limit_s)
+
+
+def slowness() -> float:
+    """Return by how much others that run here lengthen an item: 1 to 6.
+
+    Its own limit is in time of the processor, and its pool waits six times as long.
+    """
+    return float(np.clip(os.getloadavg()[0] / (os.cpu_count() or 1), 1, 6))
 
 
 def members(session: int) -> dict[int, int]:
@@ -175,6 +185,7 @@ class Lane:
     ) -> None:
         self.kind, self.make, self.log, self.limit_s = kind, make, log, limit_s
         self.num_done, self.is_done = 0, False
+        self.ended_at = -1  # the cases done when it last ended between cases
         self._start()
 
     def _start(self) -> None:
@@ -193,7 +204,8 @@ class Lane:
                 message = self.pipe.recv()
             except EOFError:
                 code = self.process.join() or self.process.exitcode
-                yield self._replace("crash", f"the process ended with {code}")
+                detail = f"the process ended with {code}: {self._last_line()}"
+                yield self._replace("crash", detail)
                 return
             if message == "all":
                 yield from self.close()
@@ -203,7 +215,8 @@ class Lane:
                 yield self._result(message)
         if self.is_done or self.case is None:
             return
-        limit_s, used = self.limit_s or self.case[2], time.monotonic() - self.since
+        limit_s = self.limit_s or self.case[2] * slowness()
+        used = time.monotonic() - self.since
         size = sum(members(self.process.pid).values())
         if used > limit_s:
             yield self._replace("hang", f"no end after {limit_s:g} s")
@@ -219,10 +232,19 @@ class Lane:
     def _replace(self, what: str, detail: str) -> Result:
         left_after(lambda: members(self.process.pid), 0)
         self.process.join()
-        self.case = self.case or ("between cases", 0, 0)
+        if self.case is None:  # in making a case, which no restart can skip
+            self.is_done = self.ended_at == self.num_done
+            self.ended_at = self.num_done
+            return Result(self.kind, "between cases", 0, 0.0, Fault(what, detail).args)
         result = self._result(Fault(what, detail).args)
         self._start()
         return result
+
+    def _last_line(self) -> str:
+        """Return what the process printed last."""
+        text = self.log.read_bytes() if self.log.exists() else b""
+        lines = text.decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
 
     def close(self) -> Iterator[Result]:
         """End the lane; yield a fault where a process outlives it."""
@@ -239,6 +261,7 @@ def _work(make: Callable[[], Iterator[Case]], start: int, log: Path, pipe: Any) 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     for case in itertools.islice(make(), start, None):
         made = [case.make()] if case.make else []
         pipe.send((case.name, case.num, case.limit_s))

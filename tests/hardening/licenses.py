@@ -20,7 +20,8 @@ SPLITS = {"by": "c", "by-sa": "c", "by-nc": "nc", "by-nc-sa": "nc", "by-nd": "nd
 SPLITS |= {"by-nc-nd": "nd", "cc0": "c", "pdm": "c"}
 CC = "https://creativecommons.org/"
 WHOLE = {
-    "source": "photos", "title": "a cat", "author": "Ann", "date_seen": "2024-05-01",
+    "source": "photos", "spec": "photos", "title": "a cat", "author": "Ann",
+    "date_seen": "2024-05-01",
     "author_url": "https://example.org/ann", "pageurl": "https://example.org/cat",
     "license_text": "CC BY 4.0",
 }  # fmt: skip
@@ -95,12 +96,12 @@ def cases() -> Iterator[Case]:
         "file:///a", "about:blank", "http:/example.org", "http:// example.org",
         "https://?",
         "javascript:alert('https://example.org')", "https://#", "http://:80/",
+        "https://[::1]/a",  # nobody else can read it
     ):  # fmt: skip
         yield Case(KIND, f"credit: page {page}", add(stated(pageurl=page)), rejected)
     for page in (
         "http://example.org/a", "HTTPS://EXAMPLE.ORG/", "https://example.org",
         "https://example.org:8080/a?b=c#d", "https://bücher.example/é",
-        "https://[::1]/a",
         "https://example.org/a(b)",
     ):  # fmt: skip
         yield Case(KIND, f"credit: page {page}", add(stated(pageurl=page)), right)

@@ -60,7 +60,7 @@ MEANT = {
     "half-read file": "a part or a changed file was taken for the whole",
     "differing bytes": "a disturbed run ended in other files",
     "traceback": "an error that is not one line that says what to do",
-    "hang": "an item took longer than 10 s, a whole stage than 15 minutes",
+    "hang": "an item took over 10 s, times the load of a core, or a stage 15 min",
     "crash": "the process died",
     "memory": "more than 4 GiB",
     "process left": "something ran on 3 s after its run had ended",

@@ -14,7 +14,7 @@ from tests.hardening.frame import Case, Fault, Refused, handled, kept, refused
 
 KIND = "pictures"
 HOW = "files of six formats and of others, drawn as stage 01 draws its rows"
-RANDOM = 70_000
+RANDOM, BATCH = 70_000, 2_500
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # Top left, top right, bottom left, bottom right.
 COLOURS = np.uint8([[230, 30, 30], [30, 200, 60], [40, 60, 220], [240, 220, 40]])
@@ -175,7 +175,9 @@ def _harmless() -> Iterator[tuple[str, bytes, Any]]:
             how |= {"subsampling": 0} if kind == "JPEG" else {}
             how |= {"lossless": True} if kind == "WEBP" else {}
             data = file_of(coded(UPRIGHT, columns, gamma), kind, **how)
-            yield f"profile: {name} {kind}", data, upright(7)
+            # JPEG changes a level, which in ProPhoto's dark green is 13 of sRGB's.
+            expect = upright(16 if kind == "JPEG" else 7)
+            yield f"profile: {name} {kind}", data, expect
     adobe = profile(*SPACES["Adobe RGB"])
     broken = {
         "empty": b"", "text": b"profile", "cut": adobe[:200], "head": adobe[:128],

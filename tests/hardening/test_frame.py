@@ -54,6 +54,19 @@ def test_a_process_that_dies_is_a_crash_and_what_follows_is_tried(tmp_path):
     assert found == {"a": None, "b": "crash", "c": None, "d": "crash", "e": None}
 
 
+def test_a_kind_that_cannot_be_made_is_given_up_and_says_why(tmp_path):
+    def broken():
+        yield Case("toy", "a", nothing, None)
+        raise ImportError("no such module")
+
+    lane = frame.Lane("toy", broken, tmp_path / "log", 5.0)
+    found = []
+    while not lane.is_done:
+        found += lane.look()
+    assert [result.name for result in found] == ["a", *["between cases"] * 2]
+    assert found[-1].fault[1].endswith("ImportError: no such module")
+
+
 def test_a_child_that_outlives_its_run_is_seen_and_ended(tmp_path):
     file = tmp_path / "pid"
 
