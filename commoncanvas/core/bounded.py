@@ -94,13 +94,17 @@ class Bounded:
             while len(ahead) < 4 * self.num_workers:
                 if not (chunk := list(islice(source, chunk_size))):
                     break
-                ahead.append((chunk, self.submit(_each, short, function, chunk)))
+                seconds = short if len(chunk) > 1 else self.max_seconds
+                ahead.append((chunk, self.submit(_each, seconds, function, chunk)))
             if not ahead:
                 return
             chunk, future = ahead.popleft()
             try:
                 yield from future.result()
-            except PictureError:
+            except PictureError as error:
+                if len(chunk) == 1:
+                    yield error
+                    continue
                 alone = [self.submit(function, item) for item in chunk]
                 yield from map(_value, alone)
 

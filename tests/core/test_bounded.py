@@ -59,6 +59,13 @@ def test_one_bad_item_costs_one_item_and_the_order_stays(pool):
     assert found == [crash if item == deadly else "None" for item in items]
 
 
+def test_a_chunk_of_one_that_fails_is_not_tried_again(pool, monkeypatch):
+    tries, submit = [], pool.submit
+    monkeypatch.setattr(pool, "submit", lambda *a: tries.append(a) or submit(*a))
+    found = list(pool.map(signal.raise_signal, [int(signal.SIGABRT)]))
+    assert str(found[0]) == "ends its process (SIGABRT)" and len(tries) == 1
+
+
 def test_a_stream_is_not_read_far_ahead(pool):
     read = []
     source = (read.append(n) or n for n in range(10_000))
