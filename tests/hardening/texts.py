@@ -124,6 +124,7 @@ class Reader(HTMLParser):
 
 def shown(text: str) -> str:
     """Return a text as it is compared: letters and digits of every script."""
+    text = unicodedata.normalize("NFD", text)  # pages are in NFC
     return "".join(c for c in text if unicodedata.category(c)[0] in "LNS")
 
 
