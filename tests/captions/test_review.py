@@ -18,7 +18,7 @@ from commoncanvas.analysis import estimates
 from commoncanvas.captions import review
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.text import is_seen
+from commoncanvas.core.text import is_seen, printable
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(is_seen)
 TEXT = TEXT.map(lambda text: normalize("NFC", text))
@@ -249,7 +249,7 @@ def test_a_vote_is_read_as_it_was_written(key, rater, correction):
         vote = line(key, "correct", rater, correction, review.sample_id(rows))
         write(Path(folder) / "votes.jsonl", vote)
         votes = review.read_votes(folder, rows)
-    assert votes.values.tolist() == [[rater, key, "correct", correction]]
+    assert votes.values.tolist() == [[printable(rater), key, "correct", correction]]
 
 
 def test_accuracy_of_one_rater_is_a_share_of_pictures(tmp_path):

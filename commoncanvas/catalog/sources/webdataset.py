@@ -26,6 +26,7 @@ _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
          tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)  # fmt: skip
 EMPTY = "tar holds no sample"
 DOTS = "its name holds dots, and the name of a sample ends at the first; rename it"
+HIDDEN = "its name begins with a dot; rename it"
 _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # name and ending
 
 
@@ -144,8 +145,12 @@ def _members(tar: Path) -> Iterator[_Member]:
                 # What is not asked for is unpacked too, so a bomb would take hours.
                 if header.offset_data + header.size > most:
                     raise tarfile.ReadError("unpacks to too much")
-                found = _SAMPLE.fullmatch(nfc(header.name.removeprefix("./")))
+                path = nfc(header.name.removeprefix("./"))
+                found = _SAMPLE.fullmatch(path)
                 if header.isdir() or not found:
+                    stem, _, kind = path.rpartition(".")
+                    if kind.lower() in PICTURES and not header.isdir():
+                        yield _Member(stem, kind.lower(), reason=HIDDEN)
                     continue
                 num_bytes = num_bytes if name == found[1] else 0
                 name, data, reason = found[1], b"", ""
