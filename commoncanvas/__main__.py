@@ -4,6 +4,7 @@ A verb imports its room when it is called, so help is instant. Errors that the p
 raises on purpose, and Ctrl-C, end here: in one line, with an exit code.
 """
 
+import atexit
 import os
 import re
 import signal
@@ -391,6 +392,7 @@ def main() -> None:
         door(prog_name=NAME)
     except SystemExit as end:
         if end.code in STOPPED:
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code)

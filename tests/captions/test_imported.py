@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from unicodedata import normalize
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -268,3 +269,17 @@ def test_a_file_that_names_none_of_the_pictures_is_refused(tmp_path):
         ParameterError, match="a key there is 'x/1', here 'y/1'; set `key"
     ):
         captions.need_some(captions.table([("y/1", b""), ("y/2", b"")]))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("name", ["caption=blip2", "key=1", "place=3"])
+def test_a_folder_s_name_says_nothing_about_the_file(tmp_path, name, suffix):
+    (tmp_path / name).mkdir()
+    file = tmp_path / name / f"told.{suffix}"
+    frame = pd.DataFrame({"key": ["1", "2"], "caption": ["a pear", "a cat"]})
+    frame["name"] = frame["place"] = "of another"
+    if suffix == "parquet":
+        frame.to_parquet(file)
+    else:
+        frame.to_json(file, orient="records", lines=True)
+    assert found(file, ["1", "2"]) == [("1", "a pear"), ("2", "a cat")]

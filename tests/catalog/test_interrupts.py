@@ -75,6 +75,36 @@ def test_a_signal_ends_a_download_in_two_seconds(tmp_path, kind, number):
         assert group_of(run.pid) == []
 
 
+LOST = """
+import socket, time
+socket.getaddrinfo = lambda *of, **more: time.sleep(15)
+from commoncanvas.__main__ import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_name_that_is_being_looked_up_does_not_hold_up_the_end(tmp_path):
+    table = pa.table({"key": ["a"], "downloadurl": ["http://example.org/a.jpg"]})
+    pq.write_table(table, tmp_path / "c.parquet")
+    command = [sys.executable, "-c", LOST, "download"]
+    command += [tmp_path / "c.parquet", tmp_path / "out"]
+    with subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        env={**os.environ, "NO_PROXY": "*"},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as run:
+        assert "pictures" in run.stderr.read(10)
+        time.sleep(1)
+        start = time.monotonic()
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+        assert time.monotonic() - start < 2 and run.returncode == 130
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_read", [0, 30])
 def test_a_download_goes_on_when_nobody_reads_its_progress(tmp_path, num_read):

@@ -181,3 +181,16 @@ def test_a_full_disk_is_one_line_from_every_library(tmp_path):
 
 def test_an_address_is_shown_as_it_is():
     assert shown("s3://bucket/run/x") == "s3://bucket/run/x"
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.sha256_of, files.regular])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((CommonCanvasError, OSError), match="a pipe or device"):
+        read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_is_no_file_to_write(name):
+    with pytest.raises(StorageError, match="is a folder"):
+        write_text(name, "x")

@@ -13,6 +13,7 @@ from commoncanvas.core.text import (
     html_to_text,
     is_page,
     is_seen,
+    nfc,
     printable,
     says_something,
 )
@@ -88,6 +89,17 @@ def test_a_letter_a_digit_or_a_picture_sign_says_something(text):
         "(none)",
         "NaN",
         "null",
+        *(
+            "NA",
+            "<NA>",
+            "\\N",
+            "n / a",
+            "NaT",
+            "\uff2e\uff0f\uff21",
+            "\u3002",
+            "\u2212",
+        ),
+        *("\u30fb\u30fb", "no author", "not available", "[deleted]", "null null"),
     ]
     + [
         "Unknown",
@@ -189,9 +201,21 @@ def test_escaped_text_is_read_back(text):
 
 
 @pytest.mark.parametrize(
-    "part", ["<", "<a", "<a ", '<a "', "<a \"'", "<a:", "<!--", "<script>", "&a", "&#1"]
+    "part",
+    ["<", "<a", "<a ", '<a "', "<a \"'", "<a:", "<!--", "<script>", "&a", "&#1"]
+    + ["\u0301\u0316"],  # marks that Unicode's normal form sorts
 )
 def test_html_is_read_in_time_that_grows_with_its_length(part):
     started = time.process_time()
     html_to_text(part * 100_000)
     assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize("host", ["null.null", "undefined.undefined", "n.a"])
+def test_a_host_that_names_nothing_is_no_page(host):
+    assert not is_page(f"https://{host}/")
+
+
+def test_few_marks_stay_and_a_thousand_are_cut_to_thirty():
+    assert nfc("e\u0301") == "\xe9" and nfc("\u0e33" * 99) == "\u0e33" * 99
+    assert len(nfc("x" + "\u0316" * 1000)) == 31

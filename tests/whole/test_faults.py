@@ -236,3 +236,25 @@ def test_a_function_of_a_profile_says_all_that_is_wrong_in_a_short_line():
     )
     with pytest.raises(ParameterError, match=r"has \['known'\]; expected one of known"):
         call_named({"known": known}, "prompt_sets", ["known"], {})
+
+
+@pytest.mark.parametrize(
+    "variant", ["x/../../../params", "cc_human-\uff11\uff18", "cc_human-018", "cc_no"]
+)
+def test_a_variant_that_is_none_is_refused_before_anything_is_written(variant):
+    before = sorted(paths.ROOT.glob("*")), (paths.ROOT / "params.yaml").read_bytes()
+    with pytest.raises(run.StageFailed, match="there is no variant"):
+        run.run_stage("04_train", "tiny", variant)
+    after = sorted(paths.ROOT.glob("*")), (paths.ROOT / "params.yaml").read_bytes()
+    assert before == after
+
+
+def test_a_stage_that_dvc_does_not_know_is_one_line(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "nope")
+    line = fails_in_one_line("run", "01_licenses", "--scale", "tiny")
+    assert "DVC_STAGE is 'nope'" in line
+
+
+def test_a_prompt_that_is_no_text_is_one_line(tmp_path):
+    line = fails_in_one_line("sample", "\udcff", "--out", tmp_path / "a.png")
+    assert "the prompt is not UTF-8" in line

@@ -485,3 +485,34 @@ def test_any_json_gives_one_row_a_sample(tmp_path_factory, values):
     for row, value in zip(rows, values, strict=True):
         assert row["reason"] or isinstance(value, dict | bytes)
         "".join(text for text in row.values() if isinstance(text, str)).encode()
+
+
+def test_a_quotation_mark_that_is_never_closed_costs_its_own_line(pictures):
+    table = 'file,title\na.png,"open\nb.png,B\nc.png,C\n'
+    rows = {row["path"]: row["reason"] for row in pictures(table, "b.png", "c.png")}
+    assert rows["b.png"] == rows["c.png"] == ""
+    assert "line 2: unexpected end" in " ".join(rows.values())
+
+
+def test_a_day_is_written_one_way(pictures):
+    (row,) = pictures("file,date_seen\na.png,2024-W01-1\n", "a.png")
+    assert "date_seen is '2024-W01-1'" in row["reason"]
+
+
+def test_what_is_left_out_of_a_tar_is_not_unpacked_without_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(webdataset, "MAX_UNPACKED", 2**20)
+    tar = tar_of(tmp_path / "0.tar.bz2", [("a.bin", bytes(2**24)), *GOOD], "w:bz2")
+    (row,) = tar_rows(tar)
+    assert row["reason"] == "tar cannot be read further (ReadError)"
+
+
+def test_a_hidden_picture_of_a_tar_is_a_row(tmp_path):
+    members = [("x/.a.jpg", b"p"), ("x/.a.json", b"{}"), *GOOD]
+    rows = tar_rows(tar_of(tmp_path / "0.tar", members))
+    assert [row["reason"] for row in rows] == [webdataset.HIDDEN, ""]
+
+
+def test_a_pipe_is_no_tar(tmp_path):
+    os.mkfifo(tmp_path / "0.tar")
+    (row,) = tar_rows(tmp_path / "0.tar")
+    assert row["reason"] == "tar cannot be read further (OSError)"
