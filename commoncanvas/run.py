@@ -40,9 +40,11 @@ FROZEN_STAGE = "00_pretrain"  # has no scale; its profile is profiles/pretrain.y
 # The kernel's program: ipykernel without the system's configuration and start-up files;
 # `set_environment` shuts out the reader's. It ends with the runner.
 KERNEL = """
-import signal
+import os, signal
 from commoncanvas.core.determinism import die_with_parent
 die_with_parent(signal.SIGKILL)
+if os.getppid() != {runner}:  # which died before this process asked
+    os._exit(1)
 from IPython.core import application
 application.ENV_CONFIG_DIRS.clear()
 application.SYSTEM_CONFIG_DIRS.clear()
@@ -221,7 +223,8 @@ def execute(stage: Stage) -> None:
 
 def _install_kernel(folder: Path) -> None:
     """Write the kernel that Jupyter is to find first: this interpreter."""
-    argv = [sys.executable, "-c", KERNEL, "-f", "{connection_file}"]
+    kernel = KERNEL.format(runner=os.getpid())
+    argv = [sys.executable, "-c", kernel, "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     write_json(folder / "kernels" / "python3" / "kernel.json", spec)
 
