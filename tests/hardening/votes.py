@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 
 from commoncanvas.captions import review
 from commoncanvas.claims import preference
+from commoncanvas.core.text import printable
 from tests.hardening.frame import Case, Fault, handled, refused, try_case
 from tests.hardening.pictures import file_of
 
@@ -105,7 +105,7 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
         "a\nb", "=1+1", "\u202ea", "None", "0", "a\0b", "-", '"', "\\", "a\u2028b",
         "$HOME", "%s",
     ):  # fmt: skip
-        right = [(rater, "set/1", "accept")]
+        right = [(printable(rater), "set/1", "accept")]  # as raters are shown
         yield f"rater: {rater[:20]!a}", {"a.jsonl": line(rater=rater)}, right
     for vote, correction, right in (
         ("correct", "a dog", True), ("correct", "", False), ("correct", " ", False),
@@ -183,7 +183,7 @@ def _families() -> Iterator[tuple[str, Files, Any]]:
 def attack(rng: np.random.Generator, num: int) -> None:
     """Read good votes of odd raters whole, and broken lines with their place."""
     pick = random.Random(int(rng.integers(1 << 60)))
-    # A rater must be seen, so a letter is first, and is compared in NFC.
+    # A rater must be seen, so a letter is first, and is compared as it is shown.
     votes: dict[tuple[str, str], str] = {}
     data = b""
     for _ in range(num // 2):
@@ -191,7 +191,7 @@ def attack(rng: np.random.Generator, num: int) -> None:
             chr(pick.randrange(33, 0xD7FF)) for _ in range(pick.randint(1, 9))
         )
         key, vote = f"set/{pick.randrange(4)}", pick.choice(["accept", "reject"])
-        votes[normalize("NFC", rater), key] = vote
+        votes[printable(rater), key] = vote
         data += line(rater=rater, key=key, vote=vote)
     found = read({"a.jsonl": data})
     if {(rater, key): vote for rater, key, vote in found} != votes:
