@@ -18,7 +18,6 @@ from commoncanvas import __version__
 from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 NAME = "commoncanvas"
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY = click.Path(path_type=Path)
 
@@ -50,9 +49,8 @@ PRICE = Price(0, 1e9)
 PROFILE = "Profile: a file in profiles/."
 SCALE = click.option("--scale", required=True, type=NAMED, help=PROFILE)
 MINI = click.option("--scale", default="mini", type=NAMED, help=PROFILE)
-VARIANT = click.option(
-    "--variant", required=True, type=NAMED, help="Row of the experiment."
-)
+ROW = "Row of the experiment."
+VARIANT = click.option("--variant", required=True, type=NAMED, help=ROW)
 
 
 class Door(click.Group):
@@ -391,12 +389,11 @@ def main() -> None:
     try:
         door(prog_name=NAME)
     except SystemExit as end:
-        if end.code in STOPPED:
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code)
-        raise
+        if end.code not in (130, 143):  # of Ctrl-C and SIGTERM
+            raise
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(end.code)
 
 
 if __name__ == "__main__":
