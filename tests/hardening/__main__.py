@@ -92,7 +92,8 @@ def main(only: tuple[str, ...], quick: bool, seed: int, jobs: int) -> None:
         known = read_json(file) if file.exists() else {}
         merged = {k: (known | found)[k] for k in KINDS if k in known | found}
         write_json(file, merged)
-        write_text(DOCS / "HARDENING.md", page.markdown(merged))
+        untried = [kind for kind in KINDS if kind not in merged]
+        write_text(DOCS / "HARDENING.md", page.markdown(merged, untried))
     total = page.total(found)
     click.echo(page.sentence(total))
     sys.exit(min(1, total["faults"]))

@@ -89,10 +89,12 @@ NOT_COVERED = """
 """
 
 
-def markdown(kinds: dict[str, Any]) -> str:
-    """Return the page of all kinds, each from its last run."""
+def markdown(kinds: dict[str, Any], untried: Sequence[str] = ()) -> str:
+    """Return the page of all kinds, each from its last run, and of those without."""
     added = total(kinds)
     lines = [f"{sentence(added)}.", "Each case has a name and can be tried again."]
+    if untried:
+        lines += ["", f"Not run to their end yet: {', '.join(untried)}."]
     lines += ["", "## What was tried", ""]
     heads = ["named cases", "random inputs", "seconds", "longest [s]", "failed"]
     lines += [_row("kind", "how", "on", *heads), _row(*["---"] * 3, *["---:"] * 5)]
