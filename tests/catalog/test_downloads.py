@@ -5,19 +5,16 @@ import collections
 import contextlib
 import email.utils
 import hashlib
-import io
 import json
 import os
 import re
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +28,7 @@ from click.testing import CliRunner
 from doors import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from servers import bomb, encoded
 
 from commoncanvas.__main__ import door
 from commoncanvas.catalog import answers, downloads
@@ -48,24 +45,6 @@ from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import LEFTOVER
 
 QUICK = {"timeout": 0.4, "backoff": 0.01, "max_bytes": 5000, "concurrency": 8}
-
-
-def encoded(kind, size=8):
-    buffer = io.BytesIO()
-    Image.new("RGB", (size, size), "teal").save(buffer, kind)
-    return buffer.getvalue()
-
-
-def bomb():
-    """A PNG of 120 bytes that says it has 400 million pixels."""
-
-    def chunk(name, data):
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
-
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    packed = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
-    return b"\x89PNG\r\n\x1a\n" + packed + chunk(b"IEND", b"")
 
 
 JPEG, PNG, BOMB = encoded("JPEG"), encoded("PNG"), bomb()

@@ -17,7 +17,7 @@ import pandas as pd
 from commoncanvas.catalog.catalog import assign_splits, read_source
 from commoncanvas.core.errors import SourceError
 from tests.hardening.frame import Case, Fault, handled, refused
-from tests.hardening.tables import PICTURE, ROW
+from tests.hardening.tables import PICTURE, ROW, kept_only
 
 KIND = "archives"
 HOW = "tars of pictures and their words, read and judged as stage 01 does"
@@ -76,18 +76,6 @@ def read(tars: dict[str, bytes]) -> dict[str, str]:
         raise Fault("half-read file", "a picture's bytes differ")
     names = frame["key"].str.split("/", n=2).str[2].fillna("")
     return dict(zip(names, frame["split"], strict=True))
-
-
-def kept_only(*names: str) -> Callable[[Any], bool]:
-    """Expect that just these samples are kept, and that no other is lost."""
-
-    def these(found: Any) -> bool:
-        if not isinstance(found, dict):
-            return False
-        return {name for name, split in found.items() if split == "c"} == set(names)
-
-    these.__name__ = f"kept {names}"
-    return these
 
 
 def sample(name: str, words: bytes = WORDS) -> tuple[Member, Member]:
