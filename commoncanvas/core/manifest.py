@@ -24,6 +24,7 @@ from commoncanvas.core.files import (
     hash_all,
     once,
     remove,
+    sha256_of,
     shown,
     write_json,
     writing,
@@ -183,8 +184,9 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
             or whose reader hashes each file that it opens.
 
     Raises:
-        ManifestError: there is none, it is not valid, or (with `verify`) a file is
-            missing, new or different.
+        ManifestError: there is none, it is not valid, the model that a warm start
+            began from has changed since, or (with `verify`) a file is missing, new or
+            different.
     """
     folder = Path(folder)
     what_to_do = _what_to_do(folder)
@@ -203,9 +205,29 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
             f"{shown(folder)}/{NAME} cannot be read: {found}; expected a manifest of "
             f"schema 1. {what_to_do}"
         ) from None
+    _check_ancestor(folder, manifest["facts"].get("ancestor"))
     if verify:
         compare(folder, manifest["files"])
     return manifest
+
+
+def _check_ancestor(folder: Path, ancestor: Mapping[str, Any] | None) -> None:
+    """Compare the model that a warm start began from with what lies there now.
+
+    It may be of another scale, where DVC does not see that it has changed. One that
+    is no longer here is let pass.
+    """
+    if not ancestor or not ancestor["manifest"]:
+        return
+    file = paths.ROOT / ancestor["folder"] / NAME
+    if file.is_file() and (found := sha256_of(file)) != ancestor["manifest"]:
+        stage = stage_name(folder) or "the stage again"
+        raise ManifestError(
+            f"{shown(folder)} was trained from {ancestor['folder']}, which has changed "
+            f"since (its {NAME} is {found[:12]}…, expected "
+            f"{ancestor['manifest'][:12]}…); run `dvc repro --force --single-item "
+            f"{stage}`."
+        )
 
 
 def listed(folder: Path, name: str) -> Path:
