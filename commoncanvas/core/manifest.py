@@ -22,6 +22,7 @@ from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import (
     LEFTOVER,
     hash_all,
+    make_readable,
     once,
     remove,
     sha256_of,
@@ -118,7 +119,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Hash every file of a stage's folder and write its manifest, last and whole.
 
-    The text depends on the arguments and the files only: no clock, host or order.
+    Whoever may read other files of this user may read these, whichever library wrote
+    them. The text depends on the arguments and the files only: no clock, host or order.
 
     Args:
         folder: the stage's data folder; every file below it is listed.
@@ -139,6 +141,8 @@ def write_manifest(
         )
     for leftover in list(folder.rglob(LEFTOVER + "*")):  # of a killed run
         remove(leftover)
+    for file in _files_in(folder).values():
+        make_readable(file)
     reasons = {str(reason): num for reason, num in rejected.items()}
     manifest = {
         "schema": 1,

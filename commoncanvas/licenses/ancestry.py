@@ -33,8 +33,8 @@ def read_ancestor(
 
     Returns:
         (works, ancestor): rows of `COLUMNS`, those of earlier ancestors too; and model,
-        folder, manifest (its SHA-256), num_works (None if unknown), license (as given
-        or on the card, else "") and facts, in which an earlier ancestor stands. No
+        folder, manifest (its SHA-256), num_works (None if unknown), license (its card's
+        or as given, else "") and facts, in which an earlier ancestor stands. No
         rows and None if there is none.
 
     Raises:
@@ -67,7 +67,7 @@ def read_ancestor(
             return works[COLUMNS], about | {"num_works": len(works)}
     # A pipeline that was copied alone still has its card.
     cards = [p / "card.json" for p in places if (p / "card.json").is_file()]
-    about["license"] = init_license or (read_json(cards[0])["license"] if cards else "")
+    about["license"] = read_json(cards[0])["license"] if cards else init_license
     if not about["license"]:
         raise LicenseError(
             f"init_from is {init_from!r}, which lists no works; expected a folder of "

@@ -157,9 +157,9 @@ def find(entries: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     for trained in sorted(paths.ROOT.glob("data/*/04_train/*/works.parquet")):
         scale, variant = trained.parts[-4], trained.parent.name
         held = pd.read_parquet(trained)
-        held = held[is_listed(held, known)].reindex(columns=["key", "model"])
-        own = f"{scale}/{variant}"
-        pairs = held.fillna({"model": own}).itertuples(index=False)
+        held = held[is_listed(held, known)]
+        models = held.get("model", [f"{scale}/{variant}"] * len(held))
+        pairs = zip(held["key"], models, strict=True)
         variants += [(scale, variant, key, model) for key, model in pairs]
     columns = ["scale", "variant", "key", "model"]
     return whole, pd.DataFrame(variants, columns=columns)

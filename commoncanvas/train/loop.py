@@ -125,6 +125,11 @@ def _accelerator(mixed_precision: str) -> Accelerator:
     """Return this process's accelerator, checked to count all processes."""
     # Without `cpu`, accelerate takes each process on a CPU for the only one.
     is_cpu = not torch.cuda.is_available()
+    if is_cpu and mixed_precision == "fp16":
+        raise ParameterError(
+            "mixed_precision is fp16, and there is no GPU; expected no or bf16 on a "
+            "CPU; edit the train section of the profile."
+        )
     kinds = [
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         InitProcessGroupKwargs(timeout=PATIENCE),
