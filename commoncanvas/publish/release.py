@@ -23,6 +23,7 @@ from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
 from commoncanvas.licenses import attribution, takedown
+from commoncanvas.licenses.ancestry import LICENSE, WORKS, ancestors
 from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
@@ -58,14 +59,21 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     trained = stage_dir(scale, "04_train", variant)
     training = read_manifest(trained)
     metrics = _metrics(scale, variant)
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
-    if metrics["num_train_pictures"] != len(keys):
+    learnt = pd.read_parquet(trained / WORKS)
+    own = int((learnt["model"] == f"{scale}/{variant}").sum())
+    if metrics["num_train_pictures"] != own:
         raise ManifestError(
             f"05_evaluate of {variant} measured a model of "
-            f"{metrics['num_train_pictures']} works, 04_train has one of {len(keys)}; "
+            f"{metrics['num_train_pictures']} works, 04_train has one of {own}; "
             f"expected the same; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
-    works, license_ = works_of(scale, variant, keys)
+    for one in ancestors(training["facts"]):
+        if one["num_works"] is None:
+            raise LicenseError(
+                f"{variant} was trained from {one['model']!r}, whose works are not "
+                "known; a release credits every work; release another variant."
+            )
+    works, license_ = works_of(scale, variant, learnt)
     facts = _settings(scale, training["facts"]["caption_source"], metrics)
     facts |= {
         "works": len(works),
@@ -89,7 +97,7 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
         card = make_card(made, scale, out, facts, license_, metrics)
         card.save(folder / "README.md")
         manifest = write_manifest(
-            folder, STAGE, scale, variant, len(keys), len(works), {}, facts
+            folder, STAGE, scale, variant, len(works), len(works), {}, facts
         )
         _check_size(folder)
         if out.exists():
@@ -98,50 +106,58 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     return manifest
 
 
-def works_of(scale: str, variant: str, keys: pd.Series) -> tuple[pd.DataFrame, License]:
-    """Return (ledger of the training works, the `License` that follows from theirs).
+def works_of(
+    scale: str, variant: str, learnt: pd.DataFrame
+) -> tuple[pd.DataFrame, License]:
+    """Return (ledger of the works learnt from, the `License` that follows from theirs).
 
-    The licences are rebuilt from the catalogue's columns, never taken from its split.
+    The licences are rebuilt from the columns of the catalogue and of `learnt`, never
+    taken from a split. What an ancestor learnt from is in its own scale's catalogue.
+
+    Args:
+        scale, variant: the model's.
+        learnt: its works.parquet, of `learnt_from`.
 
     Raises:
         ManifestError: stage 01 lacks a work.
         LicenseError: a work is outside the paper's C, or its credit is not complete.
         ParameterError: a work was taken down.
     """
-    folder = stage_dir(scale, "01_licenses")
-    read_manifest(folder)
     again = f"run `dvc repro 05_evaluate@{scale}-{variant}`"
-    try:
-        works = attribution.licenses_of(folder, keys)
-    except KeyError:
-        raise ManifestError(
-            f"04_train of {variant} used works that 01_licenses lacks; expected all in "
-            f"its catalogue; {again}."
-        ) from None
-    columns = works[["license_slug", "license_version", "license_port"]]
-    licenses = [
-        License.from_columns(*row) for row in set(columns.itertuples(False, None))
-    ]
+    ledgers, found = [], set(learnt[LICENSE].itertuples(False, None))
+    for own, rows in learnt.groupby(learnt["model"].str.partition("/")[0]):
+        folder = stage_dir(own, "01_licenses")
+        read_manifest(folder)
+        try:
+            works = attribution.licenses_of(folder, rows["key"])
+        except KeyError:
+            raise ManifestError(
+                f"04_train of {variant} used works that 01_licenses of {own} lacks; "
+                f"expected all in its catalogue; {again}."
+            ) from None
+        found |= set(works[LICENSE].itertuples(False, None))
+        ledger = pd.read_parquet(folder / "ledger.parquet")
+        ledgers.append(ledger[ledger["key"].isin(rows["key"])])
+    licenses = [License.from_columns(*row) for row in found]
     if closed := sorted({one.title for one in licenses if split_of(one)[0] != "c"}):
         raise LicenseError(
             f"{variant} was trained on works under {', '.join(closed)}; a release "
             "takes CC0, the Public Domain Mark, BY and BY-SA alone; release another "
             "variant."
         )
-    rows = pd.read_parquet(folder / "ledger.parquet")
-    rows = rows[rows["key"].isin(keys)]
-    if taken := int(takedown.is_listed(rows, takedown.read_list()).sum()):
+    credited = pd.concat(ledgers).drop_duplicates("key", ignore_index=True)
+    if taken := int(takedown.is_listed(credited, takedown.read_list()).sum()):
         raise ParameterError(
             f"{variant} was trained on {taken} works that docs/takedown.txt lists; "
             f"expected none; {again}, which leaves them out."
         )
-    lost = set(keys) - set(rows["key"])
-    if uncredited := len(lost) + len(attribution.missing_credits(rows)):
+    lost = set(learnt["key"]) - set(credited["key"])
+    if uncredited := len(lost) + len(attribution.missing_credits(credited)):
         raise LicenseError(
             f"{uncredited} works of {variant} have no full row in the attribution "
             f"ledger; expected one each; {again}."
         )
-    return rows, combined_license(licenses)
+    return credited, combined_license(licenses)
 
 
 def copy_halved(pipeline: Path, folder: Path) -> None:

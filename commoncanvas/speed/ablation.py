@@ -21,7 +21,7 @@ from diffusers.training_utils import EMAModel
 
 from commoncanvas.analysis.estimates import Estimate, mean_interval
 from commoncanvas.claims.scorecard import Measured
-from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.draws import Draws
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.latents.buckets import bucket_of
 from commoncanvas.models.encoders import text_states
@@ -182,7 +182,7 @@ def measure_training(
 
     def step(recipe: Recipe, trainee: Trainee, reader: Any, number: int) -> None:
         places = batch_places(data.buckets, batch_size, seed, number)
-        draws = make_generator(seed, "speed", number)
+        draws = Draws(seed, "speed", number)
 
         def loss_of(unet: Any) -> torch.Tensor:
             return diffusion_loss(

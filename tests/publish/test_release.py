@@ -70,8 +70,12 @@ def stage(root, slug):
     return next(root / "data/toy" / name for name in STAGES if slug in name)
 
 
+def learnt(root):
+    return pd.read_parquet(stage(root, "04") / "works.parquet")
+
+
 def trained_keys(root):
-    return pd.read_parquet(stage(root, "04") / "works.parquet")["key"]
+    return learnt(root)["key"]
 
 
 def read_works(root):
@@ -289,15 +293,14 @@ def test_a_long_attribution_is_packed(root, tmp_path, monkeypatch):
 
 
 def test_the_licence_is_the_least_restrictive_possible(here):
-    works = read_works(here)
     for sources, title in (
         (["logos"], "CC0 1.0"),
         (["twemoji", "logos"], "CC BY 4.0"),
         (["twemoji", "openmoji"], "CC BY-SA 4.0"),
     ):
-        keys = works["key"][works["source"].isin(sources)]
-        found, license_ = release.works_of("toy", "cc_toy", keys)
-        assert license_.title == title and set(found["key"]) == set(keys)
+        part = learnt(here)[learnt(here)["source"].isin(sources)]
+        found, license_ = release.works_of("toy", "cc_toy", part)
+        assert license_.title == title and set(found["key"]) == set(part["key"])
 
 
 def refused(kind, words, root, **options):
@@ -336,8 +339,36 @@ def test_a_work_outside_c_is_refused_whatever_its_split(copy, title, slug, versi
     assert set(POLICIES["c"]) == {"cc0", "pdm", "by", "by-sa"}
     refused(LicenseError, f"works under {title}; .*another variant", copy)
     # Beside the variant, the same work is nobody's business.
-    keys = trained_keys(copy)
-    assert len(release.works_of("toy", "cc_toy", keys[:-1])[0]) == len(keys) - 1
+    works = learnt(copy)
+    assert len(release.works_of("toy", "cc_toy", works[:-1])[0]) == len(works) - 1
+
+
+def test_a_work_that_an_ancestor_met_under_a_closed_licence_is_refused(copy):
+    """Whatever the catalogue says of it today."""
+    file = stage(copy, "04") / "works.parquet"
+    change_rows(file, trained_keys(copy)[:1], "license_slug", "by-nc")
+    refused(LicenseError, "works under CC BY-NC", copy)
+
+
+def test_what_an_ancestor_learnt_is_credited_too_and_must_be_known(copy):
+    """The ancestor is of another scale, whose works this one's catalogue may lack."""
+    earlier = copy / "data/first"
+    shutil.copytree(copy / "data/toy", earlier)
+    works = learnt(copy)
+    works.loc[:2, "model"] = "first/cc_first"
+    lost, catalog = set(works["key"][:3]), stage(copy, "01") / "catalog.parquet"
+    frame = pd.read_parquet(catalog)
+    write_sealed(frame[~frame["key"].isin(lost)], catalog)
+    found, _ = release.works_of("toy", "cc_toy", works)
+    assert set(found["key"]) == set(works["key"]) >= lost
+    shutil.rmtree(earlier)
+    with pytest.raises(ManifestError, match="data/first/01_licenses"):
+        release.works_of("toy", "cc_toy", works)
+    facts = read_manifest(stage(copy, "04"))["facts"]
+    unknown = {"model": "other/unet", "folder": "x", "manifest": None, "facts": {}}
+    facts["ancestor"] = unknown | {"num_works": None, "license": "cc-by-4.0"}
+    sealed(stage(copy, "04"), facts)
+    refused(LicenseError, "from 'other/unet', whose works are not known", copy)
 
 
 def test_a_work_of_an_unknown_licence_is_refused(copy):

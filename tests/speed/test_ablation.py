@@ -119,12 +119,10 @@ def test_rows_take_turns_in_being_first(readers, monkeypatch):
 def test_rows_see_the_same_batches_with_the_same_noise(readers, monkeypatch):
     seen = {}
 
-    def spy(unet, schedule, reader, places, scale, drop, generator):
+    def spy(unet, schedule, reader, places, *more):
         row = seen.setdefault(type(reader).__name__, [])
-        row.append((places.tolist(), generator.initial_seed()))
-        return denoising.diffusion_loss(
-            unet, schedule, reader, places, scale, drop, generator
-        )
+        row.append((places.tolist(), *more))
+        return denoising.diffusion_loss(unet, schedule, reader, places, *more)
 
     monkeypatch.setattr(ablation, "diffusion_loss", spy)
     measure(readers, recipes=[ablation.ATTENTION, ablation.LATENTS])

@@ -75,6 +75,8 @@ def make_recipe(**changes):
         "scaling_factor": 0.5,
         "checkpoint_steps": 2,
         "mixed_precision": "no",
+        "attention": "sdpa",
+        "compile": False,
     }
     return TrainRecipe(**(recipe | changes))
 
