@@ -6,7 +6,7 @@ purpose, against works of which no copy was trained on.
 
 import io
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,14 +174,17 @@ class Study:
 
 
 def study(
-    pixels: np.ndarray, licenses_folder: Path, keys: Iterable[str], seed: int = 0
+    pixels: Sequence[np.ndarray] | np.ndarray,
+    licenses_folder: Path,
+    keys: Iterable[str],
+    seed: int = 0,
 ) -> Study:
-    """Search samples, (n, h, w, 3) uint8, for copies of the works trained on.
+    """Search samples, (h, w, 3) uint8 each, for copies of the works trained on.
 
     The threshold depends on the works and `seed` alone.
     """
     works = TrainingWorks(licenses_folder, keys)
-    known = control(works, pixels.shape[1], seed=seed)
+    known = control(works, len(pixels[0]), seed=seed)
     threshold = known.threshold()
     places, similarity = (found[:, 0] for found in nearest(pixels, works, 1))
     measured = measure(places, similarity, works, known, threshold)
