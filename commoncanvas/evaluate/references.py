@@ -29,7 +29,6 @@ from commoncanvas.evaluate.extractors import FeatureExtractor
 from commoncanvas.evaluate.prompts import coco_files
 from commoncanvas.latents.reader import Latents
 
-HELD_OUT = "held_out"
 OF_WORKS = ("names", "telephoned")  # kinds of prompts that held-out works belong to
 PICTURES_PER_SHARD = 1024
 
@@ -39,11 +38,12 @@ class Reference:
     """Real pictures, drawn at random.
 
     Attributes:
-        name: `HELD_OUT`, or the place of COCO's pictures as the profile names it.
+        name: "held_out" or "coco".
         keys: of the pictures, works' or file names.
         identity: hash of what the pictures' bytes are, for the key of their features.
         read: (keys, size) -> (size, size, 3) uint8 pictures, one by one.
         known: features that need no network, by its name.
+        pictures: place of COCO's pictures as the profile names it, "" for works.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Reference:
     identity: str
     read: Callable[[Sequence[str], int], Iterator[np.ndarray]]
     known: Mapping[str, np.ndarray]
+    pictures: str = ""
 
     def suffix(self, kind: str, **settings: Any) -> str:
         """Return what the distances of a prompt set have at the end of their names.
@@ -58,10 +59,10 @@ class Reference:
         Args:
             kind, settings: of the set, as the profile's `prompt_sets` has them.
         """
-        is_own = self.name == settings.get("pictures")
-        if self.name == HELD_OUT:
-            is_own = kind in OF_WORKS
-        return "" if is_own else f"_to_{HELD_OUT if self.name == HELD_OUT else 'coco'}"
+        is_own = kind in OF_WORKS
+        if self.pictures:
+            is_own = self.pictures == settings.get("pictures")
+        return "" if is_own else f"_to_{self.name}"
 
     def features(
         self, extractors: Sequence[FeatureExtractor], size: int
@@ -118,7 +119,7 @@ def find_reference(
     files = read_manifest(licenses_folder, verify=False)["files"]
     places = np.arange(min(num, len(held)))
     return Reference(
-        HELD_OUT,
+        "held_out",
         held.keys[:num],
         key_of(files=files),
         functools.partial(stored_pictures, licenses_folder),
@@ -139,7 +140,8 @@ def _coco(file: str, pictures: str, num: int, seed: int) -> Reference:
         )
     keys = names[:num]
     identity = key_of(files=[found[name] for name in keys])
-    return Reference(pictures, keys, identity, functools.partial(_read, place), {})
+    read = functools.partial(_read, place)
+    return Reference("coco", keys, identity, read, {}, pictures)
 
 
 def _members(place: Path) -> dict[str, tuple[str, list[int]]]:
