@@ -207,7 +207,7 @@ def _starts(counts: np.ndarray) -> np.ndarray:
 def _pair_sums(
     a: np.ndarray, b: np.ndarray, blocks_a: np.ndarray, blocks_b: np.ndarray
 ) -> np.ndarray:
-    """Sum the kernel over pairs of rows, sorted by block: (blocks of a, blocks of b)."""
+    """Sum the kernel over pairs of rows that lie sorted by block, block by block."""
     rows = []
     for start, count in zip(_starts(blocks_a), blocks_a, strict=True):
         total = np.zeros(len(blocks_b))

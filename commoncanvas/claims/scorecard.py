@@ -157,7 +157,9 @@ def _lacking(names: Iterable[str], variant: str, found: Iterable[str]) -> str:
     """Say why a variant has none of the metrics that a rule is about."""
     others = [n for n in found for wanted in names if n.startswith(f"{wanted}_to_")]
     if others:
-        return f"The prompts do not belong to the reference: only {others[0]} was taken."
+        return (
+            f"The prompts do not belong to the reference: only {others[0]} was taken."
+        )
     return f"`{variant}` was measured without {' and '.join(names)}."
 
 
@@ -210,8 +212,8 @@ def measure_claims(
     sizes.ours = f"{c:,} (C) and {both:,} (NC) pictures"
     share = c / paper["claims"]["catalog_sizes"]["value"]["c"]
     sizes.why_not = (
-        f"This run's catalogue has {share:.2g} times as many pictures in C as the paper "
-        "found on Flickr; counts follow from the sources that a profile names."
+        f"This run's catalogue has {share:.2g} times as many pictures in C as the "
+        "paper found on Flickr; counts follow from the sources that a profile names."
     )
     with_text = licenses_metrics.get("alt_texts", 0)
     described = wilson(with_text, c) if with_text else None

@@ -64,7 +64,9 @@ def measure_all(
     """
     size = next(iter(drawn.values())).size
     real = reference.features(extractors, size)
-    texts = {n: scorer.text_embeds(rows["prompt"].tolist()) for n, rows in prompts.items()}
+    texts = {
+        n: scorer.text_embeds(rows["prompt"].tolist()) for n, rows in prompts.items()
+    }
     own = {name: features_of(readers, rows["id"]) for name, rows in prompts.items()}
     found = {}
     for (name, guidance), pixels in drawn.items():

@@ -177,7 +177,7 @@ def coco_files(file: Path | str, seed: int) -> list[str]:
 
 
 def _coco_rows(file: Path | str, name: str, columns: list[str]) -> pd.DataFrame:
-    """Return some columns of a list in a COCO file: ids whole numbers, the last text."""
+    """Return some columns of a list in a COCO file: whole numbers, the last texts."""
     path, expected = paths.ROOT / file, f"{name} with {', '.join(columns)}"
     try:
         rows = pd.DataFrame(json.loads(path.read_bytes())[name])[columns]

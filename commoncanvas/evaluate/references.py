@@ -148,9 +148,7 @@ def _members(place: Path) -> dict[str, tuple[str, list[int]]]:
     """Return {file name: (member, its size and, in a zip, its checksum)}."""
     if place.is_dir():
         files = (path for path in place.rglob("*") if path.is_file())
-        return {
-            f.name: (str(f.relative_to(place)), [f.stat().st_size]) for f in files
-        }
+        return {f.name: (str(f.relative_to(place)), [f.stat().st_size]) for f in files}
     try:
         with zipfile.ZipFile(place) as opened:
             members = [one for one in opened.infolist() if not one.is_dir()]
@@ -159,13 +157,11 @@ def _members(place: Path) -> dict[str, tuple[str, list[int]]]:
             f"{shown(place)} cannot be read ({error}); expected a folder or a zip of "
             "pictures; correct `pictures` in `prompt_sets` of the profile."
         ) from None
-    return {
-        Path(m.filename).name: (m.filename, [m.file_size, m.CRC]) for m in members
-    }
+    return {Path(m.filename).name: (m.filename, [m.file_size, m.CRC]) for m in members}
 
 
 def _read(place: Path, keys: Sequence[str], size: int) -> Iterator[np.ndarray]:
-    """Yield pictures of a folder or a zip by their file names, largest centre squares."""
+    """Yield the largest centre squares of pictures of a folder or a zip, by name."""
     found = _members(place)
     root = place if place.is_dir() else zipfile.Path(place)
     for key in keys:

@@ -9,10 +9,6 @@ import pandas as pd
 
 from commoncanvas.analysis.tables import ASIDE
 from commoncanvas.core.files import read_json, write_json, writing
-from commoncanvas.evaluate.extractors import FeatureExtractor
-from commoncanvas.evaluate.measurement import Measurement
-from commoncanvas.evaluate.samples import Request, Samples
-
 
 NUM_KEPT = 1000  # samples that stage 05 hands on; all are drawn again from its seed
 
@@ -37,11 +33,9 @@ def write_all(
     folder: Path,
     trained: Path,
     metrics: dict[str, Any],
-    drawn: Mapping[Request, Samples],
+    drawn: Mapping[tuple[str, float], Sequence[np.ndarray]],
     prompts: Mapping[str, pd.DataFrame],
-    found: Mapping[Request, Measurement],
-    real: Mapping[str, np.ndarray],
-    extractors: Sequence[FeatureExtractor],
+    rows: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
     """Write what stage 05 drew and measured: metrics, samples and rows.
 
@@ -52,24 +46,24 @@ def write_all(
         folder: of stage 05.
         trained: folder of stage 04.
         metrics: as for `write_metrics`.
-        drawn, prompts, found, real: as for `measure_all`.
+        drawn: {(prompt set, guidance scale): its samples}.
+        prompts: of each set, with the column prompt; the first leads.
+        rows: as for `write_rows`.
     """
     write_metrics(folder, trained, metrics)
-    common, main = metrics["common_guidance"], next(iter(prompts))
-    for name, rows in prompts.items():
+    for name, asked in prompts.items():
         own = {guidance: s for (of, guidance), s in drawn.items() if of == name}
-        write_samples(folder if name == main else folder / name, own, rows["prompt"])
-    reference = {extractor.frechet: real[extractor.name] for extractor in extractors}
-    rows_of = {name: found[name, common].rows for name in prompts}
-    write_rows(folder, {**rows_of, "reference": reference})
+        is_main = name == next(iter(prompts))
+        write_samples(folder if is_main else folder / name, own, asked["prompt"])
+    write_rows(folder, rows)
 
 
 def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
     """Write what stage 05 measured, in full and as one flat file beside the folder.
 
     Both say from stage 04 whose training it is (`of`), from which `seed` and of how
-    many works, or what its loss was. The flat file has the leading prompt set's values at the common
-    guidance scale, for `dvc metrics diff`.
+    many works, or what its loss was. The flat file has the leading prompt set's values
+    at the common guidance scale, for `dvc metrics diff`.
 
     Args:
         folder: of stage 05; gets metrics.json, the flat file is named after it.

@@ -81,9 +81,9 @@ def make_pipeline(
 
 
 def load_pipeline(folder: Path | str, dtype: str = "float32") -> Any:
-    """Load an exported pipeline for drawing, once a process, on the GPU if there is one.
+    """Load an exported pipeline to draw with, once a process, on a GPU if there is one.
 
-    On a GPU its convolutions run with the channels last, and its VAE decodes one picture
+    There its convolutions run with the channels last, and its VAE decodes one picture
     at a time: 64 of 512 pixels together take 17 GB a layer.
 
     Args:

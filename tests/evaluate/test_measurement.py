@@ -1,7 +1,6 @@
 """Every value comes with its interval and count, and a copy is found."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -49,6 +48,8 @@ def scorer(name):
 
 OPEN = judge("efficientnet", "fd_efficientnet", "kd_efficientnet")
 REAL = {"efficientnet": FEATURES[30:]}
+
+
 def trained():
     """Yield the features of the works trained on, in blocks of two sizes."""
     yield FEATURES[20:33]

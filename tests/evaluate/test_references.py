@@ -68,7 +68,9 @@ class Held:
 
 def of_coco(pictures, num=99, seed=5):
     own = {"kind": "coco", "file": "coco.json", "pictures": pictures}
-    return references.find_reference({"coco": own, "human": NAMES}, None, None, num, seed)
+    return references.find_reference(
+        {"coco": own, "human": NAMES}, None, None, num, seed
+    )
 
 
 @pytest.mark.parametrize("pictures", ["val", "val.zip"])
