@@ -322,11 +322,10 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 
 @door.command()
 @click.option("--scale", default="full", type=NAMED, help=PROFILE)
-@click.option(
-    "--variant", default="cc_emoji", type=NAMED, help="Row of the experiment."
-)
+@click.option("--variant", default="cc_emoji", type=NAMED, help=ROW)
 @click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
-def release(scale: str, variant: str, out: Path | None) -> None:
+@click.option("--limit", default=25, type=POSITIVE, help="Megabytes at most.")
+def release(scale: str, variant: str, out: Path | None, limit: int) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
 
     With card, attribution and pictures; stages 01 to 05 have run.
@@ -336,7 +335,7 @@ def release(scale: str, variant: str, out: Path | None) -> None:
 
     settle()
     folder = out or releasing.MODEL
-    facts = releasing.release(scale, variant, folder)["facts"]
+    facts = releasing.release(scale, variant, folder, limit)["facts"]
     size = releasing.size_of(Path(folder)) / 1e6
     click.echo(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
 

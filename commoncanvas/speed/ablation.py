@@ -240,7 +240,7 @@ def measure_claims(
 ) -> dict[str, Measured]:
     """Return what `scorecard.make_scorecard` needs for the claims of this stage."""
     last = COMPILED if COMPILED.name in rates else FUSED
-    why = "BLIP-2 was not run here, and a small captioner's rate does not stand for it."
+    why = "This page times the small captioner, whose rate does not stand for BLIP-2's."
     ours = f"{captions_per_second:.3g} pictures/s with the small captioner"
     return {
         "caption_cost": Measured(ours=ours, why_not=why),

@@ -18,7 +18,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
-from commoncanvas.parameters import Sections, differences, read_sections
+from commoncanvas.parameters import Sections, differences, published, read_sections
 from commoncanvas.speed.ablation import RECIPES
 from commoncanvas.speed.rates import MACHINES, Quantity, Rates
 from commoncanvas.speed.workload import (
@@ -150,7 +150,10 @@ def _model_stages(
     evaluate, timed = sections["evaluate"], sections["speed"]
     *shapes, encoders = shapes_of(sections["latents"])
     base = sections["train"]
-    trains = [base | differences(variant, sections) for variant in variants]
+    trains, is_trained = [], []
+    for variant in variants:
+        trains.append(base | differences(variant, sections))
+        is_trained.append(published(variant, sections) is None)
     names = {train["unet"] for train in trains} | {timed["unet"]}
     _check("UNet", names, sections["unets"])
     unets = {n: count_unet(n, sections["unets"][n], *shapes) for n in sorted(names)}
@@ -159,7 +162,10 @@ def _model_stages(
     runs = Quantity(num_seeds, (line,))
     used = [unets[train["unet"]] for train in trains]
 
-    works = [train["num_train_steps"] * train["train_batch_size"] for train in trains]
+    works = [
+        train["num_train_steps"] * train["train_batch_size"] * is_own
+        for train, is_own in zip(trains, is_trained, strict=True)
+    ]
     flop = sum((n * flops for n, (flops, _) in zip(works, used, strict=True)), NONE)
     kept = sum((size * (1 + SNAPSHOTS) + encoders for _, size in used), NONE)
     kept = kept.noting("04_train: pipeline and two snapshots, which go at the end")
