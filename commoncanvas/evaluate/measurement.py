@@ -13,7 +13,7 @@ import numpy as np
 
 from commoncanvas.analysis import distances, matching
 from commoncanvas.analysis.estimates import jackknife, mean_interval
-from commoncanvas.core.images import stored_pictures
+from commoncanvas.core.picture_store import stored_pictures
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.efficientnet import closest, image_features

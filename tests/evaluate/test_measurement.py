@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from commoncanvas.analysis import matching, tables
-from commoncanvas.core import images
 from commoncanvas.core.images import encode_png
+from commoncanvas.core.picture_store import write_all
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.models import efficientnet
@@ -191,8 +191,10 @@ def test_curves_and_headlines_are_read_off_a_run():
 def test_the_reference_is_read_once_for_each_judge_that_needs_it(tmp_path):
     pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
     pictures[:, 0, 0, 0] = [7, 8, 9]
-    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
-    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
+    pngs = [encode_png(p) for p in pictures]
+    files = write_all(tmp_path, "abc", "ccc", pngs)
+    catalog = pd.DataFrame({"key": list("abc"), "file": files})
+    catalog.to_parquet(tmp_path / "catalog.parquet")
     held = SimpleNamespace(keys=["c", "a"], features=lambda: "from stage 03")
     judges = [OPEN, judge("inception", "fid_inception", "kid_inception")]
     real = measurement.reference(judges, held, tmp_path, 6)
@@ -237,11 +239,3 @@ def test_samples_and_prompts_come_back_as_they_were_written(tmp_path, pixels):
     for scale, expected in samples.items():
         found, words = results.read_samples(tmp_path, scale)
         assert np.array_equal(found, expected) and words == prompts
-
-
-def test_pictures_are_found_by_key_and_in_order(tmp_path):
-    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
-    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
-    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
-    found = images.pictures_of(tmp_path, ["c", "a"], 6)
-    assert np.array_equal(found, pictures[[2, 0]])
