@@ -77,24 +77,38 @@ def crops(photographs: Sequence[Photograph], every: int) -> dict[str, list[Crop]
     return kept | {"special": found["special"]}
 
 
-def row_of(number: int, name: str, crop: Crop, rng: np.random.Generator) -> Row:
-    """Return the row of one picture of a set."""
+def cut(number: int, name: str, crop: Crop, rng: np.random.Generator) -> Row:
+    """Return the row of a crop, of some size, in a set."""
     photograph, place = crop
     image = photograph.crop(place, int(rng.choice([256, 288, 320, 384, 448, 500])))
+    title = f"{photograph.title} {place}" if place else photograph.title
+    # About a third have a description, as in YFCC100M.
+    return row_of(number, name, photograph, image, title, rng.random() < 0.32)
+
+
+def row_of(
+    number: int,
+    name: str,
+    photograph: Photograph,
+    image: Image.Image,
+    title: str,
+    is_described: bool,
+) -> Row:
+    """Return the row of one picture of a set, its photoid by its number."""
     is_own = name == f"cc-{photograph.license.slug}"
     author = photograph.author + ("" if is_own else f" {MADE_UP}")
+    # Flickr's plain names mean version 2.0, so later ones are named in full.
+    license_name = photograph.license.title if is_own else SETS[name]
     version = photograph.license.version if is_own else "2.0"
-    title = f"{photograph.title} {place}" if place else photograph.title
     photoid, secret = 3_000_000_000 + number, f"{number:010x}"
     uid = f"{int(hashlib.sha256(author.encode()).hexdigest()[:7], 16)}@N01"
     url = f"http://farm1.staticflickr.com/1000/{photoid}_{secret}.jpg"
-    # About a third have a description, as in YFCC100M.
     told = f'Look: {photograph.caption}, <a href="http://example.org/?a=1&b=2">here</a>'
     data = encode(image)
     return {
         "jpg": data, "blip2_caption": f"a photo of {photograph.caption}",
-        "caption": "", "description": quote_plus(told) if rng.random() < 0.32 else "",
-        "licensename": SETS[name],
+        "caption": "", "description": quote_plus(told) if is_described else "",
+        "licensename": license_name,
         "licenseurl": URL.format(name.removeprefix("cc-"), version),
         "width": image.width, "height": image.height,
         "original_width": 3 * image.width, "original_height": 3 * image.height,
@@ -182,7 +196,7 @@ def special_rows(
         first: the number of the first row.
     """
     for place, (name, change) in enumerate(SPECIALS.items()):
-        row = row_of(first + place, "cc-by", crops[place], rng)
+        row = cut(first + place, "cc-by", crops[place], rng)
         row["machinetags"] = f"special:is={quote_plus(name)}"
         if callable(change):
             data = change(Image.open(io.BytesIO(row["jpg"])))
@@ -227,7 +241,7 @@ def write(folder: Path, photographs: Sequence[Photograph], every: int) -> int:
     for name in SETS:
         rows = []
         for crop in by_set[name]:
-            rows.append(row_of(number, name, crop, rng))
+            rows.append(cut(number, name, crop, rng))
             number += 1
         if name == "cc-by":
             rows += special_rows(by_set["special"], number, rng)
