@@ -12,16 +12,14 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from commoncanvas.catalog import splits
-from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.columns import LOCATED, NOWHERE, STATED
 from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
 from commoncanvas.catalog.sources.folder import read_folder
 from commoncanvas.core.errors import ParameterError, SourceError
-from commoncanvas.core.files import sha256_of
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
@@ -50,13 +48,13 @@ def read_sources(*groups: Sequence[str]) -> list[Row]:
 
 
 def read_source(name: str) -> list[Row]:
-    """Read one source into rows with the columns of `columns.STATED`, and spec.
+    """Read one source into rows with `columns.STATED`, spec and, of files, `LOCATED`.
 
     A source is an Iconify set pinned in `package-lock.json`, `openclipart`,
     `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT` (see
-    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by. The column spec
-    holds this name, which tells the sources of a profile apart; source, the name to
-    show, may be anyone's.
+    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by; for RANGES, `*`
+    or nothing means all sizes. The column spec holds this name, which tells the sources
+    of a profile apart; source, the name to show, may be anyone's.
 
     Raises:
         SourceError: the source is not there, is empty, or not what it should be.
@@ -66,7 +64,7 @@ def read_source(name: str) -> list[Row]:
         folder = Path(path).parent
         rows = read_folder(folder, path)
         for row in rows:
-            row["path"] = str(folder / row["path"])
+            row |= NOWHERE | {"path": str(folder / row["path"])}
     elif kind == "webdataset":
         rows = list(webdataset.read_webdataset(sorted(glob(path))))
     elif kind == "commoncatalog":
@@ -84,20 +82,20 @@ def read_source(name: str) -> list[Row]:
 
 
 def _read_commoncatalog(path: str) -> list[Row]:
-    """Read `RANGES:ROOT`; rows of one key in an order that is always the same."""
+    """Read `RANGES:ROOT`; the rows come in any order, and are not sorted here."""
     ranges, _, root = path.partition(":")
-    columns, connection = [*STATED, "jpg"], splits.connect()
-    found = yfcc.read_commoncatalog(connection, root, ranges.split(","), columns)
+    columns, connection = [*STATED, *LOCATED], splits.connect()
+    wanted = None if ranges in ("", "*") else ranges.split(",")
+    found = yfcc.read_commoncatalog(connection, root, wanted, columns)
     try:
         cells = found.fetchall()
-    except duckdb.Error as error:
+    except Exception as error:
+        # DuckDB's, or what a file system raises, without a network for instance.
         raise SourceError(
             f"{root} breaks off: {' '.join(str(error).split())[:160]}; expected whole "
-            "parquet files of one form; fetch them again."
+            "parquet files of one form; check the network, or fetch them again."
         ) from None
-    cells.sort(key=lambda row: (*row[:-1], row[-1] or b""))
-    names = [*STATED, "picture"]
-    return [dict(zip(names, row, strict=True)) for row in cells]
+    return [dict(zip(columns, row, strict=True)) for row in cells]
 
 
 def assign_splits(
@@ -116,7 +114,8 @@ def assign_splits(
         seed: of the column `order`, a hash of seed and key in [0, 1).
 
     Returns:
-        The rows, sorted by key, with the columns of `policies.VERDICT` and order.
+        The rows, sorted by key, with the columns of `LOCATED`, `policies.VERDICT` and
+        order.
 
     Raises:
         SourceError: there are no rows.
@@ -126,9 +125,13 @@ def assign_splits(
             "there are no works; expected a source or more; name some in cc_sources "
             "or web_sources of the profile."
         )
-    frame = _with_own_keys(pd.DataFrame(rows))
+    frame = pd.DataFrame(rows)
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
         frame[column] = frame[column].eq(True) if column in frame else False
+    for column, nowhere in NOWHERE.items():  # a drawing lies in its row
+        found = frame[column].fillna(nowhere) if column in frame else nowhere
+        frame[column] = pd.Series(found, frame.index).astype(type(nowhere))
+    frame = _with_own_keys(frame)
     is_web = frame["spec"].isin(web_sources) & (frame["reason"] == "")
     # Thousands of rows share a statement, so each statement is read once.
     columns = frame[["license_text", "license_url", "reason"]]
@@ -151,7 +154,8 @@ def assign_splits(
 
 def _with_own_keys(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort by key; of rows that share one, reject all but the first that is usable."""
-    frame = frame.sort_values(["key", "reason"], kind="stable", ignore_index=True)
+    order = ["key", "reason", "path", "start"]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
     taken, numbers = set(frame["key"]), dict.fromkeys(frame["key"], 2)
     repeated = frame["key"].duplicated()
     for place, key in frame.loc[repeated, "key"].items():
@@ -172,18 +176,6 @@ def expect_works(kept: pd.DataFrame, rejected: pd.DataFrame) -> None:
             f"{rejected['reason'].mode()[0]}; expected one or more; mend that, or "
             "choose other sources or limits in the profile."
         )
-
-
-def source_sha256(row: Row) -> str:
-    """Return the SHA-256 of what a source holds of a work: its SVG or picture file.
-
-    Unlike that of the pixels, it stays the same whatever size they are drawn in.
-    """
-    if isinstance(row.get("svg"), str):
-        return hashlib.sha256(row["svg"].encode()).hexdigest()
-    if isinstance(row.get("path"), str):
-        return sha256_of(row["path"])
-    return hashlib.sha256(row["picture"]).hexdigest()
 
 
 def _random_share(seed: int | str, key: str) -> float:

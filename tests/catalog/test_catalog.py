@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commoncanvas.catalog import catalog, drawing
+from commoncanvas.catalog import catalog, drawing, originals
 from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.licenses import attribution
@@ -461,7 +461,7 @@ def test_the_source_s_hash_is_that_of_its_own_bytes(tmp_path, kind):
     values = {"svg": data.decode(), "picture": data, "path": str(tmp_path / "a")}
     others = dict.fromkeys(values, float("nan"))
     row = others | {kind: values[kind]}
-    assert catalog.source_sha256(row) == hashlib.sha256(data).hexdigest()
+    assert originals.source_sha256(row) == hashlib.sha256(data).hexdigest()
 
 
 NAMES = st.sampled_from(["a.png", "é.png", "e\u0301.png", "b.c.png", "in\\a.png", "x"])
