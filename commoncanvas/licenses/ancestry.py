@@ -5,6 +5,7 @@ and the model by whose training it came in. A warm start takes over the list of 
 ancestor, so licence, credits and take-downs follow a work through all of them.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,14 +48,19 @@ def read_ancestor(
     if not init_from:
         return nothing, None
     folder = paths.ROOT / init_from
-    about: Ancestor = {"model": init_from, "folder": shown(folder), "manifest": None}
+    about: Ancestor = {
+        "model": _plain(init_from),
+        "folder": shown(folder),
+        "manifest": None,
+    }
     about |= {"num_works": None, "license": init_license, "facts": {}}
     # A UNet lies in its pipeline, and that in the folder of its stage.
     places = (folder, folder.parent, folder.parent.parent)
     _check_open(init_license, init_from)
     if place := next((p for p in places if (p / manifest.NAME).is_file()), None):
         said = manifest.read_manifest(place, verify=False)
-        about |= {"model": f"{said['scale']}/{said['variant']}", "folder": shown(place)}
+        model = _plain(f"{said['scale']}/{said['variant']}")
+        about |= {"model": model, "folder": shown(place)}
         about |= {"manifest": sha256_of(place / manifest.NAME), "facts": said["facts"]}
         if WORKS in said["files"]:
             works = pd.read_parquet(manifest.listed(place, WORKS))
@@ -67,13 +73,18 @@ def read_ancestor(
             return works[COLUMNS], about | {"num_works": len(works)}
     # A pipeline that was copied alone still has its card.
     cards = [p / "card.json" for p in places if (p / "card.json").is_file()]
-    about["license"] = read_json(cards[0])["license"] if cards else init_license
+    about["license"] = _plain(read_json(cards[0])["license"]) if cards else init_license
     if not about["license"]:
         raise LicenseError(
             f"init_from is {init_from!r}, which lists no works; expected a folder of "
             "stage 04, or the licence of the weights; set train.init_license."
         )
     return nothing, about
+
+
+def _plain(text: object) -> str:
+    """Return a stranger's word without what Markdown could take for its own."""
+    return re.sub(r"[^\w ./+-]", "", str(text))[:200]
 
 
 def _check_listed(works: pd.DataFrame, init_from: str) -> None:

@@ -195,6 +195,7 @@ def train(
     averages_from = ema_start(num_train_steps, recipe.ema_fraction)
     state = TrainState(accelerator, unet, recipe, is_sharded)
     folder, is_main = work_folder(key), accelerator.is_main_process
+    is_gpu = accelerator.device.type == "cuda"
     # It hashes a whole snapshot, so one process does it for all.
     found, refused = newest_snapshot(folder) if is_main else (None, [])
     for line in [*state.notes, *refused] if is_main else []:
@@ -219,7 +220,6 @@ def train(
         part = read_part(data, places, rows, recipe.caption_drop_prob, draws)
         return part.pinned() if is_gpu else part
 
-    is_gpu = accelerator.device.type == "cuda"
     parts = read_ahead(jobs(), read, AHEAD if is_gpu else 0)
     newest: dict[str, torch.Tensor] = {}  # the latents of the last part done
     recent: list[float] = []

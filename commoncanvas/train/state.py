@@ -242,10 +242,11 @@ class TrainState:
             "scaler": self._scaler().state_dict() if self._scaler() else None,
         }
         unet = {name: tensor.contiguous() for name, tensor in weights.items()}
+        lines = json.dumps(log)  # now, as it grows while this is written
         writers = {
             "unet.safetensors": lambda path: save_file(unet, path),
             "state.pt": lambda path: save_state(state, path),
-            "log.json": lambda path: path.write_text(json.dumps(log)),
+            "log.json": lambda path: path.write_text(lines),
         }
         self.writer.write(folder, step, writers)
 

@@ -26,7 +26,7 @@ from commoncanvas.core.manifest import write_manifest
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.models.unets import make_unet
 from commoncanvas.train import launch, loop, state
-from commoncanvas.train.recipe import TrainSpec, read_spec
+from commoncanvas.train.recipe import Previews, TrainSpec, read_spec
 
 NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
 RECIPE = {
@@ -332,6 +332,22 @@ def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
     )
     losses = [event.value for event in events.Scalars("loss")]
     assert losses == pytest.approx([entry["loss"] for entry in alone[1]])
+
+
+@pytest.mark.parametrize(
+    ("is_main", "is_shared", "num"),
+    [(True, False, 1), (False, False, 0), (True, True, 1), (False, True, 1)],
+)
+def test_one_process_draws_previews_but_in_shards_all_do(
+    make_spec, monkeypatch, is_main, is_shared, num
+):
+    drawn = []
+    monkeypatch.setattr(launch.Watch, "draw", lambda *_: drawn.append(1))
+    spec = make_spec(f"drawn-{is_main}-{is_shared}", shard=is_shared)
+    spec = replace(spec, previews=Previews(["a"], 1, ["", ""], ["", ""], 3))
+    watch = launch.Watch(spec)
+    watch({"step": 1, "loss": 0.5, "attention": "SDPA"}, torch.nn.Linear(1, 1), is_main)
+    assert len(drawn) == num and (watch.writer is not None) == is_main
 
 
 def test_help_says_what_a_spec_is():

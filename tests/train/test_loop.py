@@ -239,6 +239,25 @@ def test_what_is_read_ahead_comes_in_order_and_no_further_ahead(num):
     assert taken == [-job for job in range(20)]
 
 
+@pytest.mark.slow
+def test_a_compiled_training_takes_the_same_steps(monkeypatch):
+    """Compiling by a back end that changes no arithmetic; the GPU's own is another."""
+    plain, log = run("plain", num_train_steps=3)
+    asked = []
+
+    def compile(self, whole=torch.nn.Module.compile, **words):
+        asked.append(words)
+        whole(self, backend="eager", **words)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    fake = FakeLatents(), FakeLatents(4, seed=1)
+    recipe = make_recipe(num_train_steps=3, compile=True)
+    unet, same_log = loop.train("compiled", make_unet(), *fake, recipe)
+    assert asked == [{"dynamic": False}] and unet._compiled_call_impl is None
+    torch.testing.assert_close(unet.state_dict(), plain, atol=1e-5, rtol=1e-5)
+    assert same_log[-1]["loss"] == pytest.approx(log[-1]["loss"], abs=1e-6)
+
+
 def test_what_fails_while_it_is_read_ahead_fails_where_it_is_asked_for():
     found = loop.read_ahead([2, 1, 0, 3], lambda job: 1 / job, 2)
     assert [next(found), next(found)] == [0.5, 1]
