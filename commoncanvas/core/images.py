@@ -1,16 +1,13 @@
-"""Pictures as arrays and tensors, and those that stage 01 stored."""
+"""Pictures as arrays and tensors."""
 
 import io
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
-from commoncanvas.core.pictures import largest_center_crop
+from commoncanvas.core.pictures import decode_picture, largest_center_crop
 
 
 def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
@@ -25,7 +22,7 @@ def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
 
 def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:
     """Return the (height or width, width, 3) uint8 centre crop of a stored picture."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    picture = decode_picture(data)
     return largest_center_crop(picture, width, height or width)
 
 
@@ -54,20 +51,3 @@ def images_to_pixels(images: torch.Tensor) -> np.ndarray:
     """Turn (batch, 3, h, w) images in [−1, 1] into (batch, h, w, 3) uint8 pixels."""
     scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def stored_pictures(
-    licenses_folder: Path, keys: Iterable[str], size: int
-) -> Iterator[np.ndarray]:
-    """Yield (size, size, 3) uint8 pictures of catalogue keys, one at a time."""
-    file = licenses_folder / "pictures.parquet"
-    # Row by row from the file: memory holds the pictures asked for, not all there are.
-    stored = pd.read_parquet(file, filters=[("key", "in", list(keys))])
-    stored = stored.set_index("key")["png"]
-    for key in keys:
-        yield stored_pixels(stored[key], size)
-
-
-def pictures_of(licenses_folder: Path, keys: Iterable[str], size: int) -> np.ndarray:
-    """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
-    return np.stack(list(stored_pictures(licenses_folder, keys, size)))

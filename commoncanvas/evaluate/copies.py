@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageFilter, ImageOps
 
 from commoncanvas.analysis.estimates import Estimate, jackknife, wilson
-from commoncanvas.core.images import pictures_of
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate.nearest import CANDIDATES, TrainingWorks, nearest
 
 

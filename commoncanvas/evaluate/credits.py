@@ -17,9 +17,9 @@ from commoncanvas.analysis import figures
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import read_json, regular
-from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.core.pictures import decode_picture, largest_center_square
 from commoncanvas.core.text import printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest

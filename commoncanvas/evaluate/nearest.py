@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from scipy.fft import dct
 
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.images import pixels_to_images, stored_pixels
+from commoncanvas.core.picture_store import picture_files, read_keys, read_pictures
 from commoncanvas.core.pictures import largest_center_square
 
 EDGE = 16  # of what is compared [pixels]; at 32, noise and blur hide more copies
@@ -67,10 +67,10 @@ class TrainingWorks:
         columns = ["key", "split", "near_group"]
         catalog = pd.read_parquet(folder / "catalog.parquet", columns=columns)
         self.catalog = catalog[catalog["near_group"].notna()].set_index("key")
-        self._file = folder / "pictures.parquet"
-        stored = pd.read_parquet(self._file, columns=["key"])["key"]
-        self._places = np.flatnonzero(stored.isin(wanted))
-        self.keys = stored.to_numpy(object)[self._places]
+        self._wanted = wanted
+        stored = map(read_keys, picture_files(folder))
+        kept = [key for keys in stored for key in keys if key in wanted]
+        self.keys = np.array(kept, object)
         self.groups = self.catalog.loc[self.keys, "near_group"].to_numpy(object)
         if lost := len(wanted) - len(self.keys):
             raise ManifestError(
@@ -83,15 +83,14 @@ class TrainingWorks:
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (place of the first, its chunk's (c, 3, 32, 32) images in [−1, 1])."""
-        first, row, wanted = 0, 0, set(self._places.tolist())
-        file = pq.ParquetFile(self._file)
-        for batch in file.iter_batches(self.chunk_size, columns=["png"]):
-            rows = range(row, row := row + len(batch))
-            data = [p for r, p in zip(rows, batch[0], strict=True) if r in wanted]
-            if data:
-                pixels = [stored_pixels(p.as_py(), WORK_EDGE) for p in data]
+        first = 0
+        for file in picture_files(self.folder):
+            rows = [data for key, data in read_pictures(file) if key in self._wanted]
+            for start in range(0, len(rows), self.chunk_size):
+                chunk = rows[start : start + self.chunk_size]
+                pixels = [stored_pixels(data, WORK_EDGE) for data in chunk]
                 yield first, pixels_to_images(np.stack(pixels))
-                first += len(data)
+                first += len(chunk)
 
     def comparable(self) -> pd.DataFrame:
         """Return the catalogue's rows of the same splits, trained on or not."""

@@ -17,9 +17,9 @@ from commoncanvas.analysis.estimates import Estimate, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import read_json, shown, write_json
-from commoncanvas.core.images import pictures_of
 from commoncanvas.core.keys import finish
 from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate.extractors import Scorer, scorer_open
 from commoncanvas.evaluate.prompts import human_names
 from commoncanvas.evaluate.samples import draw_requests

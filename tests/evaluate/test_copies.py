@@ -11,7 +11,7 @@ from scipy.stats import binom
 from toys import write_real_world
 
 from commoncanvas.analysis.estimates import wilson
-from commoncanvas.core.images import pictures_of
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate import copies
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 

@@ -14,8 +14,8 @@ from worlds import relist
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError, PictureError
-from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import write_manifest
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution

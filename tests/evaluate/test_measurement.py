@@ -3,13 +3,10 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from commoncanvas.analysis import matching, tables
-from commoncanvas.core import images
-from commoncanvas.core.images import encode_png
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.models import efficientnet
@@ -263,11 +260,3 @@ def test_so_many_samples_are_handed_on_as_pages_and_votes_show(
     results.write_samples(tmp_path, {1.0: pixels}, map(str, range(NUM)))
     found, words = results.read_samples(tmp_path, 1.0)
     assert np.array_equal(found, pixels[:5]) and words == list("01234")
-
-
-def test_pictures_are_found_by_key_and_in_order(tmp_path):
-    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
-    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
-    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
-    found = images.pictures_of(tmp_path, ["c", "a"], 6)
-    assert np.array_equal(found, pictures[[2, 0]])

@@ -14,6 +14,7 @@ from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.duplicates import mark_duplicates
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.images import encode_png, flatten
+from commoncanvas.core.picture_store import write_all
 from commoncanvas.evaluate import inception
 from commoncanvas.latents import mixing
 from commoncanvas.latents.store import write_latents
@@ -234,7 +235,7 @@ def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     pixels, _ = drawing.draw_rows(frame.to_dict("records"), 64, 1)
     pixels = flatten(pixels)
     frame = mark_duplicates(frame, pixels)
+    pngs = [encode_png(p) for p in pixels]
+    frame["file"] = write_all(folder, frame["key"], frame["split"], pngs)
     frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")
-    stored = {"key": frame["key"], "png": [encode_png(p) for p in pixels]}
-    pd.DataFrame(stored).to_parquet(folder / "pictures.parquet", index=False)
     return frame
