@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from commoncanvas.core import paths
@@ -22,7 +23,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.keys import code_hash, finish, key_of
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.core.picture_store import stored_pictures
+from commoncanvas.core.picture_store import hash_of, stored_pictures
 from commoncanvas.core.pictures import decode_picture, largest_center_square
 from commoncanvas.core.shards import run_shards
 from commoncanvas.evaluate.extractors import FeatureExtractor
@@ -39,7 +40,7 @@ class Reference:
 
     Attributes:
         name: "held_out" or "coco".
-        keys: of the pictures, works' or file names.
+        keys: of the pictures, works' or file names, in the order of reading.
         identity: hash of what the pictures' bytes are, for the key of their features.
         read: (keys, size) -> (size, size, 3) uint8 pictures, one by one.
         known: features that need no network, by its name.
@@ -116,15 +117,22 @@ def find_reference(
         )
     if pictures := leading.get("pictures"):
         return _coco(leading["file"], pictures, num, seed)
-    files = read_manifest(licenses_folder, verify=False)["files"]
     places = np.arange(min(num, len(held)))
     return Reference(
         "held_out",
-        held.keys[:num],
-        key_of(files=files),
+        _by_file(licenses_folder, held.keys[:num]),
+        hash_of(read_manifest(licenses_folder, verify=False)),
         functools.partial(stored_pictures, licenses_folder),
         {"efficientnet": held.features(places)},
     )
+
+
+def _by_file(licenses_folder: Path, keys: Sequence[str]) -> list[str]:
+    """Sort keys as their pictures are stored, so that each file is read once."""
+    columns = ["key", "file"]
+    stored = pd.read_parquet(licenses_folder / "catalog.parquet", columns=columns)
+    stored = stored[stored["key"].isin(keys)]
+    return stored.sort_values(["file", "key"])["key"].tolist()
 
 
 def _coco(file: str, pictures: str, num: int, seed: int) -> Reference:

@@ -213,7 +213,6 @@ def test_a_variant_may_not_invent_a_parameter():
 
 def sections_of(**own):
     return {
-        "common": {"seed": 1},
         "train": {"steps": 1},
         "variants": {"base": {}, "web": {"steps": 9}},
         "own_variants": own,
