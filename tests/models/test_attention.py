@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from toys import UNET
 from torch.nn import functional
+from toys import UNET
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models import attention
