@@ -23,9 +23,8 @@ def broken(sizes, save):
     [(late, "at its limit of 1 s"), (broken, "no kernel"), (lambda *_: None, "whole")],
 )
 def test_a_part_keeps_what_it_has_and_says_how_it_ended(monkeypatch, check, ended):
-    monkeypatch.setattr(
-        gpu_check, "PARTS", {"one": (check, 1 if check is late else 30)}
-    )
+    limit_s = 1 if check is late else 30
+    monkeypatch.setattr(gpu_check, "PARTS", {"one": (check, limit_s)})
     found = gpu_check.run_part("one", gpu_check.tiny_sizes())
     assert ended in found["ended"] and "\n" not in found["ended"]
     assert found.get("first") == (1 if check in (late, broken) else None)
