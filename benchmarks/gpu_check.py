@@ -271,18 +271,27 @@ def check_sampling(sizes: Sizes, save: Save) -> None:
         save(found := found | {f"images_per_second_{resolution_px}": rate})
 
 
+KEY = "gpu-check-"  # begins the names of the work folders of the short training
+
+
 class _Killed(Exception):
     """Stands for a kill in the middle of a training."""
 
 
+def _watch(times: list[float], to_kill: Path | None, *_: Any) -> None:
+    """Note the time of a snapshot; stop the training once the first of it is whole."""
+    times.append(time.perf_counter())
+    if to_kill and len(times) == 1:
+        while not any(to_kill.glob("step-" + "[0-9]" * 8)):  # it may be written beside
+            time.sleep(0.1)
+        raise _Killed
+
+
 def check_training(sizes: Sizes, save: Save) -> None:
     """Train with stage 04's loop, whole and stopped half-way; compare the weights."""
-    resolution_px, profile = (
-        sizes.resolutions[0],
-        load_yaml(paths.PROFILES / "paper.yaml"),
-    )
+    profile = load_yaml(paths.PROFILES / "paper.yaml")
     encoders = make_encoders(sizes.vae, sizes.text)
-    data = MadeUpLatents(*encoders, resolution_px, sizes.num_tokens, False)
+    data = MadeUpLatents(*encoders, sizes.resolutions[0], sizes.num_tokens, False)
     channels, side, _ = data.latent_shape
     width, num_steps = encoders[1].config.hidden_size, sizes.train["num_train_steps"]
     is_gpu = clocks.DEVICE.type == "cuda"
@@ -297,25 +306,17 @@ def check_training(sizes: Sizes, save: Save) -> None:
     for is_killed in (False, True):
         times: list[float] = []
 
-        def watch(*_: Any, times: Any = times, is_killed: bool = is_killed) -> None:
-            times.append(time.perf_counter())
-            if is_killed and len(times) == 1:
-                raise _Killed
-
-        key = f"gpu-check-{os.getpid()}-{is_killed}"
-        try:
-            for _ in range(1 + is_killed):
-                unet = make_unet(sizes.unet, channels, side, width, SEED)
-                try:
-                    trained, log = train(key, unet, data, data, recipe, watch=watch)
-                except _Killed:
-                    continue
-                weights = [
-                    p.detach().float().cpu().flatten() for p in trained.parameters()
-                ]
-                ends.append(torch.cat(weights))
-        finally:
-            shutil.rmtree(work_folder(key), ignore_errors=True)
+        key = f"{KEY}{is_killed}"
+        shutil.rmtree(work_folder(key), ignore_errors=True)
+        watch = partial(_watch, times, work_folder(key) if is_killed else None)
+        for _ in range(1 + is_killed):
+            unet = make_unet(sizes.unet, channels, side, width, SEED)
+            try:
+                trained, log = train(key, unet, data, data, recipe, watch=watch)
+            except _Killed:
+                continue
+            weights = [p.detach().float().cpu().flatten() for p in trained.parameters()]
+            ends.append(torch.cat(weights))
         if not is_killed:
             seen = recipe.train_batch_size * (num_steps - num_steps // 2)
             found |= {"images_per_second": seen / (times[-1] - times[0])}
@@ -331,11 +332,11 @@ def check_training(sizes: Sizes, save: Save) -> None:
 # Name -> (what it does, seconds at most); together 12 minutes.
 PARTS: dict[str, tuple[Callable[[Sizes, Save], None], int]] = {
     "ablation_256": (partial(check_ablation, place=0), 240),
-    "ablation_512": (partial(check_ablation, place=1), 130),
-    "captions": (check_captions, 90),
-    "numbers": (check_numbers, 50),
-    "sampling": (check_sampling, 60),
-    "training": (check_training, 150),
+    "ablation_512": (partial(check_ablation, place=1), 120),
+    "captions": (check_captions, 80),
+    "numbers": (check_numbers, 40),
+    "sampling": (check_sampling, 50),
+    "training": (check_training, 190),
 }
 
 
@@ -358,6 +359,8 @@ def run_part(name: str, sizes: Sizes, limit_s: float | None = None) -> Found:
         if is_late:
             process.kill()
             process.join()
+        for left in work_folder(KEY).parent.glob(f"{KEY}*"):  # snapshots of 14 GB
+            shutil.rmtree(left, ignore_errors=True)
         found = json.loads(file.read_text()) if file.is_file() else {}
     if is_late:
         found["ended"] = f"at its limit of {limit_s:g} s"
@@ -446,7 +449,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in names:
         parts[name] = run_part(name, sizes)
         found = {"is_tiny": options.tiny, "hardware": hardware_of(parts)}
-        found |= {"parts": parts, "targets": judged(parts)}
+        found |= {"parts": parts, "targets": judged({} if options.tiny else parts)}
         if options.json:  # after every part, in case this process is ended
             write_json(options.json, found)
     print(*as_lines(found), sep="\n")
