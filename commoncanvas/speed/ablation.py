@@ -57,10 +57,11 @@ class Recipe:
     needs_flash: bool = False  # the package flash-attn
 
     @property
-    def kind(self) -> tuple[bool, bool, bool, str]:
+    def kind(self) -> tuple[bool, bool, bool, str, bool]:
         """What rows must share to train one UNet with one optimiser in turns."""
         is_low = self.low_norms and DEVICE.type == "cuda"
-        return is_low, self.is_fused, self.channels_last, self.compiled
+        is_flash = self.attention == "flash"  # whose failure must stop no other row
+        return is_low, self.is_fused, self.channels_last, self.compiled, is_flash
 
     def lacking(self) -> str:
         """Say why this machine cannot run it, or nothing."""

@@ -86,7 +86,7 @@ def measure_captioner(
     singles = [[work] for work in works]
     pairs = zip(_captions(captioner, works), singles, strict=True)
     same = sum([caption] == _captions(captioner, single) for caption, single in pairs)
-    ways = {"batched": [works], "one by one": singles}
+    ways: dict[str, list] = {"batched": [works], "one by one": singles}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(num_repeats):
         for name, batches in ways.items():

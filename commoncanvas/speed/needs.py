@@ -63,14 +63,11 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
     for name in _files(sections):
         if not (paths.ROOT / name).exists():
             yield f"file: {name} is missing; fetch it, or name another in the profile."
-    sources = [
-        *sections["licenses"]["cc_sources"],
-        *sections["licenses"]["web_sources"],
-    ]
+    licenses = sections["licenses"]
     for name, revision in sorted({*_models(sections)}):
         if line := _no_access(name, revision, "model"):
             yield line
-    for source in sources:
+    for source in [*licenses["cc_sources"], *licenses["web_sources"]]:
         root = source.rpartition("hf://datasets/")[2]
         if root != source:
             name, _, revision = root.partition("@")

@@ -104,7 +104,8 @@ def plan(
     for stage in stages:
         hours = stage.seconds / 3600
         row = {"pictures": stage.pictures, "bytes": stage.bytes, "hours": hours}
-        row |= {"memory": stage.memory, "gpu_memory": stage.gpu_memory}
+        card = None if machine == "cpu" else stage.gpu_memory
+        row |= {"memory": stage.memory, "gpu_memory": card}
         row["money"] = hourly and hours * hourly
         numbers = {
             lines.setdefault(line, len(lines) + 1)
