@@ -25,7 +25,8 @@ _REFUSALS = {
     + "EEXIST EISDIR ENOTDIR ELOOP ENAMETOOLONG".split()
 }
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system
-_hashes: dict[tuple[int, ...], str] = {}  # of this process, by `_state_of` a file
+# Of this process, by inode, size and times of a file.
+_hashes: dict[tuple[int, ...], str] = {}
 
 
 def regular(path: Path | str) -> Path:
