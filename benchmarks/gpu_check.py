@@ -33,7 +33,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 from benchmarks.training import SEED, MadeUpLatents, bench, make_encoders
 from benchmarks.training import as_lines as lines_of_rows
 from commoncanvas.core import paths
-from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.draws import Draws
 from commoncanvas.core.errors import in_one_line
 from commoncanvas.core.files import write_json
 from commoncanvas.core.keys import work_folder
@@ -219,7 +219,7 @@ def check_numbers(sizes: Sizes, save: Save) -> None:
         scale = 2.0**16 if dtype == torch.float16 else 1.0
         unet.zero_grad()
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=bool(dtype)):
-            draws = make_generator(SEED, "numbers")
+            draws = Draws(SEED, "numbers")
             loss = diffusion_loss(unet, schedule, data, places, 1.0, 0.1, draws)
         (loss * scale).backward()
         grads = {

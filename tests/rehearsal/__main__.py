@@ -22,7 +22,7 @@ ROWS = ["cc_synthetic", "cc_nc", "cc_large", "cc_tenth"]
 FIRST, SECOND = "rehearsal", "rehearsal-512"
 # What the pages have to say, and what they must not: it would be the icons' prose.
 EXPECTED = ["photograph", "BLIP-2", "FID", "CLIP"]
-FOREIGN = r"pictogram|\bicons?\b|\bemojis?\b|\bdrawings?\b"
+FOREIGN = r"pictogram|\bicons?\b|\bemojis?\b"
 
 
 def dvc(root: Path, *words: str) -> None:

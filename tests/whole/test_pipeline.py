@@ -28,7 +28,8 @@ NESTED = {  # name: settings
     "prompt_sets",
 }
 REPEATS = {"04_repeat": "04_train", "05_repeat": "05_evaluate"}
-SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
+SCALES = ["tiny", "mini", "full", "rehearsal", "rehearsal-512"]
+SCALES += ["pilot", "paper", "paper-512"]
 # Documents that a run reads, each by one module.
 READERS = {
     "docs/paper.yaml": "claims.rules",
