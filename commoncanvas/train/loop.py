@@ -89,7 +89,8 @@ def split(
     return list(rows.split(micro_batch_size))
 
 
-Job, Found = TypeVar("Job"), TypeVar("Found")
+Job = TypeVar("Job")
+Found = TypeVar("Found")
 
 
 def read_ahead(

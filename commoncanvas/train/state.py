@@ -91,30 +91,28 @@ class TrainState:
         recipe: TrainRecipe,
         is_sharded: bool = False,
     ) -> None:
-        self.accelerator, self.bare, self.is_compiled = (
-            accelerator,
-            unet,
-            recipe.compile,
-        )
-        device = accelerator.device
-        if recipe.attention == "flash" and recipe.mixed_precision == "no":
-            if device.type == "cuda":
-                raise ParameterError(
-                    "attention is flash with mixed_precision no; expected fp16 or "
-                    "bf16, in which a GPU's flash kernels compute; set one of them, or "
-                    "attention sdpa."
-                )
+        self.accelerator, self.bare, device = accelerator, unet, accelerator.device
+        self.is_compiled = recipe.compile
+        asked = recipe.attention, recipe.mixed_precision
+        if device.type == "cuda" and asked == ("flash", "no"):
+            raise ParameterError(
+                "attention is flash with mixed_precision no; expected fp16 or bf16, in "
+                "which a GPU's flash kernels compute; set one of them, or attention "
+                "sdpa."
+            )
         if recipe.mixed_precision != "no":
             lower_norms(unet)
         unet.to(device)
         self.attention = set_attention(unet, recipe.attention)
-        self.notes = []  # for the reader, a line each
+        self.notes: list[str] = []  # for the reader, a line each
         if recipe.attention == "flash" and not self.attention.startswith("flash-attn"):
             self.notes.append(f"flash-attn is not used here, but {self.attention}")
         if recipe.compile:
             unet.to(memory_format=torch.channels_last)
         if is_sharded:
-            for unit in self._compiled_in_shards():
+            # Each is gathered by itself, and compiled by itself.
+            units = [m for m in unet.modules() if isinstance(m, UNITS)]
+            for unit in units if recipe.compile else ():
                 unit.compile(dynamic=False)
             shard(unet, device, recipe.mixed_precision)
         optimizer = torch.optim.AdamW(
@@ -137,12 +135,6 @@ class TrainState:
         self.ema: EMAModel | None = None
         # On a CPU the tensors to write are those that the next step changes.
         self.writer = SnapshotWriter(is_parallel=device.type == "cuda")
-
-    def _compiled_in_shards(self) -> list[torch.nn.Module]:
-        """Return the parts that are compiled where each is gathered by itself."""
-        return [
-            m for m in self.bare.modules() if isinstance(m, UNITS)
-        ] * self.is_compiled
 
     def eager(self) -> AbstractContextManager:
         """Compute without compiling within, for passes of other shapes."""
