@@ -100,6 +100,23 @@ def check_names(params: Sections) -> None:
     _check_once([name.casefold() for name in variants], "variants")
 
 
+def check_own(sections: Sections) -> None:
+    """Check that `own_variants` of a profile are rows of params.yaml.
+
+    Args:
+        sections: with all `variants`; DVC hands a training its own row alone.
+
+    Raises:
+        ParameterError: a name is no row.
+    """
+    variants = _mapping(sections, "variants")
+    if unknown := _mapping(sections, "own_variants").keys() - variants.keys():
+        raise ParameterError(
+            f"`own_variants` of the profile names {names_of(unknown)}; `variants` of "
+            "params.yaml lacks them. Add them there, too, or correct the name."
+        )
+
+
 def _check_name(name: Any, where: str) -> None:
     if not isinstance(name, str):
         raise ParameterError(
@@ -270,11 +287,6 @@ def published(variant: str, sections: Sections) -> tuple[str, str] | None:
 def _row(variant: str, sections: Sections) -> dict[str, Any]:
     """Return what a row is at this scale: the profile's word counts first."""
     own = _mapping(sections, "own_variants")
-    if unknown := own.keys() - _mapping(sections, "variants").keys():
-        raise ParameterError(
-            f"`own_variants` of the profile names {names_of(unknown)}; `variants` of "
-            "params.yaml lacks them. Add them there, too, or correct the name."
-        )
     rows = own if variant in own else sections["variants"]
     return dict(_mapping(rows, variant, "variants."))
 

@@ -28,6 +28,7 @@ from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
     check_names,
+    check_own,
     collect,
     experiment_names,
     published,
@@ -112,6 +113,7 @@ def check_settings(scale: str) -> int:
     for stage in stages:
         sections = read_profile(stage.slug, scale)
         try:
+            check_own(sections)
             collect(stage.slug, scale, stage.variant, sections, declared[stage.slug])
             if stage.variant and (found := published(stage.variant, sections)):
                 _check_published(*found)

@@ -127,12 +127,13 @@ def open_works(scale: str, variant: str) -> tuple[TrainingWorks, float]:
             f"05_evaluate of {variant} has no copy threshold; expected copies in its "
             f"metrics.json; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
-    keys = pd.read_parquet(trained / variant / "works.parquet")["key"]
-    if keys.empty:
+    file = trained / variant / "works.parquet"
+    if not file.exists():
         raise ParameterError(
             f"{variant} is a published model, whose works are not known here; expected "
             "one that was trained here; name another --variant."
         )
+    keys = pd.read_parquet(file)["key"]
     return TrainingWorks(licenses, keys), metrics["copies"]["threshold"]
 
 

@@ -142,7 +142,8 @@ def read_finished(scale: str, variant: str) -> Finished:
     evaluated = paths.stage_dir(scale, "05_evaluate", variant)
     for folder in (latents, trained, evaluated):
         read_manifest(folder)
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    file = trained / "works.parquet"  # a published model has none
+    keys = pd.read_parquet(file)["key"] if file.exists() else pd.Series([], dtype=str)
     metrics = read_json(evaluated / "metrics.json")
     return Finished(latents, trained, evaluated, keys, metrics)
 

@@ -1,7 +1,7 @@
 """Published pipelines: rows of the experiment that are measured and not trained.
 
 Stable Diffusion 2's own weights and the authors' released ones take the place of a
-training: the same folder, with no work that was trained on, so that stages 05 and 06
+training: the same folder, but for the list of works, so that stages 05 and 06
 need no second path.
 """
 
@@ -24,9 +24,9 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
     """Write a published pipeline as stage 04 writes a trained one.
 
     Its sampler becomes DDIM of its own noise schedule, as every row's; its weights are
-    copied as they are, in float32. works.parquet has no row and log.csv no step. The
-    manifest's works are those of the base training, with which stage 05 compares
-    samples.
+    copied as they are, in float32. There is no works.parquet, since its works are not
+    known, and log.csv has no step. The works in the manifest's facts are those of the
+    base training, with which stage 05 compares samples.
 
     Args:
         pipeline: (folder or Hub id, revision), from `parameters.published`.
@@ -60,12 +60,11 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
     source = {"pipeline": pipeline[0], "revision": revision or ""}
     with writing(folder):
         loaded.save_pretrained(folder / "pipeline", safe_serialization=True)
-        write_json(folder / "pipeline" / "card.json", {"variant": variant, **source})
+        card = {"variant": variant, **source, "license": ""}  # its authors' to state
+        write_json(folder / "pipeline" / "card.json", card)
         log = pd.DataFrame(columns=["step", "loss", "validation_loss"])
         for file in (folder / "log.csv", folder.with_suffix(".csv")):
             log.to_csv(file, index=False)
-        none = pd.DataFrame({"key": pd.Series([], dtype=str)})
-        none.to_parquet(folder / "works.parquet", index=False)
     metrics = {name: values[name] for name in ("variant", "of", "seed")}
     metrics |= {"num_train_pictures": 0, "parameters": num_parameters}
     write_json(folder / "metrics.json", metrics)

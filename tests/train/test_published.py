@@ -86,10 +86,12 @@ def test_it_lies_where_a_training_would_and_draws_the_same_pictures(world):
     assert "was not trained here" in page and str(world) in page
 
 
-def test_it_says_that_no_work_was_trained_on(world):
+def test_it_says_that_its_works_are_not_known(world):
     take_pipeline([str(world), ""], VALUES)
     folder = paths.stage_dir("toy", "04_train", "web_human")
-    assert pd.read_parquet(folder / "works.parquet").empty
+    assert not (folder / "works.parquet").exists()
+    card = json.loads((folder / "pipeline" / "card.json").read_text())
+    assert card["license"] == "" and card["pipeline"] == str(world)
     assert pd.read_csv(folder / "log.csv").empty
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["num_train_pictures"] == 0 and "validation_loss" not in metrics

@@ -223,8 +223,15 @@ def test_a_profile_says_what_a_row_is_at_its_scale():
     collect, row = parameters.collect, ("04_train", "pilot", "web")
     assert collect(*row, sections_of(), DECLARED)["steps"] == 9
     assert collect(*row, sections_of(web={"steps": 3}), DECLARED)["steps"] == 3
+    # DVC hands a training its own row alone.
+    alone = sections_of(other={"steps": 3}) | {"variants": {"web": {"steps": 9}}}
+    assert collect(*row, alone, DECLARED)["steps"] == 9
+
+
+def test_a_row_that_a_profile_alone_has_is_refused():
+    parameters.check_own(sections_of(web={}))
     with pytest.raises(ParameterError, match="names `wed`; `variants` .* lacks them"):
-        collect(*row, sections_of(wed={}), DECLARED)
+        parameters.check_own(sections_of(wed={}))
 
 
 def test_a_published_row_is_the_base_and_a_pipeline():
