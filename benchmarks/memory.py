@@ -146,6 +146,7 @@ def measure(root: Path, num: int, stage: str) -> dict[str, float]:
         peak = Peak(child.pid)
         # With its children, all of which it has waited for.
         _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
         largest = peak.close()
         if status:
             log.seek(0)
