@@ -19,12 +19,12 @@ from typing import Any
 
 import click
 import numpy as np
-import yaml
 from PIL import Image
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, write_json, write_text
+from commoncanvas.core.settings import load_yaml
 from tests.rehearsal import commoncatalog, networks
 from tests.rehearsal.photographs import HERE, photographs
 from tests.support.trees import copy_project
@@ -69,8 +69,7 @@ def write_captions(file: Path, num: int) -> None:
 
 def profile_of(num: int) -> dict[str, Any]:
     """Return the profile `rehearsal` for `num` pictures of 64 px, captions imported."""
-    text = (paths.PROFILES / "rehearsal.yaml").read_text(encoding="utf-8")
-    profile = yaml.safe_load(text)
+    profile = load_yaml(paths.PROFILES / "rehearsal.yaml")
     parts = -(-num // ROWS_PER_FILE)
     roots = [f"pictures-{num}/{part:05d}" for part in range(parts)]
     sources = [f"commoncatalog:256-512:{root}" for root in roots]
@@ -147,6 +146,7 @@ def measure(root: Path, num: int, stage: str) -> dict[str, float]:
         peak = Peak(child.pid)
         # With its children, all of which it has waited for.
         _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
         largest = peak.close()
         if status:
             log.seek(0)
@@ -187,7 +187,8 @@ def prepare(root: Path, sizes: Sequence[int]) -> None:
             write_pictures(root / "new", num)
             (root / "new").rename(pictures)
         write_captions(root / f"captions-{num}.jsonl", num)
-        text = yaml.safe_dump(profile_of(num)).replace("sources/rehearsal/", "")
+        text = json.dumps(profile_of(num)).replace("sources/rehearsal/", "")
+        # JSON is YAML, too.
         (root / "profiles" / f"memory-{num}.yaml").write_text(text)
 
 
