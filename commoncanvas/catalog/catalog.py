@@ -26,13 +26,26 @@ from commoncanvas.licenses.policies import verdict
 Row = dict[str, Any]
 
 
-def read_sources(*groups: Sequence[str]) -> list[Row]:
+def read_frame(*groups: Sequence[str]) -> pd.DataFrame:
     """Read all the sources of a profile's lists, e.g. of cc_sources and web_sources.
+
+    A row has the columns that `read_source` gives it; millions of them, as
+    CommonCatalog has, are never dictionaries.
 
     Raises:
         ParameterError: an entry is not text, or stands in the lists twice.
         SourceError: see `read_source`.
     """
+    parts = [_frame_of(name) for name in _once(groups)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def read_sources(*groups: Sequence[str]) -> list[Row]:
+    """Read what `read_frame` reads into rows with columns of their own source alone."""
+    return [row for name in _once(groups) for row in read_source(name)]
+
+
+def _once(groups: Sequence[Sequence[str]]) -> list[str]:
     names = [name for group in groups for name in group]
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise ParameterError(
@@ -44,7 +57,7 @@ def read_sources(*groups: Sequence[str]) -> list[Row]:
             f"sources list {twice[0]!r} more than once; expected each in one place of "
             "cc_sources and web_sources; take the others out of the profile."
         )
-    return [row for name in names for row in read_source(name)]
+    return names
 
 
 def read_source(name: str) -> list[Row]:
@@ -68,38 +81,51 @@ def read_source(name: str) -> list[Row]:
     elif kind == "webdataset":
         rows = list(webdataset.read_webdataset(sorted(glob(path))))
     elif kind == "commoncatalog":
-        rows = _read_commoncatalog(path)
+        return _frame_of(name).to_dict("records")
     else:
         rows = openclipart.read() if name == "openclipart" else iconify.read_set(name)
     if all(row["reason"] == webdataset.EMPTY for row in rows):
-        raise SourceError(
-            f"source {name!r} holds no work; expected one or more; correct its path, "
-            "or take it out of the profile."
-        )
+        raise _nothing_in(name)
     for row in rows:
         row["spec"] = name
     return rows
 
 
-def _read_commoncatalog(path: str) -> list[Row]:
+def _frame_of(name: str) -> pd.DataFrame:
+    kind, _, path = name.partition(":")
+    if kind != "commoncatalog":
+        return pd.DataFrame(read_source(name))
+    frame = _read_commoncatalog(path)
+    if frame.empty:
+        raise _nothing_in(name)
+    return frame.assign(spec=name)
+
+
+def _nothing_in(name: str) -> SourceError:
+    return SourceError(
+        f"source {name!r} holds no work; expected one or more; correct its path, or "
+        "take it out of the profile."
+    )
+
+
+def _read_commoncatalog(path: str) -> pd.DataFrame:
     """Read `RANGES:ROOT`; the rows come in any order, and are not sorted here."""
     ranges, _, root = path.partition(":")
     columns, connection = [*STATED, *LOCATED], splits.connect()
     wanted = None if ranges in ("", "*") else ranges.split(",")
     found = yfcc.read_commoncatalog(connection, root, wanted, columns)
     try:
-        cells = found.fetchall()
+        return found.to_arrow_table().to_pandas()
     except Exception as error:
         # DuckDB's, or what a file system raises, without a network for instance.
         raise SourceError(
             f"{root} breaks off: {' '.join(str(error).split())[:160]}; expected whole "
             "parquet files of one form; check the network, or fetch them again."
         ) from None
-    return [dict(zip(columns, row, strict=True)) for row in cells]
 
 
 def assign_splits(
-    rows: Sequence[Row], web_sources: Collection[str], seed: int
+    rows: Sequence[Row] | pd.DataFrame, web_sources: Collection[str], seed: int
 ) -> pd.DataFrame:
     """Add licence, split, rejection reason and a random order key to every row.
 
@@ -107,7 +133,7 @@ def assign_splits(
     another's; it then gets a key of its own, so that no two rows share one.
 
     Args:
-        rows: with the columns of `columns.STATED` and spec, from `read_sources`.
+        rows: with the columns of `columns.STATED` and spec, from `read_frame`.
         web_sources: sets, by spec, that stand for captioned web pictures; their split
             is "web" whatever their licence, and no Creative Commons variant trains on
             them.
@@ -120,7 +146,7 @@ def assign_splits(
     Raises:
         SourceError: there are no rows.
     """
-    if not rows:
+    if not len(rows):
         raise SourceError(
             "there are no works; expected a source or more; name some in cc_sources "
             "or web_sources of the profile."
@@ -134,11 +160,11 @@ def assign_splits(
     frame = _with_own_keys(frame)
     is_web = frame["spec"].isin(web_sources) & (frame["reason"] == "")
     # Thousands of rows share a statement, so each statement is read once.
-    columns = frame[["license_text", "license_url", "reason"]]
-    stated = list(columns.itertuples(index=False, name=None))
-    verdicts = {statement: verdict(*statement) for statement in set(stated)}
-    judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
-    frame[judged.columns] = judged
+    columns = ["license_text", "license_url", "reason"]
+    number = frame.groupby(columns, sort=False, dropna=False).ngroup()
+    stated = frame[columns].drop_duplicates().itertuples(index=False, name=None)
+    judged = pd.DataFrame([verdict(*statement) for statement in stated])
+    frame[judged.columns] = judged.take(number.to_numpy()).set_axis(frame.index)
     frame.loc[is_web, ["split", "reason"]] = ["web", ""]
     # The ledger's columns that are known before a picture is drawn.
     known = [name for name in attribution.COLUMNS if name in frame]
@@ -148,7 +174,7 @@ def assign_splits(
     owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
     frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
     frame.loc[owed.index, "split"] = "rejected"
-    frame["order"] = [_random_share(seed, key) for key in frame["key"]]
+    frame["order"] = _random_shares(seed, frame["key"])
     return frame
 
 
@@ -156,8 +182,11 @@ def _with_own_keys(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort by key; of rows that share one, reject all but the first that is usable."""
     order = ["key", "reason", "path", "start"]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
-    taken, numbers = set(frame["key"]), dict.fromkeys(frame["key"], 2)
     repeated = frame["key"].duplicated()
+    if not repeated.any():
+        return frame
+    taken = {*frame.loc[frame["key"].str.contains("#"), "key"]}
+    numbers = dict.fromkeys(frame.loc[repeated, "key"], 2)
     for place, key in frame.loc[repeated, "key"].items():
         while (own := f"{key}#{numbers[key]}") in taken:
             numbers[key] += 1
@@ -176,6 +205,19 @@ def expect_works(kept: pd.DataFrame, rejected: pd.DataFrame) -> None:
             f"{rejected['reason'].mode()[0]}; expected one or more; mend that, or "
             "choose other sources or limits in the profile."
         )
+
+
+def count_reasons(rejected: pd.DataFrame, most: int = 100) -> dict[str, int]:
+    """Count rejected rows by reason; beyond the commonest, the others together."""
+    counts = rejected["reason"].value_counts()
+    found = {str(reason): int(num) for reason, num in counts.head(most).items()}
+    others = int(counts.iloc[most:].sum())
+    return found | ({"other reasons": others} if others else {})
+
+
+def _random_shares(seed: int | str, keys: pd.Series) -> np.ndarray:
+    """Return the `_random_share` of each key, (n,) float64."""
+    return np.fromiter((_random_share(seed, key) for key in keys), float, len(keys))
 
 
 def _random_share(seed: int | str, key: str) -> float:
@@ -209,18 +251,21 @@ def choose(
     reject(frame["is_hidden"], "withdrawn by its set")
     if not keep_skin_tones:
         reject(frame["is_skin_tone"], "skin-tone variant of another picture")
-    series = frame["key"].str.replace(r"\d+", "#", regex=True)
-    for name, most, groups in (
-        ("max_per_series", max_per_series, series),
-        ("max_per_source", max_per_source, frame["spec"]),
+    for name, most in (
+        ("max_per_series", max_per_series),
+        ("max_per_source", max_per_source),
     ):
         if most:
+            groups = frame["spec"]
+            if name == "max_per_series":
+                groups = frame["key"].str.replace(r"\d+", "#", regex=True)
             # By rank of `order`, a larger scale keeps all that a smaller one keeps.
             kept = frame["split"] != "rejected"
             rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
             reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
     licensed = frame["split"].isin(["c", "nc", "nd"])
     # Not `order` again: it already decided which pictures are in.
-    draws = np.array([_random_share("holdout", key) for key in frame["key"]])
-    frame["is_holdout"] = licensed & (draws < holdout_share)
+    frame["is_holdout"] = licensed & (
+        _random_shares("holdout", frame["key"]) < holdout_share
+    )
     return frame

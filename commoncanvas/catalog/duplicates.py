@@ -21,11 +21,10 @@ def mark_duplicates(frame: pd.DataFrame, thumbnails: np.ndarray) -> pd.DataFrame
     the same order, and get exact_group and near_group (see `near_leaders`). A picture
     alone in its group names itself.
     """
-    frame = frame.assign(
+    return frame.assign(
         exact_group=frame.groupby("sha256")["key"].transform("first"),
         near_group=frame["key"].to_numpy()[near_leaders(thumbnails)],
     )
-    return frame
 
 
 def near_leaders(thumbnails: np.ndarray) -> np.ndarray:
@@ -124,7 +123,7 @@ class _Search:
         Returns two pairs of heads and of the views that may copy one of them, or
         nothing where that would not part them.
         """
-        if len(heads) <= FEW:
+        if len(heads) <= FEW or len(heads) * len(views) <= PAIRS // 4:
             return []
         sample = self.coarse[heads[:: 1 + len(heads) // 1024]].astype(np.float32)
         part = int(sample.var(0).argmax())
@@ -137,8 +136,6 @@ class _Search:
         seen = _mirror(part) if mirrored else part
         shown = self.coarse[places[views], seen].astype(np.int16)
         low, high = views[shown - limits <= middle], views[shown + limits > middle]
-        if len(low) == len(high) == len(views) and len(heads) * len(views) <= PAIRS:
-            return []
         return [(heads[is_low], low), (heads[~is_low], high)]
 
     def _near(
