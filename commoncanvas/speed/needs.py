@@ -4,6 +4,7 @@
 for here, then, as far as access goes, on the Hub, from which nothing is fetched.
 """
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
             "hardlink, or take fewer pictures."
         )
     for name in _files(sections):
-        if not (paths.ROOT / name).exists():
+        if not glob.glob(str(paths.ROOT / name)):  # captions may be named by a pattern
             yield f"file: {name} is missing; fetch it, or name another in the profile."
     licenses = sections["licenses"]
     for name, revision in sorted({*_models(sections)}):

@@ -131,7 +131,7 @@ def test_rows_see_the_same_batches_with_the_same_noise(readers, monkeypatch):
         )
 
     monkeypatch.setattr(ablation, "diffusion_loss", spy)
-    measure(readers, recipes=[ablation.ATTENTION, ablation.LATENTS])
+    measure(readers, recipes=[ablation.ATTENTION, ablation.TEXTS])
     assert seen["OnlineLatents"] == seen["Latents"]
     assert len({str(batch) for batch in seen["Latents"][1:]}) == 2
 
