@@ -243,6 +243,7 @@ def check_sampling(sizes: Sizes, save: Save) -> None:
     is_gpu = clocks.DEVICE.type == "cuda"
     dtype = torch.float16 if is_gpu else torch.float32
     vae, text_encoder = make_encoders(sizes.vae, sizes.text)
+    no_encoder: Any = None  # text states come made up
     width, channels = text_encoder.config.hidden_size, vae.config.latent_channels
     found: Found = {
         "num_inference_steps": sizes.num_inference_steps,
@@ -250,7 +251,7 @@ def check_sampling(sizes: Sizes, save: Save) -> None:
     }
     for resolution_px, num in zip(sizes.resolutions, sizes.num_samples, strict=True):
         unet = make_unet(sizes.unet, channels, resolution_px // 8, width, SEED)
-        pipeline = make_pipeline(unet, vae, None, None, make_noise_scheduler())
+        pipeline = make_pipeline(unet, vae, None, no_encoder, make_noise_scheduler())
         pipeline.to(clocks.DEVICE, dtype)
         pipeline.set_progress_bar_config(disable=True)
         states = torch.randn(num, sizes.num_tokens, width).to(clocks.DEVICE, dtype)
