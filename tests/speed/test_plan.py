@@ -310,10 +310,12 @@ def test_what_cannot_be_counted_takes_a_number(source):
 def test_a_gpu_that_is_too_small_is_refused(monkeypatch):
     assert plan.plan("paper", ["cc_synthetic"], "h100")["refused"] == []
     change(monkeypatch, "train", micro_batch_size=512)
-    (line,) = plan.plan("paper", ["cc_synthetic"], "h100")["refused"]
+    found = plan.plan("paper", ["cc_synthetic"], "h100")
+    (line,) = found["refused"]
+    assert list(plan.as_lines(found))[-1] == f"does not fit: {line}"
     assert "04_train takes" in line and "has 80.0GB" in line and "lower" in line
-    printed = call("plan", *"--scale paper --machine h100".split(), fails=True)
-    assert "does not fit: 04_train" in printed
+    words = "--scale paper --variants cc_synthetic --machine h100".split()
+    assert "the run would not fit" in call("plan", *words, fails=True)
 
 
 def test_stage_07_at_the_paper_s_size_fits_a_card_of_80_gb():
