@@ -34,7 +34,6 @@ from benchmarks.training import SEED, MadeUpLatents, bench, make_encoders
 from benchmarks.training import as_lines as lines_of_rows
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.core.errors import in_one_line
 from commoncanvas.core.files import write_json
 from commoncanvas.core.keys import work_folder
 from commoncanvas.core.settings import load_yaml
@@ -382,7 +381,8 @@ def _in_process(check: Callable[[Sizes, Save], None], sizes: Sizes, file: Path) 
         check(sizes, save)
         save({"ended": "whole"})
     except Exception as error:  # one part's failure is a result, and ends no other
-        save({"ended": in_one_line(error)[:300]})
+        line = " ".join(str(error).split()) or type(error).__name__
+        save({"ended": line[:300]})
         sys.exit(1)
 
 

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.catalog.sources.iconify import read_pins
 from commoncanvas.core import paths
-from commoncanvas.core.errors import in_one_line
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.speed.rates import Rates
 
@@ -129,7 +128,7 @@ def _no_access(name: str, revision: str, kind: str) -> str:
     except Exception as error:  # no network, or a Hub that is down
         return (
             f"{what} is not here, and the Hub does not answer "
-            f"({in_one_line(error)[:80]}); download it, or name a local folder."
+            f"({' '.join(str(error).split())[:80]}); download it, or name a local folder."
         )
 
 
