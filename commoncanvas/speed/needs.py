@@ -126,9 +126,10 @@ def _no_access(name: str, revision: str, kind: str) -> str:
     except RepositoryNotFoundError:
         return f"{what} is neither here nor on the Hub; correct its name."
     except Exception as error:  # no network, or a Hub that is down
+        why = " ".join(str(error).split())[:80]
         return (
-            f"{what} is not here, and the Hub does not answer "
-            f"({' '.join(str(error).split())[:80]}); download it, or name a local folder."
+            f"{what} is not here, and the Hub does not answer ({why}); download it, or "
+            "name a local folder."
         )
 
 
