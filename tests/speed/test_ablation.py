@@ -129,7 +129,7 @@ def test_rows_see_the_same_batches_with_the_same_noise(readers, monkeypatch):
         return denoising.diffusion_loss(unet, schedule, reader, places, *more)
 
     monkeypatch.setattr(ablation, "diffusion_loss", spy)
-    measure(readers, recipes=[ablation.ATTENTION, ablation.LATENTS])
+    measure(readers, recipes=[ablation.ATTENTION, ablation.TEXTS])
     assert seen["OnlineLatents"] == seen["Latents"]
     assert len({str(batch) for batch in seen["Latents"][1:]}) == 2
 
