@@ -19,8 +19,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 bench-memory reference documents lint types \
-	rehearsal hardening check test clean
+	bench-licenses bench-train bench-sd2 bench-memory gpu-check reference documents \
+	lint types rehearsal hardening check test clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-train: sources  ## time each speed-up of training again (SCALE=mini)
 bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: needs a GPU
 	$(BIN)/python benchmarks/training.py --scale paper \
 		--json results/bench_train_sd2.json
+
+gpu-check: env  ## what only a GPU can decide, in at most 12 minutes of one
+	$(BIN)/python -m benchmarks.gpu_check --json results/gpu_check.json
 
 SIZES ?= 2000,20000,200000
 bench-memory: sources  ## memory and time of each stage by pictures (SIZES=2000,20000)

@@ -157,9 +157,8 @@ def measure(root: Path, num: int, stage: str) -> dict[str, float]:
 
 def make_references(scale: str) -> None:
     """Take stage 05's reference of held-out works, and CLIP's features of it."""
-    from commoncanvas.evaluate.references import find_reference
-
     from commoncanvas.evaluate.extractors import load_extractors
+    from commoncanvas.evaluate.references import find_reference
     from commoncanvas.latents.reader import Latents
 
     above = paths.stage_dir(scale, "03_latents")

@@ -150,7 +150,11 @@ def curves(
     y_label: str = "",
     log_x: bool = False,
 ) -> HTML:
-    """Return lines, each name -> (x, y) or, with a band, (x, y, low, high)."""
+    """Return lines, each name -> (x, y) or, with a band, (x, y, low, high).
+
+    A line without points is left out.
+    """
+    series = {name: data for name, data in series.items() if len(data[0])}
     if not series:
         return nothing(alt)
     figure, axes = canvas(height_px=340)

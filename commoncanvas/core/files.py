@@ -162,6 +162,15 @@ def to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_readable(path: Path) -> None:
+    """Give a file the mode of a new one; safetensors' are for their owner alone."""
+    mask = os.umask(0)  # it can only be read by setting it
+    os.umask(mask)
+    wanted = path.stat().st_mode & 0o777 | 0o666 & ~mask
+    if wanted != path.stat().st_mode & 0o777:
+        path.chmod(wanted)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8")))

@@ -1,36 +1,21 @@
 """Pictures as arrays and tensors."""
 
-import io
-from typing import Any
-
 import numpy as np
 import torch
-from PIL import Image
 
-from commoncanvas.core.pictures import decode_picture, largest_center_crop
-
-
-def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
-    """Lay (..., h, w, 4) uint8 pixels on a background; return (..., h, w, 3) uint8.
-
-    The background is a grey level 0 … 255, or an array that broadcasts to (..., 3).
-    """
-    alpha = pixels[..., 3:].astype(np.float32) / 255
-    mixed = pixels[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
-    return np.rint(mixed).astype(np.uint8)
+# Two are handed on from the module that does without torch.
+from commoncanvas.core.pictures import (
+    decode_picture,
+    largest_center_crop,
+)
+from commoncanvas.core.pictures import encode_png as encode_png
+from commoncanvas.core.pictures import flatten as flatten
 
 
 def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:
     """Return the (height or width, width, 3) uint8 centre crop of a stored picture."""
     picture = decode_picture(data)
     return largest_center_crop(picture, width, height or width)
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Return PNG bytes of (h, w, 3) uint8 pixels; the same pixels, the same bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def pixels_to_images(pixels: np.ndarray, size: int | None = None) -> torch.Tensor:

@@ -4,7 +4,7 @@ Each file is hashed when it is opened, once a process, and compared with the fol
 manifest: a stage reads a few files of the terabytes that a folder may hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,10 +146,21 @@ class Latents:
         """Return the works' captions, in order; the first of each that has several."""
         return self._works.texts(self._texts)
 
-    def features(self) -> np.ndarray:
-        """Return (n, 1280) float64 image features of the works (see `efficientnet`)."""
+    def features(self, places: np.ndarray | None = None) -> np.ndarray:
+        """Return (n, 1280) float64 image features of the works (see `efficientnet`).
+
+        Args:
+            places: (n,) of works, in any order; None for all.
+        """
+        rows = self.rows if places is None else self.rows[places]
         found = self._mapped("features", "features", self._num_works)
-        return found[self.rows].double().numpy()
+        return found[rows].double().numpy()
+
+    def feature_blocks(self, num: int = 8192) -> Iterator[np.ndarray]:
+        """Yield `features` of all works in blocks of at most `num`, as float32."""
+        found = self._mapped("features", "features", self._num_works)
+        for rows in self.rows.split(num):
+            yield found[rows].numpy()
 
     def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) of the given places, each (batch, channels, h/8, w/8).

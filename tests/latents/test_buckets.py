@@ -228,11 +228,11 @@ def test_a_training_on_two_buckets_that_is_interrupted_ends_with_the_same_bits(
         unet, log = loop.train(key, unet, data, held, RECIPE)
         return unet.state_dict(), log
 
-    def losses(unet, schedule, data, draws, scale, whole=loop.denoising_losses):
-        shapes.append(tuple(draws.noise.shape[1:]))
+    def losses(unet, schedule, part, *more, whole=loop.denoising_losses):
+        shapes.append(tuple(part.mean.shape[1:]))
         if len(shapes) == stop_at:
             raise KeyboardInterrupt
-        return whole(unet, schedule, data, draws, scale)
+        return whole(unet, schedule, part, *more)
 
     monkeypatch.setattr(loop, "denoising_losses", losses)
     stop_at = None

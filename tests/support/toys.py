@@ -1,5 +1,6 @@
 """Small things that several tests play with: works, latents, estimates, networks."""
 
+import hashlib
 import json
 import string
 
@@ -85,6 +86,8 @@ def make_recipe(**changes):
         "scaling_factor": 0.5,
         "checkpoint_steps": 2,
         "mixed_precision": "no",
+        "attention": "sdpa",
+        "compile": False,
     }
     return TrainRecipe(**(recipe | changes))
 
@@ -306,7 +309,8 @@ def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     frame = frame[frame["split"] != "rejected"]
     pixels, _ = drawing.draw_rows(frame.to_dict("records"), 64, 1)
     pixels = flatten(pixels)
-    frame = mark_duplicates(frame, pixels)
+    frame["sha256"] = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
+    frame = mark_duplicates(frame, np.array([drawing.thumbnail(p) for p in pixels]))
     pngs = [encode_png(p) for p in pixels]
     frame["file"] = write_all(folder, frame["key"], frame["split"], pngs)
     frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")

@@ -35,7 +35,8 @@ RECIPE = {
 
 
 # Where a rehearsal may differ from the run that it rehearses; all else is the same.
-SIZES = """licenses.holdout_share licenses.picture_size_px licenses.metadata_rows
+SIZES = """licenses.holdout_share licenses.picture_size_px licenses.shard_size
+licenses.metadata_rows
 captions.captioners.synthetic.batch_size captions.shard_size captions.num_compared
 captions.num_reviewed latents.resolution_px latents.shard_size train.num_train_steps
 train.train_batch_size train.micro_batch_size train.lr_warmup_steps
@@ -59,7 +60,7 @@ evaluate.prompt_sets.parti.file own_variants.web_human.pipeline
 own_variants.web_human.revision own_variants.released.pipeline
 own_variants.released.revision""".split()
 DEVICES = """common.num_threads latents.encoder_dtype train.mixed_precision
-train.num_processes evaluate.sample_dtype""".split()
+train.attention train.compile train.num_processes evaluate.sample_dtype""".split()
 
 
 def flat(settings, start=""):
