@@ -4,6 +4,7 @@ import io
 import subprocess
 from urllib.parse import unquote_plus
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -83,7 +84,8 @@ def test_a_set_has_the_hub_s_columns_in_its_folders(tmp_path):
     )  # fmt: skip
     (read,) = catalog.read_source(f"commoncatalog:256-512:{tmp_path}")
     assert read["author"] == f"{photo.author} {commoncatalog.MADE_UP}"
-    assert Image.open(io.BytesIO(read["picture"])).size == (300, 256)
+    (stored,) = pq.ParquetFile(file).read(["jpg"])["jpg"].to_pylist()
+    assert Image.open(io.BytesIO(stored["bytes"])).size == (300, 256)
     assert photo.caption in read["alt_text"] and "<a" not in read["alt_text"]
 
 
