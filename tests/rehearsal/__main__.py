@@ -17,8 +17,8 @@ from commoncanvas.core import paths
 from tests.rehearsal import world
 from tests.support.trees import choose, copy_project
 
-# What trains is C and NC, S and L, a tenth of the works.
-ROWS = ["cc_synthetic", "cc_nc", "cc_large", "cc_tenth"]
+# C and NC, S and L, and a pipeline of Stable Diffusion 2 that is not trained.
+ROWS = ["cc_synthetic", "cc_nc", "cc_large", "web_human"]
 FIRST, SECOND = "rehearsal", "rehearsal-512"
 # What the pages have to say, and what they must not: it would be the icons' prose.
 EXPECTED = ["photograph", "BLIP-2", "FID", "CLIP"]
