@@ -19,7 +19,7 @@ from commoncanvas.core.images import encode_png, stored_pixels
 from commoncanvas.latents import buckets, mixing
 from commoncanvas.latents.encode import latent_table
 from commoncanvas.latents.reader import Latents
-from commoncanvas.latents.store import write_latents
+from commoncanvas.latents.store import write_index, write_latents
 from commoncanvas.models import encoders
 from commoncanvas.models.efficientnet import image_features
 from commoncanvas.models.unets import make_unet
@@ -98,7 +98,8 @@ def store(tmp_path_factory):
     states = pa.table({"text": texts, "states": raw(states)})
     folder = tmp_path_factory.mktemp("latents")
     shape = buckets.bucket_shape(4, (16, 16))
-    write_latents(folder, shards, [states], index, shape, TEXT_SHAPE, BUCKETS)
+    write_index(folder, [(index, texts)])
+    write_latents(folder, shards, [states], shape, TEXT_SHAPE, BUCKETS)
     return folder, pngs, encoders.load_vae(vae_folder)
 
 
