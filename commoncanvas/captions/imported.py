@@ -14,7 +14,6 @@ from unicodedata import normalize
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of, shown
@@ -106,21 +105,19 @@ class ImportedCaptions:
             database.register("names", _columns(("place", "name"), names))
             return self._run(database, query, values)
 
-    def need_some(self, files: Sequence[Path]) -> None:
-        """Refuse the captions of all pictures if there is none among them.
-
-        Args:
-            files: of tables as from `table`, at least one row in all.
+    def need_some(self, tables: Iterable[pa.Table]) -> None:
+        """Refuse the tables of all pictures if none of them has a caption.
 
         Raises:
             ParameterError: there is none; it shows a key of either side.
         """
         ours = ""
-        for file in files:
-            table = pq.read_table(file)
+        for table in tables:
             if table["caption_raw"].null_count < len(table):
                 return
             ours = table["key"][0].as_py() if len(table) else ours
+        if not ours:
+            return
         (reader, key, _), own = next(iter(self.tables.items()))
         with duckdb.connect() as database:
             query = f"SELECT {key} AS key FROM {reader} WHERE key IS NOT NULL LIMIT 1"

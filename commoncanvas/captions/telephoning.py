@@ -8,10 +8,11 @@ after the other, here or on a cluster. Source: commoncanvas-cvpr, §4.2.
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from commoncanvas.captions.imported import ImportedCaptions
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import code_hash, key_of
-from commoncanvas.core.picture_store import read_pictures
+from commoncanvas.core.picture_store import read_pictures, read_splits
 from commoncanvas.core.settings import call_named
 from commoncanvas.core.shards import named_files, run_shards
 from commoncanvas.core.works import LICENSED
@@ -36,6 +37,7 @@ CAPTIONERS = {
 PLACES = ("folder", "model", "file")  # arguments that are paths from the repository
 RESERVED = ("human", "alt_text")  # caption sources that come with the pictures
 SCHEMA = pa.schema([("key", pa.string()), ("caption_raw", pa.string())])
+FILES_AT_ONCE = 256  # of pictures, for which imported captions are read through
 SAMPLE_SHARD = 256  # pictures of a sample that are captioned between two saves
 LEADING = "synthetic"  # the caption source that stage 02 and the claims are about
 
@@ -91,6 +93,34 @@ def caption_file(settings: dict[str, Any], file: Path) -> pa.Table:
     return caption_rows(settings, read_pictures(file, LICENSED))
 
 
+class _Lookup:
+    """Finds imported captions of many files of pictures at one reading of theirs."""
+
+    def __init__(self, captioner: ImportedCaptions, files: list[Path]) -> None:
+        self.captioner = captioner
+        self.place = {file: place for place, file in enumerate(files)}
+        self.found: dict[Path, pa.Table] = {}
+
+    def __call__(self, file: Path) -> pa.Table:
+        if file not in self.found:
+            first = self.place[file]
+            group = list(self.place)[first : first + FILES_AT_ONCE]
+            owner = {
+                key: number
+                for number, one in enumerate(group)
+                for key, split in read_splits(one)
+                if split in LICENSED
+            }
+            table = self.captioner.table([(key, None) for key in owner]).cast(SCHEMA)
+            numbers = np.array([owner[key] for key in table["key"].to_pylist()])
+            ends = np.searchsorted(numbers, np.arange(len(group) + 1))
+            self.found = {
+                one: table.slice(start, end - start)
+                for one, start, end in zip(group, ends[:-1], ends[1:], strict=True)
+            }
+        return self.found[file]
+
+
 def telephone(
     source: str,
     settings: dict[str, Any],
@@ -129,7 +159,9 @@ def telephone(
         decoding=captioner.decoding,
         code=code_hash("captions.telephoning"),
     )
-    function = functools.partial(caption_file, settings)
+    function: Callable[[Path], pa.Table] = functools.partial(caption_file, settings)
+    if isinstance(captioner, ImportedCaptions):  # no model: read here, at once
+        function, engine = _Lookup(captioner, list(pictures.values())), "local"
     files = named_files(key, pictures, function, source, engine)
     if not any(pq.read_metadata(file).num_rows for file in files):
         raise ParameterError(
@@ -137,7 +169,7 @@ def telephone(
             "c and nc; see there why works were rejected, or edit `cc_sources`."
         )
     if isinstance(captioner, ImportedCaptions):
-        captioner.need_some(files)
+        captioner.need_some(map(pq.read_table, files))
     return key, files
 
 

@@ -94,7 +94,7 @@ def make_index(
     slugs = index["license_slug"].where(index["split"] != "web", "web")
     found = pa.Table.from_pandas(
         index.assign(license_slug=slugs), _KEPT, preserve_index=False
-    )
+    ).replace_schema_metadata()
     places = pd.Index(index["key"])
     for source in [*OWN_TEXTS, *sources]:
         place = places.get_indexer(parts[source]["key"])

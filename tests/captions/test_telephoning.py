@@ -149,6 +149,28 @@ def test_imported_captions_go_through_the_same_door(tmp_path, world, rows):
     assert told.pop(rows[4][0]) == "a told one" and set(told.values()) == {None}
 
 
+def test_imported_captions_are_read_once_for_many_files(
+    tmp_path, world, rows, monkeypatch
+):
+    file = tmp_path / "told.jsonl"
+    told = [{"key": key, "caption": f"of {key}"} for key, _ in rows[::2]]
+    file.write_text("\n".join(map(json.dumps, told)))
+    settings, calls = {"captioner": "imported", "file": str(file)}, []
+    each = pa.concat_tables(
+        [telephoning.caption_file(settings, one) for one in picture_files(world)]
+    )
+    table = telephoning.ImportedCaptions.table
+    monkeypatch.setattr(
+        telephoning.ImportedCaptions,
+        "table",
+        lambda *args: calls.append(0) or table(*args),
+    )
+    monkeypatch.setattr(telephoning, "FILES_AT_ONCE", 6)
+    _, files = telephone(settings, world, engine="ray")  # which is not started
+    assert read(files).to_pydict() == each.to_pydict()
+    assert len(files) == 15 and len(calls) == 3
+
+
 def test_what_is_handed_on_has_a_caption_or_a_reason(settings, world, rows, tmp_path):
     _, files = telephone(settings, world)
     told = tmp_path / "told.jsonl"

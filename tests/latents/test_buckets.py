@@ -1,5 +1,6 @@
 """A picture goes to the bucket nearest its shape, and is encoded and trained there."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from toys import UNET, make_recipe, raw
 
 from commoncanvas.core import paths
@@ -62,6 +63,16 @@ def test_no_bucket_is_nearer_than_the_chosen(w, h, shapes):
 def test_of_two_as_near_the_first_is_taken(w, h):
     assert buckets.nearest_bucket(7, 7, [[w, h], [h, w]]) == 0
     assert buckets.nearest_bucket(h, w, [[h, w], [2 * h, 2 * w]]) == 0
+
+
+def test_a_turned_photograph_goes_to_the_bucket_of_what_one_sees():
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
+    Image.new("RGB", (60, 30), "red").save(buffer, "JPEG", exif=exif)
+    sizes = [[32, 16], [16, 32]]
+    assert buckets.bucket_of(buffer.getvalue(), sizes) == 1
+    number, pixels, square = buckets.crop(buffer.getvalue(), 8, sizes)
+    assert (number, pixels.shape, square.shape) == (1, (32, 16, 3), (8, 8, 3))
 
 
 def test_latents_are_rows_of_columns():

@@ -260,6 +260,10 @@ def test_an_index_in_pieces_reads_as_a_whole_one(written, tmp_path, buckets):
     assert groups == [0, 1, 2] and {file.name for file, _ in named.values()} == {
         "texts.parquet"
     }
+    rest = mixing.make_index(rows[10:20][1:], CAPTIONS, ["synthetic"])
+    without = write_index(tmp_path / "without", [pieces[0], rest, pieces[2]])
+    same = [a == b for a, b in zip(named, without, strict=True)]
+    assert same == [True, False, True]  # a take-down encodes its own piece again
     texts = [text for _, texts in pieces for text in texts]
     table = tables_of(written)[0]
     states = [raw(np.full((1, *TEXT_SHAPE), i))[0] for i in range(len(texts))]
