@@ -20,6 +20,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
 from commoncanvas.analysis.estimates import Estimate, mean_interval
+from commoncanvas.analysis.tables import digits
 from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.claims.scorecard import Measured
 from commoncanvas.core.draws import Draws
@@ -352,7 +353,7 @@ def measure_claims(
         cost = Measured(why_not=f"The captions were imported ({model}), none was made.")
     else:
         hours = mean_interval(NUM_CC / captions["rate"] / 3600)
-        ours = f"{hours.value:,.3g} hours of one {device} by {model}"
+        ours = f"{digits(hours.value)} hours of one {device} by {model}"
         is_same = model.startswith(f"blip2:{MODEL}@") and "A100" in device
         why = f"The claim is of an A100 and BLIP-2 (OPT-2.7B); timed here: {ours}."
         cost = Measured(hours) if is_same else Measured(ours=ours, why_not=why)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from benchmarks import licenses
 from commoncanvas.catalog import made_up, splits
 from commoncanvas.catalog.sources import yfcc
+from commoncanvas.core import paths
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.settings import load_yaml
 
 
 def test_at_a_hundred_million_rows_the_counts_are_the_published_ones():
@@ -130,3 +132,10 @@ def test_the_command_writes_a_report_that_names_no_place(tmp_path):
     assert found["runs"]["ours"]["rows"] == 4000
     assert str(tmp_path) not in report.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("scale", ["pilot", "paper", "paper-512", "full"])
+def test_no_scale_makes_up_more_than_a_million_rows_at_each_run(scale):
+    """A hundred million take eleven core-minutes and 14 GB; the benchmark does it."""
+    profile = load_yaml(paths.PROFILES / f"{scale}.yaml")
+    assert profile["licenses"]["metadata_rows"] <= 1_000_000
