@@ -34,7 +34,6 @@ from benchmarks.training import SEED, MadeUpLatents, bench, make_encoders
 from benchmarks.training import as_lines as lines_of_rows
 from commoncanvas.core import paths
 from commoncanvas.core.draws import Draws
-from commoncanvas.core.errors import in_one_line
 from commoncanvas.core.files import write_json
 from commoncanvas.core.keys import work_folder
 from commoncanvas.core.settings import load_yaml
@@ -243,6 +242,7 @@ def check_sampling(sizes: Sizes, save: Save) -> None:
     is_gpu = clocks.DEVICE.type == "cuda"
     dtype = torch.float16 if is_gpu else torch.float32
     vae, text_encoder = make_encoders(sizes.vae, sizes.text)
+    no_encoder: Any = None  # text states come made up
     width, channels = text_encoder.config.hidden_size, vae.config.latent_channels
     found: Found = {
         "num_inference_steps": sizes.num_inference_steps,
@@ -250,7 +250,7 @@ def check_sampling(sizes: Sizes, save: Save) -> None:
     }
     for resolution_px, num in zip(sizes.resolutions, sizes.num_samples, strict=True):
         unet = make_unet(sizes.unet, channels, resolution_px // 8, width, SEED)
-        pipeline = make_pipeline(unet, vae, None, None, make_noise_scheduler())
+        pipeline = make_pipeline(unet, vae, None, no_encoder, make_noise_scheduler())
         pipeline.to(clocks.DEVICE, dtype)
         pipeline.set_progress_bar_config(disable=True)
         states = torch.randn(num, sizes.num_tokens, width).to(clocks.DEVICE, dtype)
@@ -381,7 +381,8 @@ def _in_process(check: Callable[[Sizes, Save], None], sizes: Sizes, file: Path) 
         check(sizes, save)
         save({"ended": "whole"})
     except Exception as error:  # one part's failure is a result, and ends no other
-        save({"ended": in_one_line(error)[:300]})
+        line = " ".join(str(error).split()) or type(error).__name__
+        save({"ended": line[:300]})
         sys.exit(1)
 
 

@@ -165,7 +165,8 @@ def plan(scale: str, variants: str | None, file: Path | None, **options: Any) ->
     click.echo("\n".join(planning.as_lines(found)))
     if file:
         write_json(file, found)
-    sys.exit(bool(found["refused"]))
+    if found["refused"]:
+        stop("the run would not fit; mend what is named above, then plan again.")
 
 
 @door.command()

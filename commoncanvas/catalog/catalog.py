@@ -180,11 +180,11 @@ def assign_splits(
 
 def _with_own_keys(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort by key; of rows that share one, reject all but the first that is usable."""
+    if frame["key"].is_unique:
+        return frame.sort_values("key", ignore_index=True)
     order = ["key", "reason", "path", "start"]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     repeated = frame["key"].duplicated()
-    if not repeated.any():
-        return frame
     taken = {*frame.loc[frame["key"].str.contains("#"), "key"]}
     numbers = dict.fromkeys(frame.loc[repeated, "key"], 2)
     for place, key in frame.loc[repeated, "key"].items():
@@ -248,21 +248,20 @@ def choose(
         mask &= frame["split"] != "rejected"
         frame.loc[mask, ["split", "reason"]] = ["rejected", reason]
 
+    def thin(name: str, most: int, groups: pd.Series) -> None:
+        # By rank of `order`, a larger scale keeps all that a smaller one keeps.
+        kept = frame["split"] != "rejected"
+        rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
+        reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
+
     reject(frame["is_hidden"], "withdrawn by its set")
     if not keep_skin_tones:
         reject(frame["is_skin_tone"], "skin-tone variant of another picture")
-    for name, most in (
-        ("max_per_series", max_per_series),
-        ("max_per_source", max_per_source),
-    ):
-        if most:
-            groups = frame["spec"]
-            if name == "max_per_series":
-                groups = frame["key"].str.replace(r"\d+", "#", regex=True)
-            # By rank of `order`, a larger scale keeps all that a smaller one keeps.
-            kept = frame["split"] != "rejected"
-            rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
-            reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
+    if max_per_series:
+        series = frame["key"].str.replace(r"\d+", "#", regex=True)
+        thin("max_per_series", max_per_series, series)
+    if max_per_source:
+        thin("max_per_source", max_per_source, frame["spec"])
     licensed = frame["split"].isin(["c", "nc", "nd"])
     # Not `order` again: it already decided which pictures are in.
     frame["is_holdout"] = licensed & (

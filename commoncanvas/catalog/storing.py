@@ -47,7 +47,11 @@ class _Rows(Sequence[dict[str, Any]]):
     def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return self.frame.iloc[place].to_dict("records")
+            rows = self.frame.iloc[place].to_dict("records")
+            for row in rows:  # a worker's folder is another
+                if row["path"] and "://" not in row["path"]:
+                    row["path"] = str(Path(row["path"]).absolute())
+            return rows
         return self[place : place + 1][0]
 
 

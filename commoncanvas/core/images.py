@@ -4,10 +4,7 @@ import numpy as np
 import torch
 
 # Two are handed on from the module that does without torch.
-from commoncanvas.core.pictures import (
-    decode_picture,
-    largest_center_crop,
-)
+from commoncanvas.core.pictures import decode_picture, largest_center_crop
 from commoncanvas.core.pictures import encode_png as encode_png
 from commoncanvas.core.pictures import flatten as flatten
 

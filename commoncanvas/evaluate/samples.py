@@ -9,7 +9,7 @@ their files: a million of them would not fit in memory.
 
 import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Batch:
     guidance_scale: float
 
 
-class Samples(Sequence):
+class Samples(Sequence[np.ndarray]):
     """The pictures of one request, (h, w, 3) uint8 each, read from files when asked.
 
     Iteration holds one batch in memory; an index gives a picture, a slice or a list of
@@ -54,7 +54,8 @@ class Samples(Sequence):
         for file in self.files:
             yield from _pictures(file)
 
-    def __getitem__(self, wanted: Any) -> np.ndarray:
+    # A list of places is more than a sequence's own index may be.
+    def __getitem__(self, wanted: Any) -> np.ndarray:  # type: ignore[override]
         if isinstance(wanted, int | np.integer):
             return self[[wanted]][0]
         every = range(self.num)
@@ -135,9 +136,10 @@ def _table(
     pixels = draw_batch(
         pipeline, batch.prompts, batch.first, batch.guidance_scale, steps, seed
     )
+    pictures: Iterable[np.ndarray] = pixels
     if pixels.shape[1:3] != (size, size):
-        pixels = [largest_center_square(Image.fromarray(p), size) for p in pixels]
-    return pa.table({"png": [encode_png(picture) for picture in pixels]})
+        pictures = (largest_center_square(Image.fromarray(p), size) for p in pixels)
+    return pa.table({"png": [encode_png(picture) for picture in pictures]})
 
 
 def _pictures(file: Path, rows: np.ndarray | None = None) -> np.ndarray:

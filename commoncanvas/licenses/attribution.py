@@ -98,9 +98,8 @@ def attribution_text(ledger_frame: pd.DataFrame, most: int | None = None) -> str
             `ledger.parquet`, beside the text, holds the others too. None lists all.
     """
     lines = ["# Attribution", ""]
-    num_left = len(ledger_frame) - (len(ledger_frame) if most is None else most)
-    groups = ledger_frame.head(most if num_left > 0 else len(ledger_frame))
-    groups = groups.fillna("").groupby(
+    listed = ledger_frame if most is None else ledger_frame.head(most)
+    groups = listed.fillna("").groupby(
         ["source", "author", "author_url", "license", "license_url", "changes"]
     )
     for (source, author, author_url, title, deed, changes), works in groups:
@@ -116,7 +115,7 @@ def attribution_text(ledger_frame: pd.DataFrame, most: int | None = None) -> str
             names,
             "",
         ]
-    if num_left > 0:
+    if num_left := len(ledger_frame) - len(listed):
         lines += [
             f"{num_left:,} more works are in [ledger.parquet](ledger.parquet), which "
             "lists all, each with author, address, licence and what was changed.",

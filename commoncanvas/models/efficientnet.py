@@ -45,8 +45,9 @@ class Trunk(torch.nn.Module):
 
 @functools.cache
 def _frozen_trunk() -> torch.nn.Module:
-    """Return the trunk with its ImageNet weights, loaded once a process."""
-    return Trunk().eval().requires_grad_(False)
+    """Return the trunk with its ImageNet weights, loaded once a process, on the GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Trunk().eval().requires_grad_(False).to(device)
 
 
 def in_batches(
@@ -76,10 +77,13 @@ def in_batches(
 def pooled_features(pictures: list[np.ndarray]) -> torch.Tensor:
     """Map (h, w, 3) uint8 pictures of one size to (batch, 1280) ImageNet features.
 
-    They are resized to 96 px, bilinear with antialiasing.
+    They are resized to 96 px, bilinear with antialiasing, and computed on the GPU if
+    there is one.
     """
-    images = pixels_to_images(np.stack(pictures), FEATURE_SIZE)
-    return _frozen_trunk()(images).mean((2, 3))
+    trunk = _frozen_trunk()
+    device = next(trunk.parameters()).device
+    images = pixels_to_images(np.stack(pictures), FEATURE_SIZE).to(device)
+    return trunk(images).mean((2, 3))
 
 
 def image_features(pictures: Iterable[np.ndarray]) -> np.ndarray:

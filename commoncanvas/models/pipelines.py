@@ -105,7 +105,7 @@ def _load_pipeline(folder: str, dtype: str) -> Any:
             f"{'with' if has_gpu else 'without'} a GPU; edit the profile."
         )
     pipeline: Any = StableDiffusionPipeline.from_pretrained(
-        folder, torch_dtype=getattr(torch, dtype)
+        folder, dtype=getattr(torch, dtype)
     )
     if has_gpu:
         pipeline.to("cuda")

@@ -41,7 +41,7 @@ def load_pipeline(folder: Path, max_tokens: int) -> Pipeline:
     if not (folder / "text_encoder").is_dir():
         _, parts["text_encoder"] = load_text_encoder(OPEN_TEXT_ENCODER, max_tokens)
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, local_files_only=True, torch_dtype=torch.float32, **parts
+        folder, local_files_only=True, dtype=torch.float32, **parts
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cpu")

@@ -23,7 +23,6 @@ from commoncanvas.analysis.estimates import Estimate, mean_interval
 from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.claims.scorecard import Measured
 from commoncanvas.core.draws import Draws
-from commoncanvas.core.errors import in_one_line
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.latents.buckets import bucket_of
 from commoncanvas.models.attention import has_flash_attn, set_attention
@@ -252,7 +251,9 @@ def measure_training(
         except RuntimeError as error:  # of a kernel, a compiler or the GPU's memory
             if failures is None:
                 raise
-            failures |= {r.name: f"failed: {in_one_line(error)[:160]}" for r in group}
+            failures |= {
+                r.name: f"failed: {' '.join(str(error).split())[:160]}" for r in group
+            }
         if DEVICE.type == "cuda":
             torch.compiler.reset()
             gc.collect()

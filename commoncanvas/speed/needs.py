@@ -4,6 +4,7 @@
 for here, then, as far as access goes, on the Hub, from which nothing is fetched.
 """
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ from tqdm import tqdm
 from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.catalog.sources.iconify import read_pins
 from commoncanvas.core import paths
-from commoncanvas.core.errors import in_one_line
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.speed.rates import Rates
 
@@ -61,7 +61,7 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
             "hardlink, or take fewer pictures."
         )
     for name in _files(sections):
-        if not (paths.ROOT / name).exists():
+        if not glob.glob(str(paths.ROOT / name)):  # captions may be named by a pattern
             yield f"file: {name} is missing; fetch it, or name another in the profile."
     licenses = sections["licenses"]
     for name, revision in sorted({*_models(sections)}):
@@ -126,9 +126,10 @@ def _no_access(name: str, revision: str, kind: str) -> str:
     except RepositoryNotFoundError:
         return f"{what} is neither here nor on the Hub; correct its name."
     except Exception as error:  # no network, or a Hub that is down
+        why = " ".join(str(error).split())[:80]
         return (
-            f"{what} is not here, and the Hub does not answer "
-            f"({in_one_line(error)[:80]}); download it, or name a local folder."
+            f"{what} is not here, and the Hub does not answer ({why}); download it, or "
+            "name a local folder."
         )
 
 

@@ -90,15 +90,21 @@ class Rates:
     def seconds(self, name: str, num: Quantity) -> Quantity:
         """Return how long `num` pictures, texts or rows take at a rate [s].
 
-        An A100's time becomes another machine's by their rates of training. A core's
-        is taken as it is, since what a GPU would do was not measured.
+        An A100's time becomes another GPU's by their peaks, and a core's by their rates
+        of training. A core's time is taken as it is, since what a GPU would do was not
+        measured.
         """
         found = num / self[name]
         measured_on = self._rates[name]["machine"]
-        if measured_on == "A100" and self.machine != "a100":
+        if measured_on == "A100" and self.machine == "cpu":
             published = Rates("a100", self.resolution_px).training()
             found = (found * published / self.training()).noting(
-                f"an A100's time as {self.machine}'s: by their rates of training"
+                "an A100's time as a core's: by their rates of training"
+            )
+        elif measured_on == "A100" and self.machine != "a100":
+            found = found * self["peak_a100"] / self[f"peak_{self.machine}"]
+            found = found.noting(
+                f"an A100's time as {self.machine}'s: by the peaks of both"
             )
         elif measured_on != "A100" and self.machine != "cpu":
             found = found.noting(

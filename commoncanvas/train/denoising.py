@@ -5,6 +5,7 @@ same numbers go to the same works however many processes and passes share the ba
 Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,9 +28,9 @@ class Part:
     std: Tensor  # as mean
     prompt_embeds: Tensor  # (n, tokens, width) float32
 
-    def pinned(self) -> "Part":
-        """Return it in memory from which a GPU copies while it computes."""
-        return Part(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Part":
+        """Return it with each tensor moved, say to a device."""
+        return Part(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 
 def read_part(
@@ -48,7 +49,8 @@ def read_part(
     is_dropped = draws.uniform("dropped", rows) < drop_prob
     choices = draws.uniform("captions", rows)
     states = data.prompt_embeds(places, is_dropped, choices)
-    return Part(places, rows, *data.posterior(places), states)
+    mean, std = data.posterior(places)
+    return Part(places, rows, mean, std, states)
 
 
 def draw_timesteps(
@@ -128,8 +130,7 @@ def denoising_losses(
         (losses, latents): (n,) float32 mean squared errors, and the clean latents.
     """
     device = next(unet.parameters()).device
-    names = [field.name for field in fields(part)]
-    part = Part(*(getattr(part, n).to(device, non_blocking=True) for n in names))
+    part = part.moved(lambda tensor: tensor.to(device, non_blocking=True))
     latents = sample_latents(part, draws, scaling_factor)  # (n, channels, h, w)
     num_timesteps = noise_scheduler.config.num_train_timesteps
     timesteps = draw_timesteps(

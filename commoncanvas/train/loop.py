@@ -23,6 +23,7 @@ from accelerate.utils import (
     broadcast_object_list,
     gather_object,
 )
+from torch import Tensor
 from tqdm import tqdm
 
 from commoncanvas.core.draws import Draws
@@ -52,7 +53,7 @@ def ema_start(num_train_steps: int, ema_fraction: float) -> int:
 
 
 def check_finite(
-    loss: float, done: list[tuple[torch.Tensor, torch.Tensor]], data: Any, step: int
+    loss: float, done: list[tuple[Tensor, Tensor]], data: Any, step: int
 ) -> None:
     """Stop, on every process, if the loss of a step is no number.
 
@@ -83,7 +84,7 @@ def check_finite(
 
 def split(
     batch_size: int, process_index: int, num_processes: int, micro_batch_size: int
-) -> list[torch.Tensor]:
+) -> list[Tensor]:
     """Return the rows of a batch that one process does, one forward pass each."""
     rows = torch.arange(batch_size).tensor_split(num_processes)[process_index]
     return list(rows.split(micro_batch_size))
@@ -210,19 +211,20 @@ def train(
         recipe.micro_batch_size,
     )
 
-    def jobs() -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def jobs() -> Iterator[tuple[int, Tensor, Tensor]]:
         for step in range(first, num_train_steps):
             places = batch_places(data.buckets, batch_size, seed, step)
             yield from ((step, places[rows], rows) for rows in shares)
 
-    def read(job: tuple[int, torch.Tensor, torch.Tensor]) -> Part:
+    def read(job: tuple[int, Tensor, Tensor]) -> Part:
         step, places, rows = job
         draws = Draws(seed, "train", step)
         part = read_part(data, places, rows, recipe.caption_drop_prob, draws)
-        return part.pinned() if is_gpu else part
+        # From pinned memory a GPU copies while it computes.
+        return part.moved(Tensor.pin_memory) if is_gpu else part
 
     parts = read_ahead(jobs(), read, AHEAD if is_gpu else 0)
-    newest: dict[str, torch.Tensor] = {}  # the latents of the last part done
+    newest: dict[str, Tensor] = {}  # the latents of the last part done
     recent: list[float] = []
     norms: list[float] = []
     bar = tqdm(
@@ -236,12 +238,12 @@ def train(
     )
     state.unet.train()
     for step in range(first, num_train_steps):
-        done: list[tuple[torch.Tensor, torch.Tensor]] = []
+        done: list[tuple[Tensor, Tensor]] = []
         draws = Draws(seed, "train", step)
 
         def next_losses(
-            done: list[tuple[torch.Tensor, torch.Tensor]] = done, draws: Draws = draws
-        ) -> torch.Tensor:
+            done: list[tuple[Tensor, Tensor]] = done, draws: Draws = draws
+        ) -> Tensor:
             part = next(parts)
             losses, newest["latents"] = denoising_losses(
                 state.unet,

@@ -77,8 +77,8 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
         "published": source,
     }
     num = upstream["counts"]["out"]
-    reason = {"not in this variant": num}
-    write_manifest(folder, "04_train", scale, variant, num, 0, reason, facts)
+    rejected = {"not in this variant": num}
+    write_manifest(folder, "04_train", scale, variant, num, 0, rejected, facts)
     at = f", revision `{revision}`" if revision else ", a local folder"
     return (
         f"# 04 · Train\n\n`{variant}` was not trained here: it is the published "

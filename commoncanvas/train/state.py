@@ -198,6 +198,7 @@ class TrainState:
         """Return the UNet with averaged weights, as plain diffusers would have it."""
         self.writer.wait()
         if self.ema:
+            self.ema.foreach = False  # torch copies no lists of shards
             self.ema.copy_to(self.bare.parameters())
         set_attention(self.bare, "sdpa")
         self.bare._compiled_call_impl = None  # of `compile`, which cannot be undone

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from toys import save_blip2
-from transformers import Blip2ForConditionalGeneration, Blip2Processor
+from transformers import Blip2ForConditionalGeneration
 
 from commoncanvas.captions import blip2
 from commoncanvas.core.errors import ParameterError
@@ -133,7 +133,7 @@ def test_the_identity_is_that_of_the_weights(folder, small, tmp_path):
 def test_the_paper_s_model_is_asked_for_by_its_commit(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        Blip2Processor,
+        blip2.AutoConfig,
         "from_pretrained",
         lambda *names, **words: asked.append((*names, words["revision"])) or 1 / 0,
     )
@@ -141,6 +141,16 @@ def test_the_paper_s_model_is_asked_for_by_its_commit(monkeypatch):
         blip2.Blip2Captioner()
     assert asked == [("Salesforce/blip2-opt-2.7b", blip2.REVISION)]
     assert len(blip2.REVISION) == 40
+
+
+def test_what_it_is_is_told_without_its_weights(folder, tmp_path):
+    for file in folder.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    captioner = blip2.Blip2Captioner(tmp_path)
+    assert captioner.identity.startswith("blip2:") and captioner.decoding["num_beams"]
+    with pytest.raises(Exception, match="(?i)header|safetensor"):
+        assert captioner.model
 
 
 def test_another_model_of_the_hub_needs_its_revision():

@@ -124,12 +124,12 @@ def crowd(kind, num, rng):
     return views.clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("kind", "num"), [("random", 700), ("real", 700)])
-def test_the_search_finds_what_comparing_every_pair_finds(kind, num):
-    views = crowd(kind, num, np.random.default_rng(1))
+@pytest.mark.parametrize(("kind", "least"), [("random", 100), ("real", 1)])
+def test_the_search_finds_what_comparing_every_pair_finds(kind, least):
+    views = crowd(kind, 500, np.random.default_rng(1))
     wanted = compared_with_all_before(views)
     found = duplicates.near_leaders(views)
-    assert (found == wanted).all() and (found != np.arange(num)).sum() > 20
+    assert (found == wanted).all() and (found != np.arange(500)).sum() >= least
 
 
 def test_the_time_of_the_search_grows_with_the_pictures_not_with_their_square():

@@ -99,7 +99,8 @@ def test_a_second_run_finds_its_shards_and_a_changed_file_is_drawn_again(
 ):
     store(folder, tmp_path / "a")
     with monkeypatch.context() as patched:
-        patched.setattr(storing, "_draw_shard", None)
+        drawn = lambda *_: pytest.fail("drawn again")  # noqa: E731
+        patched.setattr(storing, "_draw_shard", drawn)
         store(folder, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     (tmp_path / "0.png").write_bytes(file_of(9, (21, 16)))

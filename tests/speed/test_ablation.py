@@ -15,7 +15,7 @@ from commoncanvas.core.images import encode_png
 from commoncanvas.latents import mixing
 from commoncanvas.latents.encode import latent_table, text_table
 from commoncanvas.latents.reader import Latents
-from commoncanvas.latents.store import write_latents
+from commoncanvas.latents.store import write_index, write_latents
 from commoncanvas.models import encoders
 from commoncanvas.models.unets import make_unet
 from commoncanvas.pretrain import autoencoder
@@ -60,7 +60,8 @@ def readers(tmp_path_factory):
     states = text_table(TOKENS, texts)
     folder = tmp_path_factory.mktemp("latents")
     shapes = (4, SIZE // 8, SIZE // 8), (TOKENS, 384)
-    write_latents(folder, [table], [states], index, *shapes)
+    write_index(folder, [(index, texts)])
+    write_latents(folder, [table], [states], *shapes)
     data = Latents(folder, ["c"], "human")
     return data, ablation.OnlineLatents(
         data,
@@ -129,7 +130,7 @@ def test_rows_see_the_same_batches_with_the_same_noise(readers, monkeypatch):
         return denoising.diffusion_loss(unet, schedule, reader, places, *more)
 
     monkeypatch.setattr(ablation, "diffusion_loss", spy)
-    measure(readers, recipes=[ablation.ATTENTION, ablation.LATENTS])
+    measure(readers, recipes=[ablation.ATTENTION, ablation.TEXTS])
     assert seen["OnlineLatents"] == seen["Latents"]
     assert len({str(batch) for batch in seen["Latents"][1:]}) == 2
 

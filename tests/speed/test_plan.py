@@ -12,6 +12,7 @@ import pytest
 from doors import call
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from commoncanvas.analysis.tables import digits
 from commoncanvas.catalog.sources import iconify, yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
@@ -309,10 +310,12 @@ def test_what_cannot_be_counted_takes_a_number(source):
 def test_a_gpu_that_is_too_small_is_refused(monkeypatch):
     assert plan.plan("paper", ["cc_synthetic"], "h100")["refused"] == []
     change(monkeypatch, "train", micro_batch_size=512)
-    (line,) = plan.plan("paper", ["cc_synthetic"], "h100")["refused"]
+    found = plan.plan("paper", ["cc_synthetic"], "h100")
+    (line,) = found["refused"]
+    assert list(plan.as_lines(found))[-1] == f"does not fit: {line}"
     assert "04_train takes" in line and "has 80.0GB" in line and "lower" in line
-    printed = call("plan", *"--scale paper --machine h100".split(), fails=True)
-    assert "does not fit: 04_train" in printed
+    words = "--scale paper --variants cc_synthetic --machine h100".split()
+    assert "the run would not fit" in call("plan", *words, fails=True)
 
 
 def test_stage_07_at_the_paper_s_size_fits_a_card_of_80_gb():
@@ -439,6 +442,27 @@ def test_the_table_and_the_file_say_the_same(tmp_path):
     end = lines[1].index("hours") + len("hours")
     hours = [float(line[:end].split()[-1].replace(",", "")) for line in lines[2:10]]
     assert hours[-1] == pytest.approx(sum(hours[:-1]), rel=0.01)
+
+
+PLANNED = {"pilot": 1_000_000, "paper": 26_232_417, "paper-512": 26_232_417}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", PLANNED)
+def test_the_page_for_the_paper_says_what_a_plan_says(monkeypatch, scale):
+    monkeypatch.setattr(plan, "count_pictures", workload.count_pictures)
+    words = {"pictures": PLANNED[scale], "price": 2.5}
+    found = plan.plan(scale, ["cc_synthetic"], "h100", **words)
+    text = (paths.ROOT / "docs" / "PAPER.md").read_text(encoding="utf-8")
+    text = text.partition("<!-- plan:")[2].partition("<!-- /plan -->")[0]
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()[1:]]
+    (place,) = [i for i, head in enumerate(lines[0]) if head.startswith(f"{scale},")]
+    cells = {line[0]: line[place] for line in lines[2:]}
+    total = {"stage": "together", **found["total"]}
+    for row in [*found["rows"], total]:
+        hours, money = digits(row["hours"]), digits(row["money"])
+        assert cells[row["stage"]] == f"{hours} h, ${money}", row["stage"]
+    assert set(cells) == {row["stage"] for row in [*found["rows"], total]}
 
 
 def test_help_names_every_option():

@@ -28,7 +28,7 @@ from commoncanvas.core.images import encode_png, flatten
 from commoncanvas.core.picture_store import write_all
 from commoncanvas.evaluate import inception
 from commoncanvas.latents import mixing
-from commoncanvas.latents.store import write_latents
+from commoncanvas.latents.store import write_index, write_latents
 from commoncanvas.models import captioner
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.pretrain import training
@@ -151,15 +151,16 @@ def write_store(folder, catalog, captions, shape, text_shape, rng):
     arrays["states"] = rng.normal(size=(len(texts), *text_shape))
     table = pa.table(
         {
-            "key": index["key"].tolist(),
+            "key": index["key"],
             "mean": raw(arrays["mean"]),
             "logvar": raw(arrays["logvar"]),
             "features": raw(arrays["features"], "float32"),
         }
     )
     states = pa.table({"text": texts, "states": raw(arrays["states"])})
-    write_latents(folder, [table], [states], index, shape, text_shape)
-    return index, texts, arrays
+    write_index(folder, [(index, texts)])
+    write_latents(folder, [table], [states], shape, text_shape)
+    return index.to_pandas(), texts, arrays
 
 
 def save_captioner(folder):

@@ -37,8 +37,8 @@ RECIPE = {
 # Where a rehearsal may differ from the run that it rehearses; all else is the same.
 SIZES = """licenses.holdout_share licenses.picture_size_px licenses.shard_size
 licenses.metadata_rows
-captions.captioners.synthetic.batch_size captions.shard_size captions.num_compared
-captions.num_reviewed latents.resolution_px latents.shard_size train.num_train_steps
+captions.captioners.synthetic.batch_size captions.num_compared captions.num_studied
+captions.num_reviewed latents.resolution_px train.num_train_steps
 train.train_batch_size train.micro_batch_size train.lr_warmup_steps
 train.checkpoint_steps train.preview_steps unets.small.block_out_channels
 unets.small.layers_per_block unets.small.attention_head_dim
@@ -50,7 +50,8 @@ evaluate.num_choices figures.num_prompts figures.num_pairs speed.num_repeats
 speed.steps_per_repeat speed.train_batch_size""".split()
 PLACES = """licenses.cc_sources captions.captioners.synthetic.model
 captions.captioners.synthetic.revision captions.second_captioner.model
-captions.second_captioner.revision latents.vae_folder latents.vae_revision
+captions.second_captioner.revision captions.scorer.model captions.scorer.revision
+latents.vae_folder latents.vae_revision
 latents.text_encoder latents.text_encoder_revision train.init_from train.scheduler
 train.scheduler_revision evaluate.features.inception.weights
 evaluate.features.inception.sha256 evaluate.features.clip.model

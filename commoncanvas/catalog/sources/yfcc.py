@@ -204,14 +204,15 @@ def read_commoncatalog(
             `hf://datasets/common-canvas/commoncatalog-cc-by@REVISION`, where REVISION
             is a commit hash of 40 digits.
         ranges: of the shorter side [pixels], such as ["256-512"]; None for all.
-        columns: which columns to read; None for all but the pictures.
+        columns: which columns to read; None for all but the pictures and their places.
 
     Returns:
         One row a picture: STATED and the columns of `read_tsv`, then
-        blip2_caption, width, height, original_width, original_height [pixels], sha256,
-        `LOCATED` and, if `columns` names it, jpg (the picture file's bytes). source
-        tells the six sets apart by the root's last folder, e.g. commoncatalog/cc-by.
-        alt_text is the column caption, or the description where that is empty.
+        blip2_caption, width, height, original_width, original_height [pixels], sha256
+        and, if `columns` names them, jpg (the picture file's bytes) and `LOCATED`.
+        source tells the six sets apart by the root's last folder, e.g.
+        commoncatalog/cc-by. alt_text is the column caption, or the description where
+        that is empty.
 
     Raises:
         SourceError: nothing is found, columns are missing, or REVISION is no commit.
@@ -233,7 +234,7 @@ def read_commoncatalog(
     if one := _SETS.search(str(root).rstrip("/")):
         stated = stated.select(f"* REPLACE ('commoncatalog/{one[1]}' AS source)")
     if columns is None:
-        return stated.select("* EXCLUDE jpg")
+        return stated.select(f"* EXCLUDE ({', '.join(['jpg', *LOCATED])})")
     lacking = [name for name in columns if name not in stated.columns]
     if lacking:
         raise SourceError(
