@@ -25,7 +25,7 @@ from commoncanvas.core.files import sha256_of
 Row = Mapping[str, Any]
 PICTURE = "jpg"  # CommonCatalog's column
 BATCH = 16  # pictures of a parquet file that are read together
-BUFFER_BYTES = 2**23  # of a parquet file; without, a row group is read whole
+BUFFER_BYTES = 2**23  # of a parquet file, ahead; else a row group is read whole
 
 
 def sort_by_place(frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def _from_parquet(path: str, places: Sequence[int]) -> Iterator[dict[str, Any]]:
     num_read = 0
     try:
         with fsspec.open(path, "rb") as opened:
-            file = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES)
+            file = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False)
             for data in _pictures(file, places):
                 yield {"picture": data if isinstance(data, bytes) else b""}
                 num_read += 1
