@@ -80,11 +80,13 @@ def identity_of(frame: pd.DataFrame) -> str:
     whole = hashlib.sha256()
     columns = [c for c in ("key", "path", "start", "length", "svg") if c in frame]
     last, facts = "", ""
-    for row in frame[columns].itertuples(index=False, name=None):
-        path = row[1]
-        if path != last:
-            last, facts = path, _state_of(path)
-        whole.update(f"{row!r}{facts}\n".encode("utf-8", "backslashreplace"))
+    for start in range(0, len(frame), 2**16):  # else all become Python's own at once
+        part = frame[columns].iloc[start : start + 2**16]
+        for row in part.itertuples(index=False, name=None):
+            path = row[1]
+            if path != last:
+                last, facts = path, _state_of(path)
+            whole.update(f"{row!r}{facts}\n".encode("utf-8", "backslashreplace"))
     return whole.hexdigest()
 
 

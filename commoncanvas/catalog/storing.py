@@ -76,9 +76,8 @@ def draw_shards(
         The key of the work, for `keys.finish`, and the shards' files, which hold key,
         picture, FACTS, thumbnail and reason, "" where there is a picture.
     """
-    planned = sort_by_place(kept)
-    columns = ["key", *LOCATED, "svg"]
-    rows = _Rows(planned[[name for name in columns if name in planned]])
+    columns = [name for name in ["key", *LOCATED, "svg"] if name in kept]
+    planned = sort_by_place(kept[columns])
     key = key_of(
         works=identity_of(planned),
         size=size,
@@ -88,6 +87,7 @@ def draw_shards(
     )
     draw = functools.partial(_draw_shard, size, keep_shape, num_workers)
     try:
+        rows = _Rows(planned)
         return key, shard_files(key, rows, shard_size, draw, "pictures", engine)
     finally:
         _open.close()
@@ -121,7 +121,8 @@ def add_facts(
     Rows that could not be drawn are rejected with the reason. New columns are FACTS, ""
     where there is no picture, and file, the number of its shard, or -1.
     """
-    places = sort_by_place(frame[frame["split"] != "rejected"]).index
+    drawn = frame.loc[frame["split"] != "rejected", ["key", "path", "start"]]
+    places = sort_by_place(drawn).index
     parts = [pq.ParquetFile(f).read([*FACTS, "reason"]) for f in files]
     facts = pa.concat_tables(parts).to_pandas().set_index(places)
     facts["file"] = np.arange(len(facts), dtype=np.int32) // shard_size
