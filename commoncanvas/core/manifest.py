@@ -22,8 +22,10 @@ from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import (
     LEFTOVER,
     hash_all,
+    make_readable,
     once,
     remove,
+    sha256_of,
     shown,
     write_json,
     writing,
@@ -117,7 +119,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Hash every file of a stage's folder and write its manifest, last and whole.
 
-    The text depends on the arguments and the files only: no clock, host or order.
+    Whoever may read other files of this user may read these, whichever library wrote
+    them. The text depends on the arguments and the files only: no clock, host or order.
 
     Args:
         folder: the stage's data folder; every file below it is listed.
@@ -138,6 +141,8 @@ def write_manifest(
         )
     for leftover in list(folder.rglob(LEFTOVER + "*")):  # of a killed run
         remove(leftover)
+    for file in _files_in(folder).values():
+        make_readable(file)
     reasons = {str(reason): num for reason, num in rejected.items()}
     manifest = {
         "schema": 1,
@@ -183,8 +188,9 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
             or whose reader hashes each file that it opens.
 
     Raises:
-        ManifestError: there is none, it is not valid, or (with `verify`) a file is
-            missing, new or different.
+        ManifestError: there is none, it is not valid, the model that a warm start
+            began from has changed since, or (with `verify`) a file is missing, new or
+            different.
     """
     folder = Path(folder)
     what_to_do = _what_to_do(folder)
@@ -203,9 +209,29 @@ def read_manifest(folder: Path | str, verify: bool = True) -> dict[str, Any]:
             f"{shown(folder)}/{NAME} cannot be read: {found}; expected a manifest of "
             f"schema 1. {what_to_do}"
         ) from None
+    _check_ancestor(folder, manifest["facts"].get("ancestor"))
     if verify:
         compare(folder, manifest["files"])
     return manifest
+
+
+def _check_ancestor(folder: Path, ancestor: Mapping[str, Any] | None) -> None:
+    """Compare the model that a warm start began from with what lies there now.
+
+    It may be of another scale, where DVC does not see that it has changed. One that
+    is no longer here is let pass.
+    """
+    if not ancestor or not ancestor["manifest"]:
+        return
+    file = paths.ROOT / ancestor["folder"] / NAME
+    if file.is_file() and (found := sha256_of(file)) != ancestor["manifest"]:
+        stage = stage_name(folder) or "the stage again"
+        raise ManifestError(
+            f"{shown(folder)} was trained from {ancestor['folder']}, which has changed "
+            f"since (its {NAME} is {found[:12]}…, expected "
+            f"{ancestor['manifest'][:12]}…); run `dvc repro --force --single-item "
+            f"{stage}`."
+        )
 
 
 def listed(folder: Path, name: str) -> Path:

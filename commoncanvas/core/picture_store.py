@@ -32,6 +32,11 @@ def picture_file(licenses_folder: Path, number: int) -> Path:
     return licenses_folder / FOLDER / f"{number:05d}.parquet"
 
 
+def captions_file(captions_folder: Path, pictures: Path) -> Path:
+    """Return the path of stage 02's captions of the works of a file of pictures."""
+    return captions_folder / "captions" / pictures.name
+
+
 def write_pictures(licenses_folder: Path, number: int, rows: pa.Table) -> None:
     """Write a numbered file of rows of key, split and picture."""
     file = picture_file(licenses_folder, number)
@@ -55,6 +60,20 @@ def write_all(
     return numbers
 
 
+def files_by_hash(
+    licenses_folder: Path, licenses: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Return {hash of a file's contents: file} of all, in the order of their numbers.
+
+    The hashes are those of stage 01's manifest, `licenses`.
+    """
+    files = licenses["files"]
+    return {
+        files[f"{FOLDER}/{file.name}"]["sha256"][:32]: file
+        for file in picture_files(licenses_folder)
+    }
+
+
 def hash_of(licenses: Mapping[str, Any]) -> str:
     """Return a hash of all stored pictures, from the manifest of stage 01."""
     files = {
@@ -68,15 +87,15 @@ def picture_files(licenses_folder: Path) -> list[Path]:
     return sorted((licenses_folder / FOLDER).glob("*.parquet"))
 
 
-def count_pictures(licenses_folder: Path) -> int:
-    """Count the stored pictures, from the files' ends alone."""
-    files = picture_files(licenses_folder)
-    return sum(pq.read_metadata(file).num_rows for file in files)
-
-
 def read_keys(file: Path) -> list[str]:
     """Return the keys of a file's works."""
-    return pq.ParquetFile(file).read(["key"])["key"].to_pylist()
+    return [key for key, _ in read_splits(file)]
+
+
+def read_splits(file: Path) -> list[tuple[str, str]]:
+    """Return (key, split) of a file's works."""
+    table = pq.ParquetFile(file).read(["key", "split"])
+    return list(zip(*(column.to_pylist() for column in table), strict=True))
 
 
 def read_pictures(

@@ -100,7 +100,7 @@ class TrainingWorks:
 
 @torch.no_grad()
 def nearest(
-    pixels: np.ndarray | Sequence[np.ndarray],
+    pixels: Iterable[np.ndarray],
     works: TrainingWorks,
     k: int = CANDIDATES,
     groups: Sequence | np.ndarray | None = None,
@@ -113,19 +113,23 @@ def nearest(
     Memory grows with n and the works' chunk, not with their number.
 
     Args:
-        pixels: (n, h, w, 3) uint8.
+        pixels: (h, w, 3) uint8 each, n of them, read once.
         k: works to name for each picture.
-        groups: (n,) near group of each picture, whose works are left out; None for all.
+        groups: (n,) near group of each picture, whose works are left out; None for
+            none, also of one picture.
 
     Returns:
         (places, similarity): (n, k) int64 and (n, k) float64 in [−1, 1] to four
         decimals, closest first; fewer columns where there are fewer works.
     """
-    num = len(pixels)
     small = [largest_center_square(Image.fromarray(p), WORK_EDGE) for p in pixels]
+    num = len(small)
     images = _cut(pixels_to_images(np.stack(small)), _WINDOWS[:1].expand(num, -1, -1))
     images = torch.cat([images, images.flip(-1)], 1)  # (num, 2, 3, 16, 16), 1 mirrored
     wanted = _frequencies(images, 8).flatten(0, 1)  # (num * 2, frequencies)
+    named = np.array([] if groups is None else groups, object)
+    grouped = np.flatnonzero([group is not None for group in named])
+    named = named[grouped]
     # Of the best works so far: score, place, and view, which is the best of a work's
     # windows for the picture (view < len(_WINDOWS)) or its mirror image; (num, best).
     scores = torch.empty(num, 0)
@@ -137,9 +141,10 @@ def nearest(
         products = (wanted @ seen.flatten(0, 1).T).view(num, 2, len(seen), -1)
         # (num, chunk, 2 * windows) to the best view of each work, (num, chunk).
         new_scores, new_views = products.transpose(1, 2).flatten(2).max(2)
-        if groups is not None:
-            own = works.groups[first : first + len(seen)] == np.asarray(groups)[:, None]
-            new_scores[torch.from_numpy(own)] = -1
+        if len(grouped):
+            own = works.groups[first : first + len(seen)] == named[:, None]
+            rows, columns = np.nonzero(own)
+            new_scores[grouped[rows], columns] = -1
         new_places = torch.arange(first, first + len(seen)).expand(num, -1)
         scores = torch.cat([scores, new_scores], 1)
         places = torch.cat([places, new_places], 1)

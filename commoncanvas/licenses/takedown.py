@@ -138,7 +138,8 @@ def find(entries: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     A work that an entry names in one scale is found in the others by its key and by
     its source's bytes, since the hash of its pixels is another there.
 
-    Returns catalogue rows with a column scale, and rows of scale, variant and key.
+    Returns catalogue rows with a column scale, and rows of scale, variant, key and
+    model: the variant itself, or an ancestor that it took the work over from.
     """
     files = sorted(paths.ROOT.glob("data/*/01_licenses/catalog.parquet"))
     scales = {path.parent.parent: pd.read_parquet(path) for path in files}
@@ -146,16 +147,21 @@ def find(entries: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     known = {*entries}.union(
         *(work[c] for work in named for c in ("key", "source_sha256") if c in work)
     )
-    works: list[pd.DataFrame] = []
-    variants: list[tuple[str, str, str]] = []
-    for folder, frame in scales.items():
-        works.append(frame[is_listed(frame, known)].assign(scale=folder.name))
-        for trained in sorted(folder.glob("04_train/*/works.parquet")):
-            held = pd.read_parquet(trained, columns=["key"])
-            held = held[is_listed(held, known | {*works[-1]["key"]})]
-            variants += [(folder.name, trained.parent.name, key) for key in held["key"]]
-    columns = ["scale", "variant", "key"]
+    works = [
+        frame[is_listed(frame, known)].assign(scale=folder.name)
+        for folder, frame in scales.items()
+    ]
     whole = pd.concat(works) if works else pd.DataFrame(columns=["key", "scale"])
+    known |= {*whole["key"]}
+    variants: list[tuple[str, str, str, str]] = []
+    for trained in sorted(paths.ROOT.glob("data/*/04_train/*/works.parquet")):
+        scale, variant = trained.parts[-4], trained.parent.name
+        held = pd.read_parquet(trained)
+        held = held[is_listed(held, known)]
+        models = held.get("model", [f"{scale}/{variant}"] * len(held))
+        pairs = zip(held["key"], models, strict=True)
+        variants += [(scale, variant, key, model) for key, model in pairs]
+    columns = ["scale", "variant", "key", "model"]
     return whole, pd.DataFrame(variants, columns=columns)
 
 
@@ -181,18 +187,24 @@ def report(entries: Collection[str], add: bool = False) -> None:
             "data/*/01_licenses; expected keys or SHA-256 sums of a catalogue; run "
             "`dvc repro` first, or correct them."
         )
-    for scale, found in works.groupby("scale"):
+    for scale in sorted({*works["scale"], *variants["scale"]}):
+        found = works[works["scale"] == scale]
         print(f"{scale}:")
         for work in found.itertuples():
             state = printable(work.reason) or f"in split {work.split}"
             key = format_line(work.key)
             print(f"  {key}: {work.title!r} by {work.author!r}, {state}")
         path = paths.stage_dir(scale, "01_licenses") / "catalog.parquet"
-        for key in copies_of(found, pd.read_parquet(path)):
+        for key in copies_of(found, pd.read_parquet(path)) if len(found) else ():
             print(f"  {format_line(key)} is a copy or near copy, and not named here")
         held = variants[variants["scale"] == scale]
         for variant, rows in held.groupby("variant"):
-            print(f"  04_train {variant} was trained on {len(rows)} of them: retrain")
+            others = sorted({*rows["model"]} - {f"{scale}/{variant}"})
+            first = f", {', '.join(others)} first" if others else ""
+            print(
+                f"  04_train {variant} was trained on {rows['key'].nunique()} of them: "
+                f"retrain{first}"
+            )
         if held.empty:
             print("  no model was trained on them")
     if (works["split"] == "web").any():

@@ -2,7 +2,8 @@
 
 `commoncanvas release --scale full` writes `results/model`: the weights in half
 precision, a card, the attribution of every training work, and pictures that are not
-cherry-picked. The same inputs give the same bytes.
+cherry-picked. The same inputs give the same bytes. The open world's text encoder comes
+in a package and is left out; any other is copied.
 """
 
 import gzip
@@ -23,27 +24,31 @@ from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
 from commoncanvas.licenses import attribution, takedown
+from commoncanvas.licenses.ancestry import LICENSE, WORKS, ancestors
 from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.publish.card import make_card
 from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
 from commoncanvas.publish.strips import write_pictures
+from commoncanvas.train.published import refuse_published
 
-MAX_BYTES = 25_000_000  # of the whole folder
+MAX_MB = 25  # of the whole folder, unless another limit is asked for
 MAX_TEXT_BYTES = 2_000_000  # of the attribution; a longer one is packed
-# The text encoder is larger than the limit; whoever loads the folder brings it.
-LEFT_OUT = ("text_encoder", "README.md", "card.json")
+LEFT_OUT = ("README.md", "card.json")
 UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
 MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
 
 
-def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]:
+def release(
+    scale: str, variant: str, out: Path | str = MODEL, max_mb: float = MAX_MB
+) -> dict[str, Any]:
     """Write a trained variant as a released model, replacing an older one.
 
     Args:
         scale, variant: of the run, whose stages 01 to 05 are done.
         out: the folder: new, empty or an older release.
+        max_mb: of all its files [MB].
 
     Returns:
         The release's manifest.
@@ -57,15 +62,23 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     _check_out(out)
     trained = stage_dir(scale, "04_train", variant)
     training = read_manifest(trained)
+    refuse_published(training)
     metrics = _metrics(scale, variant)
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
-    if metrics["num_train_pictures"] != len(keys):
+    learnt = pd.read_parquet(trained / WORKS)
+    own = int((learnt["model"] == f"{scale}/{variant}").sum())
+    if metrics["num_train_pictures"] != own:
         raise ManifestError(
             f"05_evaluate of {variant} measured a model of "
-            f"{metrics['num_train_pictures']} works, 04_train has one of {len(keys)}; "
+            f"{metrics['num_train_pictures']} works, 04_train has one of {own}; "
             f"expected the same; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
-    works, license_ = works_of(scale, variant, keys)
+    for one in ancestors(training["facts"]):
+        if one["num_works"] is None:
+            raise LicenseError(
+                f"{variant} was trained from {one['model']!r}, whose works are not "
+                "known; a release credits every work; release another variant."
+            )
+    works, license_ = works_of(scale, variant, learnt)
     facts = _settings(scale, training["facts"]["caption_source"], metrics)
     facts |= {
         "works": len(works),
@@ -78,8 +91,9 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / out.name
-        copy_halved(trained / "pipeline", folder)
-        _check_size(folder)  # before anything is drawn, too
+        is_open = ["text encoder", OPEN_TEXT_ENCODER] in facts["parts"]
+        copy_halved(trained / "pipeline", folder, is_open)
+        _check_size(folder, max_mb)  # before anything is drawn, too
         facts["attribution"] = write_attribution(folder, works)
         pipeline = load_pipeline(folder, facts["max_tokens"])
         facts["samples"] = write_pictures(
@@ -89,72 +103,82 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
         card = make_card(made, scale, out, facts, license_, metrics)
         card.save(folder / "README.md")
         manifest = write_manifest(
-            folder, STAGE, scale, variant, len(keys), len(works), {}, facts
+            folder, STAGE, scale, variant, len(works), len(works), {}, facts
         )
-        _check_size(folder)
+        _check_size(folder, max_mb)
         if out.exists():
             shutil.rmtree(out)
         os.replace(folder, out)
     return manifest
 
 
-def works_of(scale: str, variant: str, keys: pd.Series) -> tuple[pd.DataFrame, License]:
-    """Return (ledger of the training works, the `License` that follows from theirs).
+def works_of(
+    scale: str, variant: str, learnt: pd.DataFrame
+) -> tuple[pd.DataFrame, License]:
+    """Return (ledger of the works learnt from, the `License` that follows from theirs).
 
-    The licences are rebuilt from the catalogue's columns, never taken from its split.
+    The licences are rebuilt from the columns of the catalogue and of `learnt`, never
+    taken from a split. What an ancestor learnt from is in its own scale's catalogue.
+
+    Args:
+        scale, variant: the model's.
+        learnt: its works.parquet, of `learnt_from`.
 
     Raises:
         ManifestError: stage 01 lacks a work.
         LicenseError: a work is outside the paper's C, or its credit is not complete.
         ParameterError: a work was taken down.
     """
-    folder = stage_dir(scale, "01_licenses")
-    read_manifest(folder)
     again = f"run `dvc repro 05_evaluate@{scale}-{variant}`"
-    try:
-        works = attribution.licenses_of(folder, keys)
-    except KeyError:
-        raise ManifestError(
-            f"04_train of {variant} used works that 01_licenses lacks; expected all in "
-            f"its catalogue; {again}."
-        ) from None
-    columns = works[["license_slug", "license_version", "license_port"]]
-    licenses = [
-        License.from_columns(*row) for row in set(columns.itertuples(False, None))
-    ]
+    ledgers, found = [], set(learnt[LICENSE].itertuples(False, None))
+    for own, rows in learnt.groupby(learnt["model"].str.partition("/")[0]):
+        folder = stage_dir(own, "01_licenses")
+        read_manifest(folder)
+        try:
+            works = attribution.licenses_of(folder, rows["key"])
+        except KeyError:
+            raise ManifestError(
+                f"04_train of {variant} used works that 01_licenses of {own} lacks; "
+                f"expected all in its catalogue; {again}."
+            ) from None
+        found |= set(works[LICENSE].itertuples(False, None))
+        ledger = pd.read_parquet(folder / "ledger.parquet")
+        ledgers.append(ledger[ledger["key"].isin(rows["key"])])
+    licenses = [License.from_columns(*row) for row in found]
     if closed := sorted({one.title for one in licenses if split_of(one)[0] != "c"}):
         raise LicenseError(
             f"{variant} was trained on works under {', '.join(closed)}; a release "
             "takes CC0, the Public Domain Mark, BY and BY-SA alone; release another "
             "variant."
         )
-    rows = pd.read_parquet(folder / "ledger.parquet")
-    rows = rows[rows["key"].isin(keys)]
-    if taken := int(takedown.is_listed(rows, takedown.read_list()).sum()):
+    credited = pd.concat(ledgers).drop_duplicates("key", ignore_index=True)
+    if taken := int(takedown.is_listed(credited, takedown.read_list()).sum()):
         raise ParameterError(
             f"{variant} was trained on {taken} works that docs/takedown.txt lists; "
             f"expected none; {again}, which leaves them out."
         )
-    lost = set(keys) - set(rows["key"])
-    if uncredited := len(lost) + len(attribution.missing_credits(rows)):
+    lost = set(learnt["key"]) - set(credited["key"])
+    if uncredited := len(lost) + len(attribution.missing_credits(credited)):
         raise LicenseError(
             f"{uncredited} works of {variant} have no full row in the attribution "
             f"ledger; expected one each; {again}."
         )
-    return rows, combined_license(licenses)
+    return credited, combined_license(licenses)
 
 
-def copy_halved(pipeline: Path, folder: Path) -> None:
-    """Copy a pipeline's parts but the text encoder, floating point numbers as float16.
+def copy_halved(pipeline: Path, folder: Path, is_open: bool = True) -> None:
+    """Copy a pipeline's parts, floating point numbers as float16.
 
+    The open world's text encoder is left out: whoever loads the folder brings it.
     Configurations lose the path that they were loaded from.
 
     Raises:
         ParameterError: a weight is beyond float16.
     """
+    left_out = (*LEFT_OUT, "text_encoder") if is_open else LEFT_OUT
     for path in sorted(pipeline.rglob("*")):
         place = path.relative_to(pipeline)
-        if path.is_dir() or place.parts[0] in LEFT_OUT:
+        if path.is_dir() or place.parts[0] in left_out:
             continue
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -206,11 +230,11 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _check_size(folder: Path) -> None:
-    if (size := size_of(folder)) > MAX_BYTES:
+def _check_size(folder: Path, max_mb: float) -> None:
+    if (size := size_of(folder)) > max_mb * 1e6:
         raise ParameterError(
-            f"the released model has {size / 1e6:.1f} MB; expected at most "
-            f"{MAX_BYTES / 1e6:g} MB; release a variant with a smaller UNet."
+            f"the released model has {size / 1e6:.1f} MB; expected at most {max_mb:g} "
+            "MB; release a variant with a smaller UNet, or raise --limit."
         )
 
 
@@ -227,31 +251,33 @@ def _metrics(scale: str, variant: str) -> dict[str, Any]:
     return metrics
 
 
+def _named(folder: str, revision: str | None = "") -> str:
+    return f"{folder} at {revision}" if revision else folder
+
+
 def _settings(
     scale: str, caption_source: str | dict[str, float], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the facts that drawing and the card need, once the parts are known ones.
+    """Return the facts that drawing and the card need.
 
-    The card says what VAE, text encoder and captioner were trained on, of one each.
+    `parts` names the VAE, the text encoder and the captioners that wrote the captions,
+    as the manifests of stages 02 and 03 do.
     """
     latents, captions = (
         read_manifest(stage_dir(scale, slug), verify=False)["facts"]
         for slug in ("03_latents", "02_captions")
     )
-    found = {
-        ("VAE", latents["vae"][0], "pretrained/vae"),
-        ("text encoder", latents["text_encoder"][0], OPEN_TEXT_ENCODER),
-    }
+    parts = [
+        ["text encoder", _named(*latents["text_encoder"])],
+        ["VAE", _named(*latents["vae"])],
+    ]
     sources = [caption_source] if isinstance(caption_source, str) else caption_source
-    for source in {*sources} & captions.keys():
-        found.add(("captioner", captions[source]["captioner"]["captioner"], "open"))
-    for part, name, expected in sorted(found):
-        if name != expected:
-            raise ParameterError(
-                f"the {part} is {name!r}; a release's card describes {expected!r} "
-                "alone; release another variant."
-            )
+    for source in sorted({*sources} & captions.keys()):
+        used = captions[source]["captioner"]
+        name = _named(used.get("model", used["captioner"]), used.get("revision", ""))
+        parts.append([f"captioner, for the {source} captions", name])
     return {
+        "parts": parts,
         "caption_source": caption_source,
         "guidance_scale": metrics["common_guidance"],
         "num_inference_steps": metrics["protocol"]["num_inference_steps"],

@@ -1,108 +1,88 @@
 """One denoising step in the paper's seven moves, for a batch or any part of one.
 
-Everything random of a batch is drawn for the whole of it before it is split, so the
+Everything random of a work is drawn by its place in the batch (`core.draws`), so the
 same numbers go to the same works however many processes and passes share the batch.
 Source: ddpm, Eq. 14; mosaicml-diffusion, StableDiffusion.forward; sd3, §3.1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from diffusers.training_utils import compute_density_for_timestep_sampling
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import mse_loss
 
-from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.draws import Draws
 from commoncanvas.core.errors import ParameterError
 
 
 @dataclass(frozen=True)
-class Draws:
-    """All that is random of one batch; each field has one entry a work."""
+class Part:
+    """Some works of a batch, as read: all that a forward pass takes but its noise."""
 
-    places: Tensor  # (batch,) int64, which works
-    eps: Tensor  # (batch, channels, h, w), the posterior sample's
-    is_dropped: Tensor  # (batch,) bool
-    timesteps: Tensor  # (batch,) int64
-    noise: Tensor  # as eps
-    choices: Tensor | None = None  # (batch,) float64 in [0, 1): which caption
+    places: Tensor  # (n,) int64, which works
+    rows: Tensor  # (n,) int64, their places in the batch
+    mean: Tensor  # (n, channels, h, w) float32, the posterior's
+    std: Tensor  # as mean
+    prompt_embeds: Tensor  # (n, tokens, width) float32
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def part(self, rows: slice | Tensor) -> "Draws":
-        """Return the draws of some rows, a slice or (n,) places in the batch."""
-        whole = {field.name: getattr(self, field.name) for field in fields(self)}
-        part: dict[str, Any] = {
-            name: None if tensor is None else tensor[rows]
-            for name, tensor in whole.items()
-        }
-        return Draws(**part)
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Part":
+        """Return it with each tensor moved, say to a device."""
+        return Part(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
 
-def make_draws(
-    data: Any,
-    places: Tensor,
-    drop_prob: float,
-    generator: Generator,
-    num_timesteps: int = 1000,
-    choices: Generator | None = None,
-    weighting_scheme: str = "none",
-    logit_mean: float = 0.0,
-) -> Draws:
-    """Draw posterior samples, dropped captions, timesteps and noise for a batch.
+def read_part(
+    data: Any, places: Tensor, rows: Tensor, drop_prob: float, draws: Draws
+) -> Part:
+    """Read some works of a batch, with captions dropped and chosen as drawn.
 
     Args:
-        data: a `Latents`; only the shape of a latent is asked for.
-        places: (batch,) int64, which works, all of one bucket.
+        data: a `Latents`.
+        places: (n,) int64, which works, all of one bucket.
+        rows: (n,) int64, their places in the batch.
         drop_prob: probability of the empty caption.
-        generator: source of all but `choices`, in this order.
-        num_timesteps: timesteps are 0 to this number less one.
-        choices: a generator of its own for the caption of each work, so that another
-            mixture of captions changes no noise; None reads the first.
+        draws: of the batch; the caption of each work is another draw, so that another
+            mixture of captions changes no noise.
+    """
+    is_dropped = draws.uniform("dropped", rows) < drop_prob
+    choices = draws.uniform("captions", rows)
+    states = data.prompt_embeds(places, is_dropped, choices)
+    mean, std = data.posterior(places)
+    return Part(places, rows, mean, std, states)
+
+
+def draw_timesteps(
+    rows: Tensor,
+    num_timesteps: int,
+    draws: Draws,
+    weighting_scheme: str = "none",
+    logit_mean: float = 0.0,
+) -> Tensor:
+    """Draw a timestep for each work, (n,) int64 from 0 to `num_timesteps` less one.
+
+    Args:
+        rows: (n,) int64, the works' places in the batch.
+        draws: of the batch.
         weighting_scheme: "none" draws every timestep as often, "logit_normal" those
             around the logistic of `logit_mean`: above 0 the noisier ones, at which a
             prompt decides most.
         logit_mean: of logit_normal, whose deviation is 1.
-    """
-    shape = (len(places), *data.shape_of(places))  # (batch, channels, h, w)
-    eps = torch.randn(shape, generator=generator)
-    is_dropped = torch.rand(len(places), generator=generator) < drop_prob
-    timesteps = draw_timesteps(
-        len(places), num_timesteps, generator, weighting_scheme, logit_mean
-    )
-    noise = torch.randn(shape, generator=generator)
-    chosen = None
-    if choices is not None:
-        chosen = torch.rand(len(places), dtype=torch.float64, generator=choices)
-    return Draws(places, eps, is_dropped, timesteps, noise, chosen)
-
-
-def draw_timesteps(
-    num: int,
-    num_timesteps: int,
-    generator: Generator,
-    weighting_scheme: str,
-    logit_mean: float,
-) -> Tensor:
-    """Draw (num,) int64 timesteps; see `make_draws`.
 
     Raises:
         ParameterError: the scheme is unknown.
     """
     if weighting_scheme == "none":
-        return torch.randint(num_timesteps, (num,), generator=generator)
-    if weighting_scheme == "logit_normal":
-        share = compute_density_for_timestep_sampling(
-            weighting_scheme, num, logit_mean, logit_std=1.0, generator=generator
+        share = draws.uniform("timesteps", rows)
+    elif weighting_scheme == "logit_normal":
+        share = torch.sigmoid(draws.normal("timesteps", rows, ()) + logit_mean)
+    else:
+        raise ParameterError(
+            f"weighting_scheme is {weighting_scheme!r}; expected none or logit_normal; "
+            "edit the train section of the profile."
         )
-        return (share * num_timesteps).long().clamp(max=num_timesteps - 1)
-    raise ParameterError(
-        f"weighting_scheme is {weighting_scheme!r}; expected none or logit_normal; "
-        "edit the train section of the profile."
-    )
+    return (share * num_timesteps).long().clamp(max=num_timesteps - 1)
 
 
 def training_target(
@@ -122,36 +102,44 @@ def training_target(
     )
 
 
-def sample_latents(data: Any, draws: Draws, scaling_factor: float) -> Tensor:
+def sample_latents(part: Part, draws: Draws, scaling_factor: float) -> Tensor:
     """Return scaled samples of the works' posteriors, (n, channels, h, w) float32."""
-    mean, std = data.posterior(draws.places)
-    return (mean + std * draws.eps) * scaling_factor
+    eps = draws.normal("posterior", part.rows, part.mean.shape[1:])
+    return (part.mean + part.std * eps) * scaling_factor
 
 
 def denoising_losses(
-    unet: Module, noise_scheduler: Any, data: Any, draws: Draws, scaling_factor: float
+    unet: Module,
+    noise_scheduler: Any,
+    part: Part,
+    draws: Draws,
+    scaling_factor: float,
+    weighting_scheme: str = "none",
+    logit_mean: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Compute every work's denoising loss.
+    """Compute every work's denoising loss, on the UNet's device, without a wait for it.
 
     Args:
         unet: predicts from (latents, timesteps, prompt_embeds).
-        data: a `Latents`.
-        draws: of a batch, or of a part of it.
+        part: a batch, or a part of it.
+        draws: of the batch.
         scaling_factor: multiplies raw latents to about unit variance.
+        weighting_scheme, logit_mean: see `draw_timesteps`.
 
     Returns:
         (losses, latents): (n,) float32 mean squared errors, and the clean latents.
     """
-    clean = sample_latents(data, draws, scaling_factor)  # (n, channels, h, w)
-    states = data.prompt_embeds(draws.places, draws.is_dropped, draws.choices)
     device = next(unet.parameters()).device
-    latents, noise, timesteps, prompt_embeds = (
-        t.to(device, non_blocking=True)
-        for t in (clean, draws.noise, draws.timesteps, states)
+    part = part.moved(lambda tensor: tensor.to(device, non_blocking=True))
+    latents = sample_latents(part, draws, scaling_factor)  # (n, channels, h, w)
+    num_timesteps = noise_scheduler.config.num_train_timesteps
+    timesteps = draw_timesteps(
+        part.rows, num_timesteps, draws, weighting_scheme, logit_mean
     )
+    noise = draws.normal("noise", part.rows, latents.shape[1:])
     noisy_latents = noise_scheduler.add_noise(latents, noise, timesteps)
     # The UNet knows how noisy its input is, and what it shows: (n, tokens, width).
-    model_pred = unet(noisy_latents, timesteps, prompt_embeds).sample
+    model_pred = unet(noisy_latents, timesteps, part.prompt_embeds).sample
     target = training_target(noise_scheduler, latents, noise, timesteps)
     # In float32, since squares of small errors vanish in half precision.
     error = mse_loss(model_pred.float(), target.float(), reduction="none")
@@ -166,12 +154,11 @@ def diffusion_loss(
     places: Tensor,
     scaling_factor: float,
     drop_prob: float,
-    generator: Generator,
+    draws: Draws,
 ) -> Tensor:
-    """Draw one batch and return its mean denoising loss, a scalar."""
-    num_timesteps = noise_scheduler.config.num_train_timesteps
-    draws = make_draws(data, places, drop_prob, generator, num_timesteps)
-    losses, _ = denoising_losses(unet, noise_scheduler, data, draws, scaling_factor)
+    """Read one batch and return its mean denoising loss, a scalar."""
+    part = read_part(data, places, torch.arange(len(places)), drop_prob, draws)
+    losses, _ = denoising_losses(unet, noise_scheduler, part, draws, scaling_factor)
     return losses.mean()
 
 
@@ -189,13 +176,14 @@ def validation_loss(
     It is the mean over the first `num_works`, whatever their buckets.
     """
     unet.eval()
-    generator = make_generator(seed, "validation")
     batches = [places[places < num_works] for places in data.buckets]
     total = 0.0
-    for places in filter(len, batches):
-        loss = diffusion_loss(
-            unet, noise_scheduler, data, places, scaling_factor, 0.0, generator
-        )
-        total += loss.item() * len(places)
+    for number, places in enumerate(batches):
+        if len(places):
+            draws = Draws(seed, "validation", number)
+            loss = diffusion_loss(
+                unet, noise_scheduler, data, places, scaling_factor, 0.0, draws
+            )
+            total += loss.item() * len(places)
     unet.train()
     return total / min(num_works, len(data))

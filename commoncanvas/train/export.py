@@ -9,7 +9,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.core.errors import LicenseError
 from commoncanvas.core.files import write_json, writing
-from commoncanvas.licenses.license import License
+from commoncanvas.licenses.ancestry import LICENSE, ancestors
+from commoncanvas.licenses.license import License, read_license
 from commoncanvas.licenses.policies import combined_license
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -22,25 +23,29 @@ def card_facts(
     num_parameters: int,
     recipe: Mapping[str, Any],
     text_encoder: str,
+    ancestor: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather what the card of a trained variant tells, as JSON.
 
     Args:
         variant: the row of the experiment.
-        works: of `licenses_of`, every work trained on.
+        works: of `learnt_from`, every work that the model learnt from.
         caption_source: where the captions came from, or {source: weight}.
         num_parameters: of the UNet.
         recipe: the fields of a `TrainRecipe`.
         text_encoder: name of the frozen text encoder.
+        ancestor: of `read_ancestor`, the model that it started from.
 
     Returns:
-        These, with works as counts by source and licence, and `license`: the one that
-        the works' licences allow, share-alike and non-commercial terms kept.
+        These, with works as counts by source and licence, its ancestors, and `license`:
+        the one that the licences of all works and of ancestors of unknown works allow,
+        share-alike and non-commercial terms kept.
     """
-    columns = ["license_slug", "license_version", "license_port"]
-    found = works[columns].drop_duplicates().itertuples(index=False)
+    found = works[LICENSE].drop_duplicates().itertuples(index=False)
+    started = list(ancestors({"ancestor": ancestor}))
     try:
         every = [License.from_columns(*row) for row in found]
+        every += [read_license(a["license"], "") for a in started if a["license"]]
         spdx = combined_license(every).spdx.lower() or "other"
     except LicenseError:  # the captioned web is under software licences
         spdx = "other"
@@ -48,10 +53,17 @@ def card_facts(
     if not isinstance(captions, str):
         captions = " and ".join(f"{s} ({w:g})" for s, w in captions.items())
     counts = works.groupby(["source", "license"], as_index=False).size()
+    # The first row is the model's own.
+    inherited = int((works["model"] != works["model"].iloc[0]).sum()) if started else 0
     return {
         "variant": variant,
         "num_parameters": num_parameters,
         "num_works": len(works),  # as many are credited
+        "num_own_works": len(works) - inherited,
+        "ancestors": [
+            {name: one[name] for name in ("model", "num_works", "license")}
+            for one in started
+        ],
         "captions": captions,
         "works": counts.rename(columns={"size": "works"}).to_dict("records"),
         "license": spdx,

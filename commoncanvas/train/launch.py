@@ -25,7 +25,7 @@ from commoncanvas.latents.mirror import read_listing
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.encoders import load_text_encoder, load_vae
 from commoncanvas.models.pipelines import (
-    draw_samples,
+    draw_batch,
     make_noise_scheduler,
     make_pipeline,
 )
@@ -61,9 +61,7 @@ def with_key(spec: TrainSpec) -> TrainSpec:
     return replace(spec, key=key, inputs=inputs)
 
 
-def launch(
-    spec: TrainSpec, num_processes: int = 1
-) -> tuple[Any, list[dict[str, float]]]:
+def launch(spec: TrainSpec, num_processes: int = 1) -> tuple[Any, list[dict[str, Any]]]:
     """Train as a spec says, and return (unet with averaged weights, log).
 
     Args:
@@ -95,7 +93,7 @@ def is_finished(spec: TrainSpec) -> bool:
     return found is not None and found.name == last
 
 
-def fit(spec: TrainSpec) -> tuple[Any, list[dict[str, float]]]:
+def fit(spec: TrainSpec) -> tuple[Any, list[dict[str, Any]]]:
     """Train in this process, alone or as one of several; see `launch`."""
     data = Latents(spec.folder, **spec.works)
     held_out = Latents(spec.folder, ["c"], "human", holdout=True)
@@ -122,19 +120,17 @@ class Watch:
     """Writes each snapshot's values, and pictures if asked, for TensorBoard.
 
     Files lie in `runs/<description>/<key>`. The pictures show the weights of the
-    moment, not their average, for the same prompts and seed each time.
+    moment, not their average, for the same prompts and seed each time. One process
+    draws them, but in shards, where none could alone, all do.
     """
 
     def __init__(self, spec: TrainSpec) -> None:
         self.spec = spec
         self.writer: Any = None
 
-    def __call__(
-        self, entry: dict[str, float], unet: Any, is_main: bool = True
-    ) -> None:
+    def __call__(self, entry: dict[str, Any], unet: Any, is_main: bool = True) -> None:
         pixels = None
-        if self.spec.previews:
-            # On every process: in shards, none could draw alone.
+        if self.spec.previews and (is_main or self.spec.shard):
             pixels = self.draw(unet.eval(), self.spec.previews)
             unet.train()
         if not is_main:
@@ -146,7 +142,8 @@ class Watch:
             # What an interrupted run wrote of later steps is taken back.
             self.writer = SummaryWriter(folder, purge_step=entry["step"])
         for name, value in entry.items():
-            self.writer.add_scalar(name, value, entry["step"])
+            if not isinstance(value, str):
+                self.writer.add_scalar(name, value, entry["step"])
         if pixels is not None:
             self.writer.add_images("samples", pixels, entry["step"], dataformats="NHWC")
         self.writer.flush()
@@ -158,13 +155,13 @@ class Watch:
         noise = make_noise_scheduler(recipe.prediction_type, *recipe.scheduler)
         vae = load_vae(*previews.vae)
         pipeline = make_pipeline(unet, vae, tokenizer, encoder, noise)
-        return draw_samples(
+        return draw_batch(
             pipeline,
             previews.prompts,
+            first=0,
             guidance_scale=3.0,
             num_inference_steps=previews.num_inference_steps,
             seed=recipe.seed,
-            batch_size=len(previews.prompts),
         )
 
 

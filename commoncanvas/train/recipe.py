@@ -24,12 +24,14 @@ class TrainRecipe:
     ema_fraction: float  # last share of the steps, averaged over
     ema_decay: float  # of the moving average, a step
     prediction_type: str  # what the UNet predicts: epsilon, v_prediction or sample
-    weighting_scheme: str  # of timesteps; see `make_draws`
+    weighting_scheme: str  # of timesteps; see `draw_timesteps`
     logit_mean: float  # of logit_normal
     scheduler: list[str]  # [folder, revision]; see `make_noise_scheduler`
     checkpoint_steps: int  # steps between snapshots and validations
     scaling_factor: float  # brings raw latents to about unit variance
     mixed_precision: str  # no, fp16 or bf16
+    attention: str  # kernel: sdpa or flash; see `set_attention`
+    compile: bool  # the UNet, in channels-last
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,35 @@ def _write(
     finally:  # what does not go now is swept by the next call
         shutil.rmtree(staging, ignore_errors=True)
     return path
+
+
+class SnapshotWriter:
+    """Writes snapshots one after another, in a thread beside the training if asked.
+
+    Args:
+        is_parallel: `write` returns at once. What the writers write must not change
+            then, and an error is raised by the next `write` or `wait`.
+    """
+
+    def __init__(self, is_parallel: bool) -> None:
+        self._pool = ThreadPoolExecutor(1) if is_parallel else None
+        self._last: Future[Path] | None = None
+
+    def write(
+        self, folder: Path, step: int, writers: Mapping[str, Callable[[Path], object]]
+    ) -> None:
+        """Write one snapshot as `write_snapshot` does, once the one before is whole."""
+        self.wait()
+        if self._pool:
+            self._last = self._pool.submit(write_snapshot, folder, step, dict(writers))
+        else:
+            write_snapshot(folder, step, writers)
+
+    def wait(self) -> None:
+        """Wait until the last snapshot is whole, and raise what its writing raised."""
+        if self._last:
+            last, self._last = self._last, None
+            last.result()
 
 
 def save_state(state: Any, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The state of a training: weights, average, optimiser; whole or in shards (FSDP)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,9 @@ from torch.nn.functional import group_norm, layer_norm
 from torch.nn.utils import get_total_norm
 
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.train.denoising import Draws
+from commoncanvas.models.attention import set_attention
 from commoncanvas.train.recipe import TrainRecipe
-from commoncanvas.train.snapshots import save_state, write_snapshot
+from commoncanvas.train.snapshots import SnapshotWriter, save_state
 
 # Gathered and freed one at a time, so that few are whole at once.
 UNITS = (BasicTransformerBlock, ResnetBlock2D)
@@ -41,21 +41,13 @@ def shard(
     """Shard a UNet's parameters over all processes, in place.
 
     It lies on the process's device, with the same weights on each. Units compute in
-    `mixed_precision`, "no" or "bf16"; gradients are added up in float32.
-
-    Raises:
-        ParameterError: fp16, whose scaled gradients would need a scaler of shards.
+    `mixed_precision`, and gradients are added up in float32. In "fp16" the scaler finds
+    an overflow on all processes or on none, since torch exchanges what each found.
     """
-    if mixed_precision == "fp16":
-        raise ParameterError(
-            "train.shard is true with mixed_precision fp16; expected no or bf16; set "
-            "bf16, or shard false."
-        )
     if not dist.is_initialized():  # accelerate leaves a lone process alone
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    policy = MixedPrecisionPolicy()
-    if mixed_precision == "bf16":
-        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
+    policy = MixedPrecisionPolicy(half, half and torch.float32)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for unit in [m for m in unet.modules() if isinstance(m, UNITS)] + [unet]:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
@@ -99,12 +91,30 @@ class TrainState:
         recipe: TrainRecipe,
         is_sharded: bool = False,
     ) -> None:
-        self.accelerator, self.bare = accelerator, unet
+        self.accelerator, self.bare, device = accelerator, unet, accelerator.device
+        self.is_compiled = recipe.compile
+        asked = recipe.attention, recipe.mixed_precision
+        if device.type == "cuda" and asked == ("flash", "no"):
+            raise ParameterError(
+                "attention is flash with mixed_precision no; expected fp16 or bf16, in "
+                "which a GPU's flash kernels compute; set one of them, or attention "
+                "sdpa."
+            )
         if recipe.mixed_precision != "no":
             lower_norms(unet)
+        unet.to(device)
+        self.attention = set_attention(unet, recipe.attention)
+        self.notes: list[str] = []  # for the reader, a line each
+        if recipe.attention == "flash" and not self.attention.startswith("flash-attn"):
+            self.notes.append(f"flash-attn is not used here, but {self.attention}")
+        if recipe.compile:
+            unet.to(memory_format=torch.channels_last)
         if is_sharded:
-            unet.to(accelerator.device)
-            shard(unet, accelerator.device, recipe.mixed_precision)
+            # Each is gathered by itself, and compiled by itself.
+            units = [m for m in unet.modules() if isinstance(m, UNITS)]
+            for unit in units if recipe.compile else ():
+                unit.compile(dynamic=False)
+            shard(unet, device, recipe.mixed_precision)
         optimizer = torch.optim.AdamW(
             unet.parameters(),
             recipe.learning_rate,
@@ -118,36 +128,49 @@ class TrainState:
             num_training_steps=recipe.num_train_steps,
         )
         self.unet = unet if is_sharded else accelerator.prepare_model(unet)
+        if recipe.compile and not is_sharded:
+            unet.compile(dynamic=False)  # in place: names of weights stay
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.ema_decay, self.is_sharded = recipe.ema_decay, is_sharded
         self.ema: EMAModel | None = None
+        # On a CPU the tensors to write are those that the next step changes.
+        self.writer = SnapshotWriter(is_parallel=device.type == "cuda")
+
+    def eager(self) -> AbstractContextManager:
+        """Compute without compiling within, for passes of other shapes."""
+        if not self.is_compiled:
+            return nullcontext()
+        return torch.compiler.set_stance("force_eager")
 
     def update(
         self,
-        losses_of: Callable[[Draws], torch.Tensor],
-        parts: Sequence[Draws],
+        next_losses: Callable[[], torch.Tensor],
+        num_parts: int,
         num_works: int,
         is_averaged: bool,
     ) -> tuple[float, float]:
         """Add up the gradients of a batch's parts and take one optimiser step.
 
+        The host waits for the device once, at the end.
+
         Args:
-            losses_of: part -> (n,) losses, all finite.
-            parts: the parts of the batch that this process does.
+            next_losses: computes the (n,) losses of the next part.
+            num_parts: how many of the batch's parts this process does.
             num_works: works of the whole batch, over all processes.
             is_averaged: whether the moving average takes these weights in.
 
         Returns:
-            (loss, grad_norm) of the whole batch.
+            (loss, grad_norm) of the whole batch; a loss that is no number is for the
+            caller to find, whose next snapshot would hold what it led to.
         """
         total = torch.zeros((), device=self.accelerator.device)
         self.optimizer.zero_grad()
-        for number, part in enumerate(parts, start=1):
+        for number in range(1, num_parts + 1):
             # Processes exchange gradients once a step, after the last part.
-            with self._gradients_wait(number < len(parts)):
+            with self._gradients_wait(number < num_parts):
                 # (n,) to a scalar: a part's share of the mean over the whole batch, so
                 # that the gradients of all parts add up to that of the mean.
-                loss = losses_of(part).sum() / num_works
+                loss = next_losses().sum() / num_works
                 # The exchange averages over processes; times their number, it sums.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
@@ -155,18 +178,31 @@ class TrainState:
         self.accelerator.unscale_gradients()
         # Of all parameters together, for the log; the recipe clips no gradient.
         grads = [p.grad for p in self.bare.parameters() if p.grad is not None]
-        grad_norm = whole(get_total_norm(grads)).item()
+        grad_norm = whole(get_total_norm(grads))
         self.optimizer.step()
         self.lr_scheduler.step()  # after the optimiser, which uses this step's rate
         if is_averaged:
             # Made at its first step: earlier weights have no part in the average.
-            self.ema = self.ema or EMAModel(
-                self.bare.parameters(), decay=self.ema_decay
-            )
+            self.ema = self.ema or self._average()
             self.ema.step(self.bare.parameters())
         # Each process has the share of its own parts.
         total = self.accelerator.reduce(total, "sum")
-        return total.item(), grad_norm
+        loss_value, norm = torch.stack([total, grad_norm.to(total)]).tolist()
+        return loss_value, norm
+
+    def _average(self) -> EMAModel:
+        """Return a moving average that begins with the present weights."""
+        return EMAModel(self.bare.parameters(), decay=self.ema_decay, foreach=True)
+
+    def finish(self) -> Any:
+        """Return the UNet with averaged weights, as plain diffusers would have it."""
+        self.writer.wait()
+        if self.ema:
+            self.ema.foreach = False  # torch copies no lists of shards
+            self.ema.copy_to(self.bare.parameters())
+        set_attention(self.bare, "sdpa")
+        self.bare._compiled_call_impl = None  # of `compile`, which cannot be undone
+        return self.bare.eval()
 
     def _gradients_wait(self, waits: bool) -> AbstractContextManager:
         if self.is_sharded:
@@ -174,12 +210,15 @@ class TrainState:
             return nullcontext()
         return self.accelerator.no_sync(self.unet) if waits else nullcontext()
 
-    def save(self, folder: Path, step: int, log: list[dict[str, float]]) -> None:
+    def save(self, folder: Path, step: int, log: list[dict[str, Any]]) -> None:
         """Write a snapshot: everything that the next step depends on.
 
-        Every process calls this, the first one writes. A snapshot is the same however
-        many processes there were, and whether or not they held shards.
+        Every process calls this, the first one writes, and on a GPU goes on while it
+        does. A snapshot is the same however many processes there were, and whether or
+        not they held shards.
         """
+        if not self.is_sharded and not self.accelerator.is_main_process:
+            return
         weights: Any
         weights, optimizer = get_state_dict(
             self.bare, self.optimizer.optimizer, options=_WHOLE
@@ -196,14 +235,15 @@ class TrainState:
             "scaler": self._scaler().state_dict() if self._scaler() else None,
         }
         unet = {name: tensor.contiguous() for name, tensor in weights.items()}
+        lines = json.dumps(log)  # now, as it grows while this is written
         writers = {
             "unet.safetensors": lambda path: save_file(unet, path),
             "state.pt": lambda path: save_state(state, path),
-            "log.json": lambda path: path.write_text(json.dumps(log)),
+            "log.json": lambda path: path.write_text(lines),
         }
-        write_snapshot(folder, step, writers)
+        self.writer.write(folder, step, writers)
 
-    def load(self, folder: Path) -> tuple[int, list[dict[str, float]]]:
+    def load(self, folder: Path) -> tuple[int, list[dict[str, Any]]]:
         """Take over a snapshot and return (steps done, log)."""
         state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
         weights: dict[str, Any] = load_file(folder / "unet.safetensors")
@@ -217,7 +257,7 @@ class TrainState:
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         if state["ema"]:
             shadows = state["ema"].pop("shadow_params")
-            self.ema = EMAModel(self.bare.parameters(), decay=self.ema_decay)
+            self.ema = self._average()
             for shadow, values in zip(self.ema.shadow_params, shadows, strict=True):
                 take_over(shadow, values)
             self.ema.load_state_dict(state["ema"])

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks import training
-from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.draws import Draws
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.models.unets import SD2_TEXT_ENCODER, SD2_VAE, make_unet
 from commoncanvas.speed import ablation
@@ -73,7 +73,7 @@ def test_made_up_works_are_encoded_only_online(small):
     schedule = make_noise_scheduler()
     for is_online, expected in ((False, []), (True, ["picture", "words"])):
         data = training.MadeUpLatents(vae, text_encoder, 16, 5, is_online)
-        places, draws = torch.tensor([3, 255, 9]), make_generator(0, "test")
+        places, draws = torch.tensor([3, 255, 9]), Draws(0, "test")
         loss = denoising.diffusion_loss(unet, schedule, data, places, 1.0, 0.1, draws)
         assert torch.isfinite(loss) and calls == expected
 

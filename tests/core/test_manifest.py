@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import tempfile
 
 import numpy as np
@@ -276,3 +277,42 @@ def test_a_folder_that_cannot_be_emptied_is_one_line(root):
     (root / "data").write_text("a file")
     with pytest.raises(StorageError, match="data/mini/01_licenses cannot be written"):
         new_folder("mini", "01_licenses")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o027])
+def test_a_stage_s_files_are_read_by_whom_the_umask_lets(tmp_path, mask):
+    """Safetensors writes for its owner alone."""
+    (tmp_path / "unet").mkdir()
+    for name in ("unet/a.safetensors", "b.csv"):
+        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).chmod(0o600)
+    before = os.umask(mask)
+    try:
+        write_manifest(tmp_path, "04_train", "toy", "cc", 1, 1, {}, {})
+    finally:
+        os.umask(before)
+    modes = {f.stat().st_mode & 0o777 for f in tmp_path.rglob("*") if f.is_file()}
+    assert modes == {0o666 & ~mask}
+
+
+def test_a_model_whose_ancestor_has_changed_is_refused_in_one_line(
+    tmp_path, monkeypatch
+):
+    """The ancestor may be of another scale, where DVC sees no change."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    first, second = (tmp_path / f"data/{scale}/04_train/cc" for scale in ("a", "b"))
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    write_manifest(first, "04_train", "a", "cc", 1, 1, {}, {})
+    ancestor = {"folder": "data/a/04_train/cc", "facts": {}}
+    ancestor["manifest"] = sha256_of(first / "manifest.json")
+    facts = {"ancestor": ancestor}
+    write_manifest(second, "04_train", "b", "cc", 1, 1, {}, facts)
+    assert read_manifest(second)["facts"] == facts
+    write_manifest(first, "04_train", "a", "cc", 2, 2, {}, {})
+    with pytest.raises(ManifestError, match="a/04_train/cc, which has changed") as told:
+        read_manifest(second, verify=False)
+    message = str(told.value)
+    assert "\n" not in message and "--single-item 04_train@b-cc" in message
+    shutil.rmtree(first)  # what is gone can say nothing
+    assert read_manifest(second)["facts"] == facts

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 from toys import UNET, estimate, make_vae, write_real_world
 
 from commoncanvas.core.manifest import write_manifest
-from commoncanvas.licenses import attribution
+from commoncanvas.licenses import ancestry, attribution
 from commoncanvas.models import encoders
 from commoncanvas.models.pipelines import make_noise_scheduler, make_pipeline
 from commoncanvas.models.unets import make_unet
@@ -40,7 +40,10 @@ def write_trained_world(root):
     frame.drop(columns="svg").to_parquet(licensed / "catalog.parquet")
     attribution.ledger(frame, "Drawn.").to_parquet(licensed / "ledger.parquet")
     keys = frame["key"][~frame["is_holdout"] | (frame.index == frame.index[0])]
-    keys.to_frame().to_parquet(trained / "works.parquet")
+    works = attribution.licenses_of(licensed, keys)
+    ancestry.learnt_from(works, works[:0], "toy/cc_toy").to_parquet(
+        trained / "works.parquet"
+    )
     unet = make_unet(UNET, 4, 4, 384, seed=0).eval()
     # An untrained UNet hardly hears its prompt.
     for name, weights in unet.named_parameters():
@@ -48,7 +51,6 @@ def write_trained_world(root):
             weights.data.mul_(20)
     reader = encoders.load_text_encoder(OPEN_TEXT_ENCODER, 12)
     parts = unet, load_toy_vae(root / "vae"), *reader, make_noise_scheduler("sample")
-    works = attribution.licenses_of(licensed, keys)
     told = "cc_toy", works, "synthetic", 1234, {"learning_rate": 0.1}
     facts = export.card_facts(*told, OPEN_TEXT_ENCODER)
     export.save_pipeline(make_pipeline(*parts), facts, trained / "pipeline")

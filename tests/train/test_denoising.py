@@ -5,6 +5,7 @@ import torch
 from toys import UNET, FakeLatents
 
 from commoncanvas.core.determinism import make_generator
+from commoncanvas.core.draws import Draws
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.models.unets import make_unet as make_any_unet
@@ -56,77 +57,82 @@ def test_another_prediction_type_is_refused_with_its_name(noised):
         denoising.training_target(Odd, *noised[:3])
 
 
-def losses(draws, data=None, unet=None):
-    schedule = make_noise_scheduler()
-    data, unet = data or FakeLatents(), unet or make_unet()
-    return denoising.denoising_losses(unet, schedule, data, draws, 0.5)[0]
+BATCH = Draws(0, "draws")
 
 
-def drawn(places, choices=None):
-    arguments = FakeLatents(), places, 0.3, make_generator(0, "draws")
-    return denoising.make_draws(*arguments, choices=choices)
+def read(places, rows=None, data=None):
+    rows = torch.arange(len(places)) if rows is None else rows
+    return denoising.read_part(data or FakeLatents(), places, rows, 0.3, BATCH)
+
+
+def losses(part, unet=None):
+    unet = unet or make_unet()
+    return denoising.denoising_losses(unet, make_noise_scheduler(), part, BATCH, 0.5)[0]
 
 
 def test_a_work_s_loss_does_not_depend_on_the_rest_of_its_batch():
-    draws = drawn(torch.tensor([3, 0, 5, 1]))
-    whole = losses(draws)
-    for rows in (slice(0, 1), slice(1, 4), torch.tensor([3, 1])):
-        torch.testing.assert_close(losses(draws.part(rows)), whole[rows])
+    places, rows = torch.tensor([3, 0, 5, 1]), torch.arange(4)
+    whole = losses(read(places))
+    for some in (rows[:1], rows[1:], rows[[3, 1]]):
+        torch.testing.assert_close(losses(read(places[some], some)), whole[some])
 
 
-def test_another_choice_of_captions_moves_no_other_draw():
-    places = torch.arange(6)
-    plain, mixed = drawn(places), drawn(places, make_generator(0, "captions"))
-    for name in ("places", "eps", "is_dropped", "timesteps", "noise"):
-        assert torch.equal(getattr(plain, name), getattr(mixed, name))
-    assert plain.choices is None and mixed.choices.shape == (6,)
-    assert ((mixed.choices >= 0) & (mixed.choices < 1)).all()
+def test_the_same_work_at_another_place_of_the_batch_has_other_noise():
+    first, second = losses(read(torch.tensor([3, 3])))
+    assert first != second
+
+
+def test_another_mixture_of_captions_moves_no_noise():
+    class Mixed(FakeLatents):
+        def prompt_embeds(self, places, is_dropped, draws=None):
+            self.chosen = draws
+            return super().prompt_embeds(places, is_dropped)
+
+    data, places = Mixed(), torch.arange(6)
+    part = read(places, data=data)
+    assert data.chosen.shape == (6,) and ((data.chosen >= 0) & (data.chosen < 1)).all()
+    assert len(data.chosen.unique()) == 6
+    torch.testing.assert_close(losses(part), losses(read(places)))
 
 
 @pytest.mark.parametrize(("logit_mean", "share"), [(0.0, 0.5), (0.5, 0.691)])
 def test_logit_normal_timesteps_lie_around_their_mean(logit_mean, share):
-    draw = make_generator(0, "draws"), "logit_normal", logit_mean
-    found = denoising.draw_timesteps(20_000, 1000, *draw)
+    kind = BATCH, "logit_normal", logit_mean
+    found = denoising.draw_timesteps(torch.arange(20_000), 1000, *kind)
     assert 0 <= found.min() and found.max() <= 999 and found.dtype == torch.int64
     # A normal variable around m is above 0 with the probability of the normal at m.
     assert (found >= 500).double().mean().item() == pytest.approx(share, abs=0.015)
 
 
 def test_timesteps_are_as_often_unless_told_otherwise():
-    found = denoising.draw_timesteps(20_000, 10, make_generator(0, "x"), "none", 9.0)
+    kind = BATCH, "none", 9.0
+    found = denoising.draw_timesteps(torch.arange(20_000), 10, *kind)
     assert found.bincount().double().div(20_000).sub(0.1).abs().max() < 0.01
 
 
 def test_an_unknown_scheme_is_named():
     with pytest.raises(ParameterError, match="'mode'; expected none or logit_normal"):
-        denoising.draw_timesteps(1, 10, make_generator(0, "x"), "mode", 0.0)
+        denoising.draw_timesteps(torch.arange(1), 10, BATCH, "mode", 0.0)
 
 
 def test_the_mean_of_a_batch_is_the_mean_of_its_works():
     places, schedule = torch.arange(5), make_noise_scheduler()
-    mean = denoising.diffusion_loss(
-        make_unet(),
-        schedule,
-        FakeLatents(),
-        places,
-        0.5,
-        0.3,
-        make_generator(0, "draws"),
-    )
-    torch.testing.assert_close(mean, losses(drawn(places)).mean())
+    told = make_unet(), schedule, FakeLatents(), places, 0.5, 0.3, BATCH
+    mean = denoising.diffusion_loss(*told)
+    torch.testing.assert_close(mean, losses(read(places)).mean())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_with_low_norms_stays_near_full_precision(dtype):
     """Bounds on loss (2 %) and on the gradient's direction and length (5 %)."""
-    draws = drawn(torch.arange(8))
+    part = read(torch.arange(8))
     found = {}
     for name, low in (("full", False), ("half", True)):
         unet = make_unet()
         if low:
             state.lower_norms(unet)
         with torch.autocast("cpu", dtype, enabled=low):
-            loss = losses(draws, unet=unet).mean()
+            loss = losses(part, unet).mean()
         loss.backward()
         grads = torch.cat([p.grad.flatten() for p in unet.parameters()])
         found[name] = loss.item(), grads
@@ -146,18 +152,15 @@ def test_validation_never_drops_a_caption_and_leaves_the_model_in_training():
 
 
 def test_a_perfect_model_has_no_loss():
-    data, noise = FakeLatents(), []
-    noise_scheduler = make_noise_scheduler("sample")
+    part, noise_scheduler = read(torch.arange(3)), make_noise_scheduler("sample")
+    clean = denoising.sample_latents(part, BATCH, 0.5)
 
     class Perfect(torch.nn.Linear):
         def forward(self, noisy, timesteps, prompt_embeds):
-            return type("Output", (), {"sample": noise[0]})
+            return type("Output", (), {"sample": clean})
 
-    clean = torch.arange(3)
-    draws = torch.randn(3, 4, 4, 4, generator=make_generator(0, "x"))
-    noise.append((data.mean[clean] + 0.1 * draws) * 0.5)
-    args = Perfect(1, 1), noise_scheduler, data, clean, 0.5, 0.0
-    assert denoising.diffusion_loss(*args, make_generator(0, "x")).item() < 1e-12
+    args = Perfect(1, 1), noise_scheduler, part, BATCH, 0.5
+    assert denoising.denoising_losses(*args)[0].max() < 1e-12
 
 
 class TwoShapes(FakeLatents):

@@ -1,10 +1,12 @@
 """Two processes and one see the same works and take the same steps."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +25,8 @@ from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.manifest import write_manifest
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.models.unets import make_unet
-from commoncanvas.train import launch, loop
-from commoncanvas.train.recipe import TrainSpec, read_spec
+from commoncanvas.train import launch, loop, state
+from commoncanvas.train.recipe import Previews, TrainSpec, read_spec
 
 NUM, SHAPE, TEXT_SHAPE = 40, (4, 4, 4), (3, 8)
 RECIPE = {
@@ -183,7 +185,7 @@ def test_shards_are_taken_over_by_one_process_and_the_reverse(
 
 
 @pytest.mark.slow
-def test_shards_compute_in_bfloat16_but_not_in_float16(make_spec):
+def test_shards_compute_in_bfloat16(make_spec):
     def losses(name, **words):
         AcceleratorState._reset_state(reset_partial_state=True)
         spec = make_spec(name, num_train_steps=3, **words)
@@ -191,9 +193,51 @@ def test_shards_compute_in_bfloat16_but_not_in_float16(make_spec):
 
     full, half = losses("full"), losses("half", shard=True, mixed_precision="bf16")
     assert half != full and half == pytest.approx(full, rel=0.02)
-    with pytest.raises(EngineError, match="shard is true with mixed_precision fp16"):
-        losses("scaled", shard=True, mixed_precision="fp16")
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def scale_in_shards(rank, port, results):
+    """Take three steps in float16, in the second of which one shard overflows."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    unet = make_unet(UNET, SHAPE[0], SHAPE[1], TEXT_SHAPE[1], seed=0)
+    state.shard(unet, torch.device("cpu"), "fp16")
+    optimizer = torch.optim.AdamW(unet.parameters(), 0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    first = next(unet.parameters())
+    for step in range(3):
+        before = [p.to_local().clone() for p in unet.parameters()]
+        optimizer.zero_grad()
+        noisy, states = torch.ones(1, *SHAPE), torch.ones(1, *TEXT_SHAPE)
+        loss = unet(noisy, torch.tensor([step]), states).sample.float().sum()
+        scaler.scale(loss).backward()
+        if step == 1 and rank == 1:
+            first.grad.to_local().fill_(math.inf)
+        scaler.step(optimizer)
+        scaler.update()
+        pairs = zip(before, unet.parameters(), strict=True)
+        moved = any((old != p.to_local()).any().item() for old, p in pairs)
+        results.put((rank, step, moved, scaler.get_scale()))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_an_overflow_in_one_shard_skips_the_step_in_all():
+    """Accelerate takes float16 on a GPU alone, so its scaler is tried by itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    torch.multiprocessing.spawn(scale_in_shards, (port, results), nprocs=2)
+    found = sorted(results.get() for _ in range(6))
+    steps = [(True, 1024.0), (False, 512.0), (True, 512.0)]
+    assert found == [(rank, n, *steps[n]) for rank in (0, 1) for n in range(3)]
+
+
+def test_float16_without_a_gpu_is_one_line(make_spec):
+    with pytest.raises(ParameterError, match="mixed_precision is fp16, and there is"):
+        launch.fit(make_spec("fp16", mixed_precision="fp16"))
 
 
 @pytest.mark.slow
@@ -288,6 +332,22 @@ def test_each_snapshot_s_figures_reach_tensorboard(make_spec, alone):
     )
     losses = [event.value for event in events.Scalars("loss")]
     assert losses == pytest.approx([entry["loss"] for entry in alone[1]])
+
+
+@pytest.mark.parametrize(
+    ("is_main", "is_shared", "num"),
+    [(True, False, 1), (False, False, 0), (True, True, 1), (False, True, 1)],
+)
+def test_one_process_draws_previews_but_in_shards_all_do(
+    make_spec, monkeypatch, is_main, is_shared, num
+):
+    drawn = []
+    monkeypatch.setattr(launch.Watch, "draw", lambda *_: drawn.append(1))
+    spec = make_spec(f"drawn-{is_main}-{is_shared}", shard=is_shared)
+    spec = replace(spec, previews=Previews(["a"], 1, ["", ""], ["", ""], 3))
+    watch = launch.Watch(spec)
+    watch({"step": 1, "loss": 0.5, "attention": "SDPA"}, torch.nn.Linear(1, 1), is_main)
+    assert len(drawn) == num and (watch.writer is not None) == is_main
 
 
 def test_help_says_what_a_spec_is():

@@ -1,5 +1,6 @@
 """Training draws from (seed, step) alone, and an interrupted run ends the same."""
 
+import io
 import math
 import multiprocessing
 import os
@@ -13,11 +14,9 @@ import torch
 from toys import UNET, FakeLatents, make_recipe
 
 from commoncanvas.core import keys, paths
-from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models import unets
 from commoncanvas.train import loop, state
-from commoncanvas.train.denoising import make_draws
 
 NUM_STEPS = 7  # of `make_recipe`
 
@@ -112,8 +111,9 @@ def test_the_log_has_a_row_a_checkpoint_and_one_at_the_end():
     log = run()[1]
     assert [row["step"] for row in log] == [2, 4, 6, 7]
     fields = {"step", "loss", "validation_loss", "learning_rate", "grad_norm"}
-    fields |= {"ema_decay", "latent_mean", "latent_std"}
+    fields |= {"ema_decay", "latent_mean", "latent_std", "attention"}
     assert all(set(row) == fields for row in log)
+    assert {row.pop("attention") for row in log} == {"SDPA"}
     assert all(math.isfinite(value) for row in log for value in row.values())
 
 
@@ -220,12 +220,68 @@ def test_a_batch_in_parts_takes_the_step_of_a_batch_at_once(micro_batch_size):
 
 @pytest.mark.parametrize(("num", "size"), [(1, 3), (2, 3), (3, 1), (4, 10)])
 def test_the_parts_of_all_processes_are_the_batch_in_order(num, size):
-    places = torch.arange(7)
-    draws = make_draws(FakeLatents(), places, 0.1, make_generator(0, "x"))
-    parts = [part for rank in range(num) for part in loop.split(draws, rank, num, size)]
-    assert torch.equal(torch.cat([part.places for part in parts]), places)
-    assert torch.equal(torch.cat([part.noise for part in parts]), draws.noise)
-    assert all(0 < len(part) <= size for part in parts)
+    parts = [rows for rank in range(num) for rows in loop.split(7, rank, num, size)]
+    assert torch.equal(torch.cat(parts), torch.arange(7))
+    assert all(0 < len(rows) <= size for rows in parts)
+
+
+@pytest.mark.parametrize("num", [0, 1, 3, 50])
+def test_what_is_read_ahead_comes_in_order_and_no_further_ahead(num):
+    asked, taken = [], []
+
+    def read(job):
+        asked.append(job)
+        return -job
+
+    for found in loop.read_ahead(range(20), read, num):
+        taken.append(found)
+        assert len(asked) <= len(taken) + num
+    assert taken == [-job for job in range(20)]
+
+
+@pytest.mark.slow
+def test_a_compiled_training_takes_the_same_steps(monkeypatch):
+    """Compiling by a back end that changes no arithmetic; the GPU's own is another."""
+    plain, log = run("plain", num_train_steps=3)
+    asked = []
+
+    def compile(self, whole=torch.nn.Module.compile, **words):
+        asked.append(words)
+        whole(self, backend="eager", **words)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    fake = FakeLatents(), FakeLatents(4, seed=1)
+    recipe = make_recipe(num_train_steps=3, compile=True)
+    unet, same_log = loop.train("compiled", make_unet(), *fake, recipe)
+    assert asked == [{"dynamic": False}] and unet._compiled_call_impl is None
+    torch.testing.assert_close(unet.state_dict(), plain, atol=1e-5, rtol=1e-5)
+    assert same_log[-1]["loss"] == pytest.approx(log[-1]["loss"], abs=1e-6)
+
+
+def test_what_fails_while_it_is_read_ahead_fails_where_it_is_asked_for():
+    found = loop.read_ahead([2, 1, 0, 3], lambda job: 1 / job, 2)
+    assert [next(found), next(found)] == [0.5, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_reading_ahead_changes_no_bit(monkeypatch):
+    weights, log = run("plain")
+    whole = loop.read_ahead
+    monkeypatch.setattr(loop, "read_ahead", lambda jobs, read, _: whole(jobs, read, 3))
+    ahead, same_log = run("ahead")
+    assert same(weights, ahead) and log == same_log
+
+
+def test_a_long_run_draws_its_bar_about_a_thousand_times():
+    """Every drawing is a line of output that a notebook keeps while it runs."""
+    now, text = [0.0], io.StringIO()
+    bar = loop.tqdm(total=200_000, file=text, miniters=1)
+    bar._time, bar.start_t, bar.last_print_t = lambda: now[0], 0.0, 0.0
+    for _ in range(100_000):
+        now[0] += 10  # eleven days and a half
+        loop.count_on(bar, 1)
+    assert 300 < text.getvalue().count("\r") < 2000
 
 
 def test_each_snapshot_is_shown_to_the_watch():

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -14,7 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.core import paths
-from commoncanvas.train.snapshots import newest_snapshot, write_snapshot
+from commoncanvas.train.snapshots import (
+    SnapshotWriter,
+    newest_snapshot,
+    write_snapshot,
+)
 
 KILLS = 15
 LOOP = """
@@ -315,3 +320,38 @@ def test_kill_9_at_random_moments_never_shows_a_half_state(tmp_path):
             right = random.Random(f"{name} {step}").randbytes(200_000)
             assert (path / name).read_bytes() == right
         before = step
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_a_writer_keeps_snapshots_in_order_and_each_whole(tmp_path, is_parallel):
+    writer = SnapshotWriter(is_parallel)
+    for step in (10, 20, 30):
+        text = f"state of step {step}"
+        files = {"model.bin": lambda path, text=text: path.write_text(text)}
+        writer.write(tmp_path, step, files)
+    writer.wait()
+    assert names(tmp_path) == ["step-00000020", "step-00000030"]
+    assert newest_snapshot(tmp_path)[0].name == "step-00000030"
+
+
+def test_a_writer_beside_the_training_holds_nothing_up(tmp_path):
+    writer, may_go_on = SnapshotWriter(is_parallel=True), threading.Event()
+
+    def write(path):
+        assert may_go_on.wait(60)
+        path.write_text("state")
+
+    writer.write(tmp_path, 10, {"model.bin": write})  # it returns while that waits
+    assert not list(tmp_path.glob("step-*"))
+    may_go_on.set()
+    writer.wait()
+    assert names(tmp_path) == ["step-00000010"]
+
+
+def test_what_fails_beside_the_training_is_raised_at_the_next_snapshot(tmp_path):
+    writer = SnapshotWriter(is_parallel=True)
+    writer.write(tmp_path, 10, {"model.bin": lambda path: 1 / 0})
+    with pytest.raises(ZeroDivisionError):
+        writer.write(tmp_path, 20, {"model.bin": lambda path: path.write_text("x")})
+    writer.wait()  # it is raised once
+    assert newest_snapshot(tmp_path)[0] is None

@@ -154,9 +154,9 @@ def read_parquet(connection: Connection, paths: Paths) -> Relation:
     for (file,) in found.filter("num_rows = 0").select("file_name").fetchall():
         name = Path(file).name
         raise SourceError(f"metadata {name} is empty; expected rows; fetch it again.")
-    place = "parse_filename(filename) || ':' || file_row_number AS place"
-    cells = f"'' AS fault, {place}, {', '.join(COLUMNS)}"
-    return _stated(connection, rows.select(cells))
+    cells = f"'' AS fault, filename, file_row_number, {', '.join(COLUMNS)}"
+    place = "parse_filename(filename) || ':' || file_row_number"
+    return _stated(connection, rows.select(cells), place=place)
 
 
 def _open_parquet(
@@ -249,6 +249,7 @@ def _stated(
     rows: Relation,
     source: str = "yfcc100m",
     alt_text: str = "description",
+    place: str = "place",
 ) -> Relation:
     """Return STATED and the rest from fault, place, the 23 columns and the scrape's."""
     _add_html_to_text(connection)
@@ -267,7 +268,7 @@ def _stated(
         f"datetaken, CAST({marker} AS VARCHAR) AS marker, {alt_text} AS description)"
     )
     columns = {
-        "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), place)",
+        "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), {place})",
         "source": f"'{source}'",
         "title": _plain("title"),
         "author": _plain("unickname"),

@@ -214,6 +214,14 @@ def test_two_licences_for_one_picture_are_refused_by_the_reader(pictures):
     assert read_license(b["license_text"], b["license_url"]).slug == "cc0"
 
 
+def test_two_columns_of_one_name_that_differ_cost_the_row(pictures):
+    table = "file,author,Author\na.png,Ada,Ben\nb.png,Ada,Ada\nc.png,,Cem\n"
+    a, b, c = pictures(table, "a.png", "b.png", "c.png")
+    assert a["reason"] == "author stands there twice and differs"
+    assert (b["reason"], b["author"]) == ("", "Ada")
+    assert (c["reason"], c["author"]) == ("", "Cem")
+
+
 @pytest.mark.parametrize(
     "table", [b"", b"title\nA\n", b"file;title\na.png;A\n", "file\n".encode("utf-16")]
 )
