@@ -15,7 +15,6 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from commoncanvas.catalog.columns import LOCATED
@@ -164,8 +163,7 @@ def store_pictures(folder: Path, frame: pd.DataFrame, files: Sequence[Path]) -> 
     """
     for number, works in frame.groupby("file"):
         table = pq.ParquetFile(files[int(number)]).read(["key", "picture"])
-        table = table.filter(
-            pc.is_in(table["key"], pa.array(works["key"], pa.string()))
-        )
-        splits = works.set_index("key")["split"][table["key"].to_pandas()]
-        write_pictures(folder, int(number), table.append_column("split", [splits]))
+        split_of = dict(zip(works["key"], works["split"], strict=True))
+        pairs = zip(*(column.to_pylist() for column in table), strict=True)
+        rows = [(key, split_of[key], data) for key, data in pairs if key in split_of]
+        write_pictures(folder, int(number), rows)
