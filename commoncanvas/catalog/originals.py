@@ -25,7 +25,7 @@ from commoncanvas.core.files import sha256_of
 Row = Mapping[str, Any]
 PICTURE = "jpg"  # CommonCatalog's column
 BATCH = 16  # pictures of a parquet file that are read together
-BUFFER_BYTES = 2**23  # of a parquet file; without, a row group is read whole
+BUFFER_BYTES = 2**23  # of a parquet file, ahead; else a row group is read whole
 
 
 def sort_by_place(frame: pd.DataFrame) -> pd.DataFrame:
@@ -80,11 +80,13 @@ def identity_of(frame: pd.DataFrame) -> str:
     whole = hashlib.sha256()
     columns = [c for c in ("key", "path", "start", "length", "svg") if c in frame]
     last, facts = "", ""
-    for row in frame[columns].itertuples(index=False, name=None):
-        path = row[1]
-        if path != last:
-            last, facts = path, _state_of(path)
-        whole.update(f"{row!r}{facts}\n".encode("utf-8", "backslashreplace"))
+    for start in range(0, len(frame), 2**16):  # else all become Python's own at once
+        part = frame[columns].iloc[start : start + 2**16]
+        for row in part.itertuples(index=False, name=None):
+            path = row[1]
+            if path != last:
+                last, facts = path, _state_of(path)
+            whole.update(f"{row!r}{facts}\n".encode("utf-8", "backslashreplace"))
     return whole.hexdigest()
 
 
@@ -142,7 +144,7 @@ def _from_parquet(path: str, places: Sequence[int]) -> Iterator[dict[str, Any]]:
     num_read = 0
     try:
         with fsspec.open(path, "rb") as opened:
-            file = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES)
+            file = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False)
             for data in _pictures(file, places):
                 yield {"picture": data if isinstance(data, bytes) else b""}
                 num_read += 1

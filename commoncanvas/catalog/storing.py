@@ -15,7 +15,6 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from commoncanvas.catalog.columns import LOCATED
@@ -76,9 +75,8 @@ def draw_shards(
         The key of the work, for `keys.finish`, and the shards' files, which hold key,
         picture, FACTS, thumbnail and reason, "" where there is a picture.
     """
-    planned = sort_by_place(kept)
-    columns = ["key", *LOCATED, "svg"]
-    rows = _Rows(planned[[name for name in columns if name in planned]])
+    columns = [name for name in ["key", *LOCATED, "svg"] if name in kept]
+    planned = sort_by_place(kept[columns])
     key = key_of(
         works=identity_of(planned),
         size=size,
@@ -88,6 +86,7 @@ def draw_shards(
     )
     draw = functools.partial(_draw_shard, size, keep_shape, num_workers)
     try:
+        rows = _Rows(planned)
         return key, shard_files(key, rows, shard_size, draw, "pictures", engine)
     finally:
         _open.close()
@@ -121,7 +120,8 @@ def add_facts(
     Rows that could not be drawn are rejected with the reason. New columns are FACTS, ""
     where there is no picture, and file, the number of its shard, or -1.
     """
-    places = sort_by_place(frame[frame["split"] != "rejected"]).index
+    drawn = frame.loc[frame["split"] != "rejected", ["key", "path", "start"]]
+    places = sort_by_place(drawn).index
     parts = [pq.ParquetFile(f).read([*FACTS, "reason"]) for f in files]
     facts = pa.concat_tables(parts).to_pandas().set_index(places)
     facts["file"] = np.arange(len(facts), dtype=np.int32) // shard_size
@@ -163,8 +163,7 @@ def store_pictures(folder: Path, frame: pd.DataFrame, files: Sequence[Path]) -> 
     """
     for number, works in frame.groupby("file"):
         table = pq.ParquetFile(files[int(number)]).read(["key", "picture"])
-        table = table.filter(
-            pc.is_in(table["key"], pa.array(works["key"], pa.string()))
-        )
-        splits = works.set_index("key")["split"][table["key"].to_pandas()]
-        write_pictures(folder, int(number), table.append_column("split", [splits]))
+        split_of = dict(zip(works["key"], works["split"], strict=True))
+        pairs = zip(*(column.to_pylist() for column in table), strict=True)
+        rows = [(key, split_of[key], data) for key, data in pairs if key in split_of]
+        write_pictures(folder, int(number), rows)

@@ -6,7 +6,7 @@ it was rejected. Later stages work file by file, so that memory holds one of the
 work that is taken down changes its own file alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,15 @@ def captions_file(captions_folder: Path, pictures: Path) -> Path:
     return captions_folder / "captions" / pictures.name
 
 
-def write_pictures(licenses_folder: Path, number: int, rows: pa.Table) -> None:
-    """Write a numbered file of rows of key, split and picture."""
+def write_pictures(
+    licenses_folder: Path, number: int, rows: Sequence[tuple[str, str, bytes]]
+) -> None:
+    """Write a numbered file of rows of (key, split, picture)."""
+    columns = zip(*rows, strict=True) if rows else ([], [], [])
     file = picture_file(licenses_folder, number)
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows.select(SCHEMA.names).cast(SCHEMA), file)
+        pq.write_table(pa.table(list(map(list, columns)), schema=SCHEMA), file)
 
 
 def write_all(
@@ -52,11 +55,11 @@ def write_all(
     pictures: Iterable[bytes],
 ) -> np.ndarray:
     """Write works in their order; return the (n,) number of the file of each."""
-    rows = pa.table([list(keys), list(splits), list(pictures)], schema=SCHEMA)
+    rows = list(zip(keys, splits, pictures, strict=True))
     numbers = np.arange(len(rows)) // WORKS_PER_FILE
     for number in np.unique(numbers):
         first = number * WORKS_PER_FILE
-        write_pictures(licenses_folder, number, rows.slice(first, WORKS_PER_FILE))
+        write_pictures(licenses_folder, number, rows[first : first + WORKS_PER_FILE])
     return numbers
 
 

@@ -32,6 +32,7 @@ def test_pictures_come_in_the_order_asked(folder):
 def test_files_are_read_one_by_one_and_by_split(folder):
     files = store.picture_files(folder)
     assert [store.read_keys(file) for file in files] == [["c", "a"], ["e", "b"], ["d"]]
+    assert store.count_pictures(folder) == 5
     found = [row for file in files for row in store.read_pictures(file, ("c", "nc"))]
     assert found == [(key, encode_png(PIXELS[KEYS.index(key)])) for key in "cae"]
 
