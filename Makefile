@@ -19,7 +19,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 reference documents lint types hardening check test clean
+	bench-licenses bench-train bench-sd2 bench-memory gpu-check reference documents \
+	lint types rehearsal hardening check test clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +81,13 @@ bench-sd2: env  ## the same at Stable Diffusion 2's size, on made-up works: need
 	$(BIN)/python benchmarks/training.py --scale paper \
 		--json results/bench_train_sd2.json
 
+gpu-check: env  ## what only a GPU can decide, in at most 12 minutes of one
+	$(BIN)/python -m benchmarks.gpu_check --json results/gpu_check.json
+
+SIZES ?= 2000,20000,200000
+bench-memory: sources  ## memory and time of each stage by pictures (SIZES=2000,20000)
+	$(BIN)/python -m benchmarks.memory --sizes $(SIZES)
+
 VARIANT ?= cc_emoji
 release: SCALE = full
 release: env  ## put a trained variant into results/model (SCALE=full)
@@ -104,6 +112,9 @@ types: env  ## mypy
 # Two workers fill two cores: the tests hold torch to one thread (tests/conftest.py).
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+rehearsal: sources  ## run the paper's code path on photographs and tiny networks
+	$(BIN)/python -m tests.rehearsal --run
 
 hardening: sources  ## try the hostile corpus whole: about two hours of one core
 	$(BIN)/python -m tests.hardening --jobs $(WORKERS)

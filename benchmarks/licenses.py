@@ -41,7 +41,7 @@ JOB = (
     "licence; count the rows by split, videos rejected; write key, license_slug and "
     "split of the rows kept as parquet"
 )
-NUM_THREADS = 2
+NUM_THREADS = int(os.environ.get("BENCH_THREADS", 2))  # and cores
 
 
 def expected_splits(rows: int) -> dict[str, int]:
@@ -150,15 +150,24 @@ ENGINES = {
 def run_child(engine: str, path: str, out: str) -> dict[str, Any]:
     """Run one engine in this process; return its seconds, peak [MiB] and counts."""
     pa.set_cpu_count(NUM_THREADS)
+    # Engines start threads besides those they are told of: cores bound them all alike.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[-NUM_THREADS:])
     # Imports are not timed; pyarrow's writer imports pandas too.
     importlib.import_module("polars" if engine == "polars" else "pandas")
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     counts = ENGINES[engine](path, out)
     seconds = time.perf_counter() - start
+    cpu = time.process_time() - worked  # a busy machine leaves this nearly as it is
     # Not ru_maxrss, which a process inherits from the one that started it.
     status = Path("/proc/self/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return {"seconds": seconds, "mib": int(peak.split()[1]) / 1024, "counts": counts}
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "mib": int(peak.split()[1]) / 1024,
+        "counts": counts,
+    }
 
 
 def measure(engine: str, path: Path, repeats: int) -> dict[str, Any]:
@@ -167,7 +176,8 @@ def measure(engine: str, path: Path, repeats: int) -> dict[str, Any]:
     Raises:
         SourceError: the engine is not installed, or failed.
     """
-    limits = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS"), str(NUM_THREADS))
+    names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "BENCH_THREADS")
+    limits = dict.fromkeys(names, str(NUM_THREADS))
     runs = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -225,6 +235,7 @@ def benchmark(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "job": JOB,
         "machine": _machine(),
+        "threads": NUM_THREADS,
         "date": dt.date.today().isoformat(),
         "versions": {n: _version(n) for n in ("duckdb", "pyarrow", "pandas", "polars")},
         "runs": runs,
@@ -242,9 +253,16 @@ def _goals(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("peak memory, all rows to fewer", "<=", 1.2, ours["mib"] / small["mib"]),
         ("time from bz2 to bz2 alone", "<=", 1.25, times["ours, bz2"] / times["bz2"]),
     ]
-    for other, same in (("pandas", "ours"), ("pandas by row", "ours, fewer rows")):
+    for other, same, aim in (
+        ("pandas", "ours", 10),
+        ("pandas by row", "ours, fewer rows", 10),
+        ("polars", "ours", 1),
+    ):
         if other in runs:
-            found.append((f"speed to {other}", ">=", 10, times[other] / times[same]))
+            found.append((f"speed to {other}", ">=", aim, times[other] / times[same]))
+    if "polars" in runs:
+        cpu = runs["polars"]["cpu"] / ours["cpu"]
+        found.append(("speed to polars by processor time", ">=", 1, cpu))
     return [
         {
             "goal": f"{name} {sign} {aim:,g}",

@@ -10,8 +10,7 @@ profile's.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,7 @@ class MadeUpLatents:
         self.ids = torch.randint(config.vocab_size, size, generator=generator)
         self.states = torch.randn(*size, config.hidden_size, generator=generator).half()
         self.buckets = [torch.arange(NUM_WORKS)]
+        self.keys = [f"made-up/{number}" for number in range(NUM_WORKS)]
 
     def __len__(self) -> int:
         return NUM_WORKS
@@ -89,54 +89,81 @@ class MadeUpLatents:
         return self.states[places].float()
 
 
+def make_encoders(vae: Mapping[str, Any], text: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return an untrained VAE and text encoder of these configs, on the device."""
+    models: tuple[Any, Any] = (
+        AutoencoderKL(**vae),
+        CLIPTextModel(CLIPTextConfig.from_dict(dict(text))),
+    )
+    return models[0].to(clocks.DEVICE).eval(), models[1].to(clocks.DEVICE).eval()
+
+
 def bench(
-    unet_config: Mapping[str, Any], resolution_px: int, num_tokens: int, **options: Any
+    unet_config: Mapping[str, Any],
+    resolution_px: int,
+    num_tokens: int,
+    *,
+    recipes: Sequence[ablation.Recipe] = ablation.RECIPES,
+    encoders: tuple[Any, Any] | None = None,
+    save: Callable[[dict[str, Any]], object] = lambda found: None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure every row that this device can run.
 
     Args:
+        recipes: rows to time, of those that this device can run.
+        encoders: of `make_encoders`; None for Stable Diffusion 2's.
+        save: called with what is known, after each group of rows.
         **options: num_repeats, steps_per_repeat and batch_size of `measure_training`.
 
     Returns:
         dict for JSON: hardware, what was measured, and the rows of `summarise`.
     """
-    vae: Any = AutoencoderKL(**SD2_VAE)
-    vae = vae.to(clocks.DEVICE).eval()
-    text_encoder: Any = CLIPTextModel(CLIPTextConfig.from_dict(SD2_TEXT_ENCODER))
-    text_encoder = text_encoder.to(clocks.DEVICE).eval()
+    vae, text_encoder = encoders or make_encoders(SD2_VAE, SD2_TEXT_ENCODER)
     stored, online = (
         MadeUpLatents(vae, text_encoder, resolution_px, num_tokens, is_online)
         for is_online in (False, True)
     )
     channels, side, _ = stored.latent_shape
     width = text_encoder.config.hidden_size
-    make = partial(make_unet, unet_config, channels, side, width, SEED)
+
+    def make() -> Any:
+        with torch.device(clocks.DEVICE):  # 866 million numbers take a CPU ten seconds
+            return make_unet(unet_config, channels, side, width, SEED)
+
     with torch.device("meta"):  # arithmetic is counted without doing it
-        flops = clocks.flops_per_image(make(), (num_tokens, width))
-    rates = ablation.measure_training(
-        make, stored, online, seed=SEED, scaling_factor=1.0, **options
-    )
+        unet: Any = make_unet(unet_config, channels, side, width, SEED)
+        flops = clocks.flops_per_image(unet, (num_tokens, width))
+        size = sum(p.numel() for p in unet.parameters())
     peak, peak_from = clocks.peak_flops()
-    return {
+    found = {
         "hardware": clocks.hardware(),
         "resolution_px": resolution_px,
         **options,
-        "num_parameters": sum(p.numel() for p in make().parameters()),
+        "num_parameters": size,
         "flops_per_image": flops,
         "peak_flops": peak,
         "peak_from": peak_from,
-        "rows": ablation.summarise(rates, flops, peak),
     }
+    rates: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    words = {"seed": SEED, "scaling_factor": 1.0, "failures": failures, **options}
+    for group in ablation.in_groups([r for r in recipes if not r.lacking()]):
+        rates |= ablation.measure_training(make, stored, online, recipes=group, **words)
+        found["rows"] = ablation.summarise(rates, flops, peak, failures)
+        save(found)
+    return found
 
 
 def as_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Write measured rows as lines of text, for a terminal."""
     for row in found["rows"]:
         text = f"    {row['note']}"
-        if row["ratio"]:
-            times = Estimate.from_dict(row["ratio"])
+        if row["images_per_second"]:
             text = f"{row['images_per_second']['value']:8.1f} images/s"
-            text += f" {times:.2f}  MFU {row['mfu']:.1%}"
+            if row["ratio"]:
+                text += f" {Estimate.from_dict(row['ratio']):.2f}"
+            text += f"  MFU {row['mfu']:.1%}"
         yield f"{row['row']:26} {text}"
 
 

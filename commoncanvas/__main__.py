@@ -149,9 +149,11 @@ def documents(check: bool) -> None:
     "--seeds", "num_seeds", default=1, type=POSITIVE, help="Runs of each variant."
 )
 @click.option("--price", type=PRICE, help="Dollars per machine hour.")
+@click.option("--pictures", type=click.IntRange(1), help="Their number; else counted.")
+@click.option("--here", is_flag=True, help="Refuse what this machine lacks.")
 @click.option("--json", "file", type=ANY, help="Write the plan to this file, too.")
 def plan(scale: str, variants: str | None, file: Path | None, **options: Any) -> None:
-    """Say what a scale will cost before it runs: pictures, bytes, hours, money.
+    """Say what a scale will cost before it runs, and refuse what cannot fit.
 
     Example: commoncanvas plan --scale paper --variants cc_synthetic --machine a100
     """
@@ -163,6 +165,8 @@ def plan(scale: str, variants: str | None, file: Path | None, **options: Any) ->
     click.echo("\n".join(planning.as_lines(found)))
     if file:
         write_json(file, found)
+    if found["refused"]:
+        stop("the run would not fit; mend what is named above, then plan again.")
 
 
 @door.command()
@@ -182,11 +186,9 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
     from commoncanvas.models import weights
 
     megabytes = iconify.fetch_all() / 1e6
-    for name in weights.WEIGHTS:
-        weights.weights_path(name)
-    sets = f"{len(iconify.read_pins())} picture sets"
-    files = f"{len(weights.WEIGHTS)} weight files"
-    click.echo(f"{sets} and {files} verified, {megabytes:.0f} MB")
+    files = len([weights.weights_path(name) for name in weights.WEIGHTS])
+    sets = f"{len(iconify.read_pins())} picture sets and {files} weight files"
+    click.echo(f"{sets} verified, {megabytes:.0f} MB")
 
 
 class Download(click.Command):
@@ -223,8 +225,6 @@ def download(
     catalog: Path, folder: Path, limit: int | None, verify: bool, **settings: Any
 ) -> None:
     """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
-    import signal
-
     from commoncanvas.catalog import downloads
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
@@ -322,11 +322,10 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 
 @door.command()
 @click.option("--scale", default="full", type=NAMED, help=PROFILE)
-@click.option(
-    "--variant", default="cc_emoji", type=NAMED, help="Row of the experiment."
-)
+@click.option("--variant", default="cc_emoji", type=NAMED, help=ROW)
 @click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
-def release(scale: str, variant: str, out: Path | None) -> None:
+@click.option("--limit", default=25, type=POSITIVE, help="Megabytes at most.")
+def release(scale: str, variant: str, out: Path | None, limit: int) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
 
     With card, attribution and pictures; stages 01 to 05 have run.
@@ -336,7 +335,7 @@ def release(scale: str, variant: str, out: Path | None) -> None:
 
     settle()
     folder = out or releasing.MODEL
-    facts = releasing.release(scale, variant, folder)["facts"]
+    facts = releasing.release(scale, variant, folder, limit)["facts"]
     size = releasing.size_of(Path(folder)) / 1e6
     click.echo(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
 

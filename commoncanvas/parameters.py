@@ -100,6 +100,23 @@ def check_names(params: Sections) -> None:
     _check_once([name.casefold() for name in variants], "variants")
 
 
+def check_own(sections: Sections) -> None:
+    """Check that `own_variants` of a profile are rows of params.yaml.
+
+    Args:
+        sections: with all `variants`; DVC hands a training its own row alone.
+
+    Raises:
+        ParameterError: a name is no row.
+    """
+    variants = _mapping(sections, "variants")
+    if unknown := _mapping(sections, "own_variants").keys() - variants.keys():
+        raise ParameterError(
+            f"`own_variants` of the profile names {names_of(unknown)}; `variants` of "
+            "params.yaml lacks them. Add them there, too, or correct the name."
+        )
+
+
 def _check_name(name: Any, where: str) -> None:
     if not isinstance(name, str):
         raise ParameterError(
@@ -228,9 +245,8 @@ def differences(variant: str, sections: Sections) -> dict[str, Any]:
     Raises:
         ParameterError: the variant is unknown, or changes what the training lacks.
     """
-    variants = _mapping(sections, "variants")
-    first, seed = split_name(variant, variants)
-    changes = dict(_mapping(variants, first, "variants."))
+    first, seed = split_name(variant, _mapping(sections, "variants"))
+    changes = {} if published(variant, sections) else _row(first, sections)
     known = {*_mapping(sections, "common"), *_mapping(sections, "train")}
     known -= {*RUNNER_KEYS}
     if unknown := changes.keys() - known:
@@ -239,6 +255,40 @@ def differences(variant: str, sections: Sections) -> dict[str, Any]:
             f"{names_of(known)}. Edit `variants` in params.yaml."
         )
     return changes if seed is None else changes | {"seed": seed}
+
+
+def published(variant: str, sections: Sections) -> tuple[str, str] | None:
+    """Return (folder or Hub id, revision) of a row that is evaluated, not trained.
+
+    Such a row names a whole pipeline, as `weights.pinned` takes it, and changes nothing
+    else. None is a row that is trained.
+
+    Args:
+        sections: with `variants` and, of a scale that has rows of its own,
+            `own_variants`.
+
+    Raises:
+        ParameterError: it says more than `pipeline` and `revision`.
+    """
+    first, _ = split_name(variant, _mapping(sections, "variants"))
+    row = _row(first, sections)
+    if "pipeline" not in row:
+        return None
+    if row.keys() - {"pipeline", "revision"} or not all(
+        isinstance(value, str) for value in row.values()
+    ):
+        raise ParameterError(
+            f"the variant {variant!r} is {reprlib.repr(row)}; a published pipeline has "
+            "`pipeline` and `revision`, both text, and is not trained; correct it."
+        )
+    return row["pipeline"], row.get("revision", "")
+
+
+def _row(variant: str, sections: Sections) -> dict[str, Any]:
+    """Return what a row is at this scale: the profile's word counts first."""
+    own = _mapping(sections, "own_variants")
+    rows = own if variant in own else sections["variants"]
+    return dict(_mapping(rows, variant, "variants."))
 
 
 def _typed(parameter: Mapping[str, Any], value: Any, where: str) -> Any:

@@ -28,8 +28,10 @@ from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
     check_names,
+    check_own,
     collect,
     experiment_names,
+    published,
     read_profile,
     read_sections,
     split_name,
@@ -111,10 +113,22 @@ def check_settings(scale: str) -> int:
     for stage in stages:
         sections = read_profile(stage.slug, scale)
         try:
+            check_own(sections)
             collect(stage.slug, scale, stage.variant, sections, declared[stage.slug])
+            if stage.variant and (found := published(stage.variant, sections)):
+                _check_published(*found)
         except ParameterError as error:
             raise ParameterError(f"{stage.name}: {error}") from None
     return len(stages)
+
+
+def _check_published(pipeline: str, revision: str) -> None:
+    """Refuse a pipeline that cannot be had, before the rows above it are trained."""
+    if not revision and not (paths.ROOT / pipeline).is_dir():
+        raise ParameterError(
+            f"{pipeline!r} is no folder here and has no revision; save the pipeline "
+            "there, pin a Hub id by its commit, or take the row off `experiment`."
+        )
 
 
 def _declared(slug: str) -> dict[str, Any]:
@@ -186,6 +200,9 @@ def execute(stage: Stage) -> None:
     values = collect(stage.slug, stage.scale, stage.variant, sections, declared)
     word = stage.slug.split("_", 1)[1]
     settings = {**(sections.get("common") or {}), **(sections.get(word) or {})}
+    source = None
+    if stage.slug == "04_train" and stage.variant:
+        source = published(stage.variant, sections)
     partial = stage.executed.with_name(f"{stage.executed.stem}.failed.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
@@ -195,17 +212,20 @@ def execute(stage: Stage) -> None:
         with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
             _install_kernel(Path(empty))
             set_environment(settings, Path(empty))
-            papermill.execute_notebook(
-                f"notebooks/{stage.slug}.ipynb",
-                os.path.relpath(partial),
-                parameters=values,
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                extra_arguments=["--log-level=CRITICAL"],
-                shutdown_kernel="immediate",  # all is written; Ctrl-C need not wait
-            )
+            if source:
+                _take(source, values, partial)
+            else:
+                papermill.execute_notebook(
+                    f"notebooks/{stage.slug}.ipynb",
+                    os.path.relpath(partial),
+                    parameters=values,
+                    kernel_name="python3",
+                    progress_bar=False,
+                    stdout_file=sys.stdout,
+                    stderr_file=sys.stderr,
+                    extra_arguments=["--log-level=CRITICAL"],
+                    shutdown_kernel="immediate",  # all is written; Ctrl-C need not wait
+                )
     except papermill.PapermillExecutionError as error:
         if not _is_told(error.ename):
             print("\n".join(error.traceback), file=sys.stderr)
@@ -219,6 +239,14 @@ def execute(stage: Stage) -> None:
     notebook = clean(nbformat.read(partial, as_version=4))
     write_atomically(stage.executed, lambda part: nbformat.write(notebook, part))
     partial.unlink()
+
+
+def _take(source: tuple[str, str], values: dict[str, Any], page: Path) -> None:
+    """Take a published pipeline in place of a training; its page says what it is."""
+    from commoncanvas.train.published import take_pipeline
+
+    told = nbformat.v4.new_markdown_cell(take_pipeline(source, values))
+    nbformat.write(nbformat.v4.new_notebook(cells=[told]), page)
 
 
 def _install_kernel(folder: Path) -> None:

@@ -34,9 +34,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
-def data_uri(png: bytes) -> str:
-    """Return the bytes of a PNG as an address that needs no network."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(picture: bytes) -> str:
+    """Return the bytes of a PNG or JPEG as an address that needs no network."""
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def write_page(

@@ -108,23 +108,51 @@ def jackknife(
     """
     tables = [np.asarray(array) for array in arrays]
     rows = same_rows(*tables) if paired else [len(table) for table in tables]
+
+    def without(side: int = 0, lost: int | None = None) -> float:
+        kept = list(tables)
+        for k in range(len(tables)) if paired else [side]:
+            if lost is not None:
+                is_kept = block_of(rows[k], num_blocks) != lost
+                kept[k] = tables[k][is_kept]
+        return float(statistic(*kept))
+
+    return jackknife_of(without, rows[:1] if paired else rows, num_blocks)
+
+
+def block_of(num_rows: int, num_blocks: int) -> np.ndarray:
+    """Return (num_rows,) the block of each row: strided, equal in size.
+
+    Rows beyond whole blocks are in one more, which no replicate loses.
+    """
+    num = min(num_blocks, num_rows)
+    block = np.arange(num_rows) % num
+    block[num_rows // num * num :] = num
+    return block
+
+
+def jackknife_of(
+    without: Callable[..., float], rows: Sequence[int], num_blocks: int = 20
+) -> Estimate:
+    """Estimate as `jackknife` does from a function that leaves blocks out by itself.
+
+    Args:
+        without: () -> the value; (array, block) -> the value without that block, of
+            `block_of`, of that array.
+        rows: the arrays' counts of rows.
+
+    Raises: as `jackknife`.
+    """
     message = f"{num_blocks} blocks over {rows} rows; 2 of each expected; measure more."
     if num_blocks < 2:
         raise ParameterError(message)
     if min(rows) < 2:
         raise ShapeError(message)
-    value, variance = float(statistic(*tables)), 0.0
-    places = list(range(len(tables)))
-    for group in [places] if paired else [[k] for k in places]:
-        n = rows[group[0]]
+    value, variance = float(without()), 0.0
+    for array, n in enumerate(rows):
         num = min(num_blocks, n)
-        size, replicates = n // num, []
-        # (size, num).T: block k is the rows k, k + num, k + 2 num, ...
-        for block in np.arange(num * size).reshape(size, num).T:
-            kept = list(tables)
-            for k in group:
-                kept[k] = np.delete(tables[k], block, axis=0)
-            replicates.append(float(statistic(*kept)))
+        size = n // num
+        replicates = [without(array, block) for block in range(num)]
         # Rows beyond num x size stay in every replicate; for a mean this factor makes
         # the variance exact whatever the remainder.
         variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))

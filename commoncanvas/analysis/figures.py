@@ -59,7 +59,7 @@ def sheet(
         labels: n texts, or n pairs (text, second line); the second line is set
             in the accent colour.
         columns: tiles side by side.
-        tile_px: displayed width of a tile.
+        tile_px: displayed width of a tile; larger pictures are embedded at twice that.
         heads: one title per column, for example variants.
 
     Raises:
@@ -80,7 +80,7 @@ def sheet(
     tiles = [
         f'<b style="{SMALL}">{escape(printable(head))}</b>' for head in heads or []
     ]
-    for i, pixels in enumerate(pictures):
+    for i, pixels in enumerate(_shrunk(picture, 2 * tile_px) for picture in pictures):
         given = labels[i] if labels is not None else ()
         lines = [given] if isinstance(given, str) else given
         lines = [printable(line) for line in lines]
@@ -177,6 +177,15 @@ def _need_pictures(pictures: Any) -> np.ndarray:
             " (n, h, w, 3); convert the pictures with `core.images` first."
         )
     return pictures
+
+
+def _shrunk(pixels: np.ndarray, width: int) -> np.ndarray:
+    """Return a picture of at most that width, its shape kept."""
+    if pixels.shape[1] <= width:
+        return pixels
+    height = round(pixels.shape[0] * width / pixels.shape[1])
+    small = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(small)
 
 
 def _data_uri(pixels: np.ndarray) -> str:

@@ -43,6 +43,7 @@ VARIANT_COLOURS = {
     "cc_hundredth": "#c4d6ec",
     "cc_full_ema": "#7a5ba6",
     "cc_emoji": "#b7791f",
+    "released": "#8a5a3c",
 }
 OTHER_COLOURS = ["#178a78", "#a23b72", "#6d7f1e", "#7a5ba6", MUTED]
 # From the defaults, so that a reader's own matplotlibrc changes no byte.
@@ -150,7 +151,11 @@ def curves(
     y_label: str = "",
     log_x: bool = False,
 ) -> HTML:
-    """Return lines, each name -> (x, y) or, with a band, (x, y, low, high)."""
+    """Return lines, each name -> (x, y) or, with a band, (x, y, low, high).
+
+    A line without points is left out.
+    """
+    series = {name: data for name, data in series.items() if len(data[0])}
     if not series:
         return nothing(alt)
     figure, axes = canvas(height_px=340)

@@ -105,23 +105,28 @@ class ImportedCaptions:
             database.register("names", _columns(("place", "name"), names))
             return self._run(database, query, values)
 
-    def need_some(self, table: pa.Table) -> None:
-        """Refuse the table of all pictures if none of them has a caption.
+    def need_some(self, tables: Iterable[pa.Table]) -> None:
+        """Refuse the tables of all pictures if none of them has a caption.
 
         Raises:
-            ParameterError: none has one; it shows a key of either side.
+            ParameterError: there is none; it shows a key of either side.
         """
-        if table.num_rows == 0 or table["caption_raw"].null_count < table.num_rows:
+        ours = ""
+        for table in tables:
+            if table["caption_raw"].null_count < len(table):
+                return
+            ours = table["key"][0].as_py() if len(table) else ours
+        if not ours:
             return
-        (reader, key, _), files = next(iter(self.tables.items()))
+        (reader, key, _), own = next(iter(self.tables.items()))
         with duckdb.connect() as database:
             query = f"SELECT {key} AS key FROM {reader} WHERE key IS NOT NULL LIMIT 1"
-            keys = self._run(database, query, [files])["key"]
+            keys = self._run(database, query, [own])["key"]
         theirs = f"{self.key_prefix}{keys[0]}" if len(keys) else "nothing"
         raise ParameterError(
             "none of the pictures is among the imported captions of "
             f"{shown(self.files[0])}: a key there is {printable(theirs)!r}, here "
-            f"{table['key'][0].as_py()!r}; set `key_column` and `key_prefix`."
+            f"{ours!r}; set `key_column` and `key_prefix`."
         )
 
     def _sql_of(self, suffix: str, file: str) -> tuple[str, str, str]:

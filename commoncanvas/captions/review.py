@@ -5,6 +5,7 @@ exports votes as a file of JSON lines, from which the share of accepted captions
 estimated.
 """
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pandas as pd
 from commoncanvas.analysis import ballots
 from commoncanvas.analysis.estimates import Estimate, wilson
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.pictures import decode_picture
 
 COLUMNS = ["rater", "key", "vote", "correction"]
 VOTES = ("accept", "correct", "reject")
-Row = tuple[str, bytes, str]  # key, PNG and caption of one picture
-_PNG = b"\x89PNG\r\n\x1a\n"
+Row = tuple[str, bytes, str]  # key, stored bytes and caption of one picture
+EDGES = (256, 192, 128, 96)  # of pictures on the page; the first that fits [pixels]
+MAX_BYTES = 8 * 2**20  # of all pictures on the page
+QUALITY = 85  # of their JPEGs
 
 
 def sample_id(rows: Iterable[Row]) -> str:
@@ -40,16 +44,35 @@ def write_page(path: Path | str, rows: Iterable[Row], title: str) -> None:
         title: the heading, plain text.
 
     Raises:
-        ParameterError: see `sample_id`, or a picture is not PNG.
+        ParameterError: see `sample_id`; or the pictures would take more than
+            `MAX_BYTES` however small.
+        PictureError: a picture cannot be read.
     """
-    pictures = []
-    for key, png, caption in _checked(rows):
-        if not bytes(png).startswith(_PNG):
-            raise ParameterError(
-                f"the picture of {key!r} is not PNG; bytes of PNG expected; convert it."
-            )
-        pictures.append({"key": key, "caption": caption, "src": ballots.data_uri(png)})
+    rows = _checked(rows)
+    pictures = [
+        {"key": key, "caption": caption, "src": ballots.data_uri(jpeg)}
+        for (key, _, caption), jpeg in zip(rows, _shrunk(rows), strict=True)
+    ]
     ballots.write_page(path, "review.html", title, sample_id(rows), pictures)
+
+
+def _shrunk(rows: list[Row]) -> list[bytes]:
+    """Return JPEGs of the pictures, of the largest of `EDGES` that fits on the page."""
+    for edge in EDGES:
+        jpegs = [_jpeg(data, edge) for _, data, _ in rows]
+        if sum(map(len, jpegs)) <= MAX_BYTES:
+            return jpegs
+    raise ParameterError(
+        f"{len(rows)} pictures are too many for a page of {MAX_BYTES >> 20} MB; "
+        "expected fewer; lower `num_reviewed` in the profile."
+    )
+
+
+def _jpeg(data: bytes, edge: int) -> bytes:
+    picture, buffer = decode_picture(data), io.BytesIO()
+    picture.thumbnail((edge, edge))
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
 
 
 def read_votes(folder: Path | str, rows: list[Row]) -> pd.DataFrame:

@@ -1,11 +1,14 @@
 """The study of what captioning loses: names, trademarks, variety, the way back.
 
 Stage 02 compares captions, human names and alt text of the same pictures. The scorer
-measures whether a caption still identifies its picture. It was not trained on licensed
-pictures, but on the same web names as the open captioner, which favours the captioner.
+that the profile names measures whether a caption still identifies its picture. The open
+world's was not trained on licensed pictures, but on the same web names as the open
+captioner, which favours the captioner; CLIP is for photographs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,10 @@ from commoncanvas.captions.text import (
     unique_ngrams,
     word_f1,
 )
-from commoncanvas.models.scorer import sentence_embeds, text_encoder
+from commoncanvas.core.paths import PRETRAINED
+from commoncanvas.core.settings import call_named
+from commoncanvas.models.clip import Clip
+from commoncanvas.models.scorer import load_scorer, sentence_embeds, text_encoder
 
 Scores = dict[str, dict]  # by name, each an `Estimate.as_dict`
 
@@ -81,12 +87,61 @@ def leaked_names(
     return found
 
 
+@dataclass(frozen=True)
+class Judge:
+    """What embeds pictures and captions in one space, to find one by the other.
+
+    Attributes:
+        size: edge of the squares that it is handed [pixels].
+        image_embeds: maps (h, w, 3) uint8 pictures to (n, width) unit vectors.
+        text_embeds: maps texts to the same.
+    """
+
+    size: int
+    image_embeds: Callable[[np.ndarray], np.ndarray]
+    text_embeds: Callable[[Sequence[str]], np.ndarray]
+
+
+def judge_open() -> Judge:
+    """Return the open world's scorer, from `pretrained/scorer`, for drawings."""
+    scorer = load_scorer(PRETRAINED / "scorer")
+    return Judge(96, scorer.image_embeds, sentence_embeds)
+
+
+def judge_clip(model: str, revision: str | None = None) -> Judge:
+    """Return a CLIP, for photographs; see `clip.Clip`."""
+    clip = Clip(model, revision)
+    return Judge(
+        clip.size,
+        lambda pictures: _unit(clip.image_embeds(pictures)),
+        lambda texts: _unit(clip.text_embeds(texts)),
+    )
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to length one."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+JUDGES: dict[str, Callable[..., Judge]] = {"open": judge_open, "clip": judge_clip}
+
+
+def load_judge(settings: Mapping[str, Any]) -> Judge:
+    """Load a profile's scorer, {"scorer": "open" | "clip", and its arguments}.
+
+    Raises:
+        ParameterError: the name or an argument is unknown or missing.
+    """
+    words = {key: value for key, value in settings.items() if key != "scorer"}
+    return call_named(JUDGES, "scorer", settings.get("scorer"), words)
+
+
 def embed_captions(
-    captions_by_source: Mapping[str, Sequence[str]],
+    captions_by_source: Mapping[str, Sequence[str]], judge: Judge
 ) -> dict[str, np.ndarray]:
-    """Return {source: (n, 384) unit sentence embeddings}; equal texts are read once."""
+    """Return {source: (n, width) embeddings}; equal texts are read once."""
     distinct = sorted({text for texts in captions_by_source.values() for text in texts})
-    embeds = sentence_embeds(distinct)
+    embeds = judge.text_embeds(distinct)
     row = {text: i for i, text in enumerate(distinct)}
     return {
         source: embeds[[row[text] for text in texts]]

@@ -1,24 +1,31 @@
 """Telephoning: captioning pictures with the captioners that the profile names.
 
 There are three: BLIP-2 as in the paper, the open world's small one, and captions
-imported from a file. Stage 02 runs each that the profile lists, in shards, here or on a
-cluster. Source: commoncanvas-cvpr, §4.2.
+imported from a file. Stage 02 runs each that the profile lists, one file of pictures
+after the other, here or on a cluster. Source: commoncanvas-cvpr, §4.2.
 """
 
 import functools
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from commoncanvas.captions.blip2 import Blip2Captioner
 from commoncanvas.captions.imported import ImportedCaptions
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import code_hash, key_of
+from commoncanvas.core.picture_store import read_pictures, read_splits
 from commoncanvas.core.settings import call_named
-from commoncanvas.core.shards import run_shards
+from commoncanvas.core.shards import named_files, run_shards
+from commoncanvas.core.works import LICENSED
 from commoncanvas.models.captioner import OpenCaptioner
 
 Captioner = OpenCaptioner | Blip2Captioner | ImportedCaptions
@@ -29,6 +36,9 @@ CAPTIONERS = {
 }
 PLACES = ("folder", "model", "file")  # arguments that are paths from the repository
 RESERVED = ("human", "alt_text")  # caption sources that come with the pictures
+SCHEMA = pa.schema([("key", pa.string()), ("caption_raw", pa.string())])
+FILES_AT_ONCE = 256  # of pictures, for which imported captions are read through
+SAMPLE_SHARD = 256  # pictures of a sample that are captioned between two saves
 LEADING = "synthetic"  # the caption source that stage 02 and the claims are about
 
 
@@ -71,42 +81,71 @@ def leading(captioners: Mapping[str, Any]) -> str:
     return LEADING
 
 
-def caption_shard(
+def caption_rows(
     settings: dict[str, Any], rows: Sequence[tuple[str, bytes]]
 ) -> pa.Table:
-    """Caption one shard, loading the captioner once a process."""
-    return load_captioner(settings).table(rows)
+    """Caption rows of (key, picture bytes), loading the captioner once a process."""
+    return load_captioner(settings).table(rows) if rows else SCHEMA.empty_table()
+
+
+def caption_file(settings: dict[str, Any], file: Path) -> pa.Table:
+    """Caption the licensed pictures of a file of stage 01, as `caption_rows`."""
+    return caption_rows(settings, read_pictures(file, LICENSED))
+
+
+class _Lookup:
+    """Finds imported captions of many files of pictures at one reading of theirs."""
+
+    def __init__(self, captioner: ImportedCaptions, files: list[Path]) -> None:
+        self.captioner = captioner
+        self.place = {file: place for place, file in enumerate(files)}
+        self.found: dict[Path, pa.Table] = {}
+
+    def __call__(self, file: Path) -> pa.Table:
+        if file not in self.found:
+            first = self.place[file]
+            group = list(self.place)[first : first + FILES_AT_ONCE]
+            owner = {
+                key: number
+                for number, one in enumerate(group)
+                for key, split in read_splits(one)
+                if split in LICENSED
+            }
+            table = self.captioner.table([(key, None) for key in owner]).cast(SCHEMA)
+            numbers = np.array([owner[key] for key in table["key"].to_pylist()])
+            ends = np.searchsorted(numbers, np.arange(len(group) + 1))
+            self.found = {
+                one: table.slice(start, end - start)
+                for one, start, end in zip(group, ends[:-1], ends[1:], strict=True)
+            }
+        return self.found[file]
 
 
 def telephone(
     source: str,
     settings: dict[str, Any],
-    items: list[tuple[str, bytes]],
-    pictures_hash: str,
-    shard_size: int,
+    pictures: Mapping[str, Path],
+    world: str,
     engine: str = "local",
-) -> tuple[str, pa.Table]:
-    """Caption every picture, each shard of them exactly once.
+) -> tuple[str, list[Path]]:
+    """Caption every licensed picture, each file of them exactly once.
 
     Args:
         source: the caption source's name, as a variant's `caption_source` has it.
-        items: (key, picture bytes).
-        pictures_hash: of the pictures, for the work's key.
+        pictures: {hash: file}, from `files_by_hash`. A file whose hash changed, as when
+            a work of it is taken down, is captioned again, and no other.
+        world: the scale, of whose files the latest are kept.
         engine: "local" or "ray"; the captions are the same.
 
     Returns:
-        (key, table): the work's key for `keys.finish`, and key and caption_raw in the
-        order of `items`; at least one row a picture, null where there is no caption.
+        (key, files): the work's key for `keys.finish`, and a file for each of pictures,
+        of key and caption_raw; at least one row a licensed picture in their order, null
+        where there is no caption.
 
     Raises:
         ParameterError: see `load_captioner`; or the name is taken, there is no picture,
             or none is among imported captions.
     """
-    if not items:
-        raise ParameterError(
-            "there is no picture to caption; expected works of stage 01 in the splits "
-            "c and nc; see there why works were rejected, or edit `cc_sources`."
-        )
     if source in RESERVED:
         raise ParameterError(
             f"a captioner is called {source!r}, as the captions that come with the "
@@ -114,16 +153,47 @@ def telephone(
         )
     captioner = load_captioner(settings)
     key = key_of(
-        pictures=pictures_hash,
-        works=[key for key, _ in items],
+        world=world,
         captioner=settings,
         model=captioner.identity,
         decoding=captioner.decoding,
-        size=shard_size,
         code=code_hash("captions.telephoning"),
     )
-    function = functools.partial(caption_shard, settings)
-    table = run_shards(key, items, shard_size, function, source, engine)
+    function: Callable[[Path], pa.Table] = functools.partial(caption_file, settings)
+    if isinstance(captioner, ImportedCaptions):  # no model: read here, at once
+        function, engine = _Lookup(captioner, list(pictures.values())), "local"
+    files = named_files(key, pictures, function, source, engine)
+    if not any(pq.read_metadata(file).num_rows for file in files):
+        raise ParameterError(
+            "there is no picture to caption; expected works of stage 01 in the splits "
+            "c and nc; see there why works were rejected, or edit `cc_sources`."
+        )
     if isinstance(captioner, ImportedCaptions):
-        captioner.need_some(table)
-    return key, table
+        captioner.need_some(map(pq.read_table, files))
+    return key, files
+
+
+def caption_sample(
+    settings: dict[str, Any], rows: Sequence[tuple[str, bytes]], engine: str = "local"
+) -> tuple[str, pd.Series]:
+    """Caption a few pictures, as `telephone`, of which no captions are kept.
+
+    Args:
+        rows: of (key, picture bytes), at least one; memory holds them all.
+
+    Returns:
+        (key, captions): for `keys.finish`, and the raw first caption of each, "" where
+        there is none.
+    """
+    captioner = load_captioner(settings)
+    key = key_of(
+        pictures=[hashlib.sha256(data).hexdigest() for _, data in rows],
+        works=[key for key, _ in rows],
+        captioner=settings,
+        model=captioner.identity,
+        decoding=captioner.decoding,
+        code=code_hash("captions.telephoning"),
+    )
+    function = functools.partial(caption_rows, settings)
+    table = run_shards(key, rows, SAMPLE_SHARD, function, "sample", engine).to_pandas()
+    return key, table.drop_duplicates("key")["caption_raw"].fillna("")

@@ -12,29 +12,40 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from commoncanvas.catalog import splits
-from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.columns import LOCATED, NOWHERE, STATED
 from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
 from commoncanvas.catalog.sources.folder import read_folder
 from commoncanvas.core.errors import ParameterError, SourceError
-from commoncanvas.core.files import sha256_of
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
 Row = dict[str, Any]
 
 
-def read_sources(*groups: Sequence[str]) -> list[Row]:
+def read_frame(*groups: Sequence[str]) -> pd.DataFrame:
     """Read all the sources of a profile's lists, e.g. of cc_sources and web_sources.
+
+    A row has the columns that `read_source` gives it; millions of them, as
+    CommonCatalog has, are never dictionaries.
 
     Raises:
         ParameterError: an entry is not text, or stands in the lists twice.
         SourceError: see `read_source`.
     """
+    parts = [_frame_of(name) for name in _once(groups)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def read_sources(*groups: Sequence[str]) -> list[Row]:
+    """Read what `read_frame` reads into rows with columns of their own source alone."""
+    return [row for name in _once(groups) for row in read_source(name)]
+
+
+def _once(groups: Sequence[Sequence[str]]) -> list[str]:
     names = [name for group in groups for name in group]
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise ParameterError(
@@ -46,17 +57,17 @@ def read_sources(*groups: Sequence[str]) -> list[Row]:
             f"sources list {twice[0]!r} more than once; expected each in one place of "
             "cc_sources and web_sources; take the others out of the profile."
         )
-    return [row for name in names for row in read_source(name)]
+    return names
 
 
 def read_source(name: str) -> list[Row]:
-    """Read one source into rows with the columns of `columns.STATED`, and spec.
+    """Read one source into rows with `columns.STATED`, spec and, of files, `LOCATED`.
 
     A source is an Iconify set pinned in `package-lock.json`, `openclipart`,
     `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT` (see
-    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by. The column spec
-    holds this name, which tells the sources of a profile apart; source, the name to
-    show, may be anyone's.
+    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by; for RANGES, `*`
+    or nothing means all sizes. The column spec holds this name, which tells the sources
+    of a profile apart; source, the name to show, may be anyone's.
 
     Raises:
         SourceError: the source is not there, is empty, or not what it should be.
@@ -66,42 +77,55 @@ def read_source(name: str) -> list[Row]:
         folder = Path(path).parent
         rows = read_folder(folder, path)
         for row in rows:
-            row["path"] = str(folder / row["path"])
+            row |= NOWHERE | {"path": str(folder / row["path"])}
     elif kind == "webdataset":
         rows = list(webdataset.read_webdataset(sorted(glob(path))))
     elif kind == "commoncatalog":
-        rows = _read_commoncatalog(path)
+        return _frame_of(name).to_dict("records")
     else:
         rows = openclipart.read() if name == "openclipart" else iconify.read_set(name)
     if all(row["reason"] == webdataset.EMPTY for row in rows):
-        raise SourceError(
-            f"source {name!r} holds no work; expected one or more; correct its path, "
-            "or take it out of the profile."
-        )
+        raise _nothing_in(name)
     for row in rows:
         row["spec"] = name
     return rows
 
 
-def _read_commoncatalog(path: str) -> list[Row]:
-    """Read `RANGES:ROOT`; rows of one key in an order that is always the same."""
+def _frame_of(name: str) -> pd.DataFrame:
+    kind, _, path = name.partition(":")
+    if kind != "commoncatalog":
+        return pd.DataFrame(read_source(name))
+    frame = _read_commoncatalog(path)
+    if frame.empty:
+        raise _nothing_in(name)
+    return frame.assign(spec=name)
+
+
+def _nothing_in(name: str) -> SourceError:
+    return SourceError(
+        f"source {name!r} holds no work; expected one or more; correct its path, or "
+        "take it out of the profile."
+    )
+
+
+def _read_commoncatalog(path: str) -> pd.DataFrame:
+    """Read `RANGES:ROOT`; the rows come in any order, and are not sorted here."""
     ranges, _, root = path.partition(":")
-    columns, connection = [*STATED, "jpg"], splits.connect()
-    found = yfcc.read_commoncatalog(connection, root, ranges.split(","), columns)
+    columns, connection = [*STATED, *LOCATED], splits.connect()
+    wanted = None if ranges in ("", "*") else ranges.split(",")
+    found = yfcc.read_commoncatalog(connection, root, wanted, columns)
     try:
-        cells = found.fetchall()
-    except duckdb.Error as error:
+        return found.to_arrow_table().to_pandas()
+    except Exception as error:
+        # DuckDB's, or what a file system raises, without a network for instance.
         raise SourceError(
             f"{root} breaks off: {' '.join(str(error).split())[:160]}; expected whole "
-            "parquet files of one form; fetch them again."
+            "parquet files of one form; check the network, or fetch them again."
         ) from None
-    cells.sort(key=lambda row: (*row[:-1], row[-1] or b""))
-    names = [*STATED, "picture"]
-    return [dict(zip(names, row, strict=True)) for row in cells]
 
 
 def assign_splits(
-    rows: Sequence[Row], web_sources: Collection[str], seed: int
+    rows: Sequence[Row] | pd.DataFrame, web_sources: Collection[str], seed: int
 ) -> pd.DataFrame:
     """Add licence, split, rejection reason and a random order key to every row.
 
@@ -109,33 +133,38 @@ def assign_splits(
     another's; it then gets a key of its own, so that no two rows share one.
 
     Args:
-        rows: with the columns of `columns.STATED` and spec, from `read_sources`.
+        rows: with the columns of `columns.STATED` and spec, from `read_frame`.
         web_sources: sets, by spec, that stand for captioned web pictures; their split
             is "web" whatever their licence, and no Creative Commons variant trains on
             them.
         seed: of the column `order`, a hash of seed and key in [0, 1).
 
     Returns:
-        The rows, sorted by key, with the columns of `policies.VERDICT` and order.
+        The rows, sorted by key, with the columns of `LOCATED`, `policies.VERDICT` and
+        order.
 
     Raises:
         SourceError: there are no rows.
     """
-    if not rows:
+    if not len(rows):
         raise SourceError(
             "there are no works; expected a source or more; name some in cc_sources "
             "or web_sources of the profile."
         )
-    frame = _with_own_keys(pd.DataFrame(rows))
+    frame = pd.DataFrame(rows)
     for column in ("is_hidden", "is_skin_tone"):  # only Iconify sets have them
         frame[column] = frame[column].eq(True) if column in frame else False
+    for column, nowhere in NOWHERE.items():  # a drawing lies in its row
+        found = frame[column].fillna(nowhere) if column in frame else nowhere
+        frame[column] = pd.Series(found, frame.index).astype(type(nowhere))
+    frame = _with_own_keys(frame)
     is_web = frame["spec"].isin(web_sources) & (frame["reason"] == "")
     # Thousands of rows share a statement, so each statement is read once.
-    columns = frame[["license_text", "license_url", "reason"]]
-    stated = list(columns.itertuples(index=False, name=None))
-    verdicts = {statement: verdict(*statement) for statement in set(stated)}
-    judged = pd.DataFrame([verdicts[statement] for statement in stated], frame.index)
-    frame[judged.columns] = judged
+    columns = ["license_text", "license_url", "reason"]
+    number = frame.groupby(columns, sort=False, dropna=False).ngroup()
+    stated = frame[columns].drop_duplicates().itertuples(index=False, name=None)
+    judged = pd.DataFrame([verdict(*statement) for statement in stated])
+    frame[judged.columns] = judged.take(number.to_numpy()).set_axis(frame.index)
     frame.loc[is_web, ["split", "reason"]] = ["web", ""]
     # The ledger's columns that are known before a picture is drawn.
     known = [name for name in attribution.COLUMNS if name in frame]
@@ -145,15 +174,19 @@ def assign_splits(
     owed = owed[(owed != "") & frame["split"].isin(["c", "nc", "nd"])]
     frame.loc[owed.index, "reason"] = "its licence asks for its " + owed
     frame.loc[owed.index, "split"] = "rejected"
-    frame["order"] = [_random_share(seed, key) for key in frame["key"]]
+    frame["order"] = _random_shares(seed, frame["key"])
     return frame
 
 
 def _with_own_keys(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort by key; of rows that share one, reject all but the first that is usable."""
-    frame = frame.sort_values(["key", "reason"], kind="stable", ignore_index=True)
-    taken, numbers = set(frame["key"]), dict.fromkeys(frame["key"], 2)
+    if frame["key"].is_unique:
+        return frame.sort_values("key", ignore_index=True)
+    order = ["key", "reason", "path", "start"]
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
     repeated = frame["key"].duplicated()
+    taken = {*frame.loc[frame["key"].str.contains("#"), "key"]}
+    numbers = dict.fromkeys(frame.loc[repeated, "key"], 2)
     for place, key in frame.loc[repeated, "key"].items():
         while (own := f"{key}#{numbers[key]}") in taken:
             numbers[key] += 1
@@ -174,16 +207,17 @@ def expect_works(kept: pd.DataFrame, rejected: pd.DataFrame) -> None:
         )
 
 
-def source_sha256(row: Row) -> str:
-    """Return the SHA-256 of what a source holds of a work: its SVG or picture file.
+def count_reasons(rejected: pd.DataFrame, most: int = 100) -> dict[str, int]:
+    """Count rejected rows by reason; beyond the commonest, the others together."""
+    counts = rejected["reason"].value_counts()
+    found = {str(reason): int(num) for reason, num in counts.head(most).items()}
+    others = int(counts.iloc[most:].sum())
+    return found | ({"other reasons": others} if others else {})
 
-    Unlike that of the pixels, it stays the same whatever size they are drawn in.
-    """
-    if isinstance(row.get("svg"), str):
-        return hashlib.sha256(row["svg"].encode()).hexdigest()
-    if isinstance(row.get("path"), str):
-        return sha256_of(row["path"])
-    return hashlib.sha256(row["picture"]).hexdigest()
+
+def _random_shares(seed: int | str, keys: pd.Series) -> np.ndarray:
+    """Return the `_random_share` of each key, (n,) float64."""
+    return np.fromiter((_random_share(seed, key) for key in keys), float, len(keys))
 
 
 def _random_share(seed: int | str, key: str) -> float:
@@ -214,21 +248,23 @@ def choose(
         mask &= frame["split"] != "rejected"
         frame.loc[mask, ["split", "reason"]] = ["rejected", reason]
 
+    def thin(name: str, most: int, groups: pd.Series) -> None:
+        # By rank of `order`, a larger scale keeps all that a smaller one keeps.
+        kept = frame["split"] != "rejected"
+        rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
+        reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
+
     reject(frame["is_hidden"], "withdrawn by its set")
     if not keep_skin_tones:
         reject(frame["is_skin_tone"], "skin-tone variant of another picture")
-    series = frame["key"].str.replace(r"\d+", "#", regex=True)
-    for name, most, groups in (
-        ("max_per_series", max_per_series, series),
-        ("max_per_source", max_per_source, frame["spec"]),
-    ):
-        if most:
-            # By rank of `order`, a larger scale keeps all that a smaller one keeps.
-            kept = frame["split"] != "rejected"
-            rank = frame.loc[kept, "order"].groupby(groups[kept]).rank()
-            reject(rank.reindex(frame.index) > most, f"beyond {name} of this scale")
+    if max_per_series:
+        series = frame["key"].str.replace(r"\d+", "#", regex=True)
+        thin("max_per_series", max_per_series, series)
+    if max_per_source:
+        thin("max_per_source", max_per_source, frame["spec"])
     licensed = frame["split"].isin(["c", "nc", "nd"])
     # Not `order` again: it already decided which pictures are in.
-    draws = np.array([_random_share("holdout", key) for key in frame["key"]])
-    frame["is_holdout"] = licensed & (draws < holdout_share)
+    frame["is_holdout"] = licensed & (
+        _random_shares("holdout", frame["key"]) < holdout_share
+    )
     return frame

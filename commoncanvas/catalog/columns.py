@@ -2,8 +2,9 @@
 
 Small sources come as lists of dictionaries, large ones as DuckDB relations; the names
 are the same, all are text, and what a source does not say is "". An adapter may add
-columns of its own behind these. To them stage 01 adds spec, the entry of the profile
-that a row came from, and source_sha256, of the bytes that the source holds.
+columns of its own behind these; svg, a drawing's text, is one. To them stage 01 adds
+spec, the entry of the profile that a row came from, and source_sha256, of the bytes
+that the source holds. No row holds a picture: `LOCATED` says where it lies.
 """
 
 STATED = {
@@ -20,3 +21,10 @@ STATED = {
     "date_seen": "ISO date on which the source was packed or the page last seen",
     "reason": "why the adapter could not read the work, else ''",
 }
+
+LOCATED = {
+    "path": "the picture's file, or the tar or parquet file it lies in; '' for an svg",
+    "start": "of the picture in its tar, unpacked [bytes], or its row; -1 for a file",
+    "length": "of the picture in its tar [bytes]; -1 elsewhere",
+}
+NOWHERE = {"path": "", "start": -1, "length": -1}

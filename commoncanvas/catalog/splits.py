@@ -4,6 +4,7 @@ Each different licence statement is read once, and the rows stream past: memory 
 with the number of statements, not with the number of rows.
 """
 
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from commoncanvas.core.errors import SourceError
 from commoncanvas.licenses.policies import VERDICT, verdict
 
 SPLITS = ("c", "nc", "nd", "rejected")
-ROWS = 61_440  # rows that are judged together, and at least in a row group on disk
+BATCH = 20_480  # rows that are judged together, few enough for a processor's cache
+ROWS = 122_880  # at least, in a row group on disk
 
 
 @dataclass(frozen=True)
@@ -58,91 +60,137 @@ def connect(
 
 Statement = tuple[str, ...]  # the values of these columns
 _STATEMENT = ("license_text", "license_url", "reason")
-_STRUCT = pa.struct(dict.fromkeys(VERDICT, pa.string()))
+_STORED = [name for name in VERDICT if name != "split"]
+_WORD = pa.dictionary(pa.int32(), pa.string())  # words that many rows share
 
 
 class _Splitter:
-    """Writes batches of rows to one parquet file a split, and counts them."""
+    """Writes batches of rows to one parquet file a split, and counts them.
+
+    Each statement gets a number when it is first met, and its rows carry the number
+    until they are written; `verdicts`, `rows` and `described` have the statements in
+    the order of their numbers.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.verdicts: dict[Statement, dict[str, str]] = {}
-        self.rows: Counter[Statement] = Counter()
-        self.described: Counter[Statement] = Counter()  # rows that have an alt text
-        self.parts: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
-        self.stored = [name for name in VERDICT if name != "split"]
-        for name in self.stored:
-            schema = schema.append(pa.field(name, pa.string()))
+        self.numbers: dict[Statement, int] = {}
+        self.verdicts: list[dict[str, str]] = []
+        self.rows: list[int] = []
+        self.described: list[int] = []  # rows that have an alt text
+        self.parts: list[list[tuple[pa.RecordBatch, np.ndarray]]] = [[] for _ in SPLITS]
         # Keys are all different, so a dictionary of them would be built in vain.
-        repeated = [name for name in schema.names if name != "key"]
-        self.writers = {}
+        repeated = [name for name in [*schema.names, *_STORED] if name != "key"]
+        for name in _STORED:
+            schema = schema.append(pa.field(name, _WORD))
+        self.writers = []
         for split in SPLITS:
             path = folder / f"split={split}" / "part-0.parquet"
             path.parent.mkdir()
-            writer = pq.ParquetWriter(path, schema, use_dictionary=repeated)
-            self.writers[split] = writer
+            # Without Arrow's own schema the words of verdicts are read as plain text.
+            # Keys come in any order, so their least and greatest would tell nothing.
+            writer = pq.ParquetWriter(
+                path,
+                schema,
+                use_dictionary=repeated,
+                compression="lz4",  # as small as the usual one, and faster
+                write_statistics=repeated,
+                store_schema=False,
+            )
+            self.writers.append(writer)
         self.pool = ThreadPoolExecutor(1)
         self.writing: Future = self.pool.submit(int)
 
     def add(self, statements: Sequence[pa.Array], rows: pa.RecordBatch) -> None:
         """Judge one batch, given the columns of its statements and those to write."""
-        # One number a statement: each column is a digit, to the base of the number of
+        # One code a statement: each column is a digit, to the base of the number of
         # its different values. So Python looks at every statement once, not every row.
-        codes = np.zeros(len(rows), np.int64)
-        for column in (column.dictionary_encode() for column in statements):
-            codes = codes * len(column.dictionary) + column.indices.to_numpy()
-        # first: the first row of each statement; places: (rows,), its place in `found`.
-        _, first, places = np.unique(codes, return_index=True, return_inverse=True)
-        found = [tuple(column[int(i)].as_py() for column in statements) for i in first]
-        for statement in found:
-            if statement not in self.verdicts:
-                self.verdicts[statement] = verdict(*statement)
-        self.rows += _counted(found, places)
+        codes, known = np.zeros(len(rows), np.int64), []
+        for column in (column.dictionary_encode("encode") for column in statements):
+            known.append(column.dictionary.to_pylist())
+            codes = codes * len(known[-1]) + column.indices.to_numpy()
+        coded = pa.array(codes).dictionary_encode()
+        found = [self._number(code, known) for code in coded.dictionary.to_pylist()]
+        indices = coded.indices.to_numpy()  # (rows,), places in `found`
+        _count(self.rows, found, indices)
         if "alt_text" in rows.schema.names:
             is_described = pc.not_equal(pc.fill_null(rows["alt_text"], ""), "")
-            described = places[is_described.to_numpy(zero_copy_only=False)]
-            self.described += _counted(found, described)
-        # The verdicts of the few statements, spread over the many rows by `places`.
-        judged = pa.array([self.verdicts[statement] for statement in found], _STRUCT)
-        splits = np.array(judged.field("split").to_pylist())[places]
-        for split, parts in self.parts.items():
-            chosen = np.flatnonzero(splits == split)
-            judged_places = pa.array(places[chosen])
-            part = rows.take(pa.array(chosen))
-            for name in self.stored:
-                part = part.append_column(name, judged.field(name).take(judged_places))
-            parts.append(part)
-            if sum(map(len, parts)) >= ROWS:
+            described = is_described.to_numpy(zero_copy_only=False)
+            _count(self.described, found, indices[described])
+        numbers = np.array(found, np.int32)[indices]
+        splits = [SPLITS.index(self.verdicts[number]["split"]) for number in found]
+        of_row = np.array(splits, np.uint8)[indices]
+        # Sorted by split once; a copy of each, which does not keep the batch in memory.
+        order = np.argsort(of_row, kind="stable")
+        ends = np.cumsum(np.bincount(of_row, minlength=len(SPLITS))).tolist()
+        for split, (start, end) in enumerate(itertools.pairwise([0, *ends])):
+            chosen = order[start:end]
+            columns = [column.take(pa.array(chosen)) for column in rows.columns]
+            part = pa.record_batch(columns, schema=rows.schema)
+            self.parts[split].append((part, numbers[chosen]))
+            if sum(len(part) for part, _ in self.parts[split]) >= ROWS:
                 self.flush(split)
 
-    def flush(self, split: str) -> None:
+    def _number(self, code: int, columns: list[list[str | None]]) -> int:
+        """Return the number of a statement, judging one that is new."""
+        values = []
+        for column in reversed(columns):
+            code, place = divmod(code, len(column))
+            values.append(column[place] or "")
+        statement = tuple(reversed(values))
+        if statement not in self.numbers:
+            self.numbers[statement] = len(self.verdicts)
+            self.verdicts.append(verdict(*statement))
+            self.rows.append(0)
+            self.described.append(0)
+        return self.numbers[statement]
+
+    def _words(self, numbers: np.ndarray) -> list[pa.Array]:
+        """Return the columns of `_STORED` for rows that carry these numbers."""
+        coded = pa.array(numbers).dictionary_encode()
+        judged = [self.verdicts[n] for n in coded.dictionary.to_pylist()]
+        columns = []
+        for name in _STORED:
+            # Statements may share a word, and a file's dictionary has each once.
+            words = {word: n for n, word in enumerate({v[name]: 0 for v in judged})}
+            of_statement = np.array([words[v[name]] for v in judged], np.int32)
+            indices = of_statement[coded.indices.to_numpy()]
+            columns.append(pa.DictionaryArray.from_arrays(indices, list(words)))
+        return columns
+
+    def flush(self, split: int) -> None:
         """Write a split's waiting rows as a row group, while the next are judged."""
         self.writing.result()  # one group is written at a time; its error comes here
         parts, self.parts[split] = self.parts[split], []
-        if any(map(len, parts)):
-            rows = pa.Table.from_batches(parts)
+        if any(len(rows) for rows, _ in parts):
+            rows = pa.Table.from_batches([rows for rows, _ in parts])
+            words = self._words(np.concatenate([numbers for _, numbers in parts]))
+            for name, column in zip(_STORED, words, strict=True):
+                rows = rows.append_column(pa.field(name, _WORD), column)
             self.writing = self.pool.submit(self.writers[split].write_table, rows)
 
     def close(self) -> None:
         """Write what still waits, and the footers."""
-        for split in SPLITS:
+        for split in range(len(SPLITS)):
             self.flush(split)
         self.pool.shutdown()
         self.writing.result()
-        for writer in self.writers.values():
+        for writer in self.writers:
             writer.close()
 
-    def count_by(self, rows: Counter[Statement], *names: str) -> dict[Any, int]:
+    def count_by(self, rows: list[int], *names: str) -> dict[Any, int]:
         """Return {value or (value, ...): rows} of one or several fields of VERDICT."""
         counts: Counter[Any] = Counter()
-        for statement, number in rows.items():
-            values = tuple(self.verdicts[statement][name] for name in names)
+        for judged, number in zip(self.verdicts, rows, strict=True):
+            values = tuple(judged[name] for name in names)
             counts[values if len(names) > 1 else values[0]] += number
-        return dict(sorted(counts.items()))
+        return {value: number for value, number in sorted(counts.items()) if number}
 
 
-def _counted(found: list[Statement], places: np.ndarray) -> Counter[Statement]:
-    numbers = np.bincount(places, minlength=len(found)).tolist()
-    return Counter(dict(zip(found, numbers, strict=True)))
+def _count(counts: list[int], found: list[int], indices: np.ndarray) -> None:
+    """Add to the counts of the statements of a batch their rows in it."""
+    added = np.bincount(indices, minlength=len(found)).tolist()
+    for number, rows in zip(found, added, strict=True):
+        counts[number] += rows
 
 
 def split_metadata(
@@ -208,11 +256,11 @@ def split_metadata(
 
 def _split(relation: Relation, folder: Path, columns: list[str]) -> _Splitter:
     """Stream the relation through a `_Splitter` and return it, closed."""
-    statement = [f"coalesce({name}, '') AS said_{name}" for name in _STATEMENT]
+    statement = [f"{name} AS said_{name}" for name in _STATEMENT]
     kept = [f'"{name}"' for name in columns]
     rows, width = 0, len(statement)
     try:
-        reader = relation.select(", ".join(statement + kept)).to_arrow_reader(ROWS)
+        reader = relation.select(", ".join(statement + kept)).to_arrow_reader(BATCH)
         schema = pa.schema(list(reader.schema)[width:])
         splitter = _Splitter(folder, schema)
         for batch in reader:

@@ -20,6 +20,7 @@ from commoncanvas.analysis.estimates import (
 )
 from commoncanvas.claims.rules import NOT_TESTABLE, judge, load_paper, value_of
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.settings import names_of
 
 Rows = Mapping[str, Mapping[str, np.ndarray]]  # prompt set -> metric -> values
 
@@ -65,7 +66,8 @@ def paired(
     if a.ndim == 1:
         return paired_difference(a, b) if change == "absolute" else None
     compare = {"absolute": frechet_difference, "relative": frechet_change}[change]
-    return compare(a, b, rows_b["reference"][name])
+    real = name.partition("_to_")[0]  # the distance's own name; see `references`
+    return compare(a, b, rows_b["reference"][real])
 
 
 def common_guidance(metrics_by_variant: Mapping[str, Any], wanted: float) -> str | None:
@@ -106,16 +108,18 @@ def _measure_once(rule: Mapping[str, Any], run: _Run, variants: list[str]) -> Me
     for variant in variants:
         table = run.tables.get((plan.get("from", "evaluate"), variant))
         if table is None:
-            return Measured(why_not=f"Variant `{variant}` was not measured.")
-        prompts, split = [table], table.get("by_prompt", {})
+            return Measured(why_not=_absent(plan, variant))
+        split = table.get("by_prompt", {})
+        wanted = [plan["prompts"]] if "prompts" in plan else []
         if plan["change"] == "interaction":
-            prompts = [split.get(name, {}) for name in ("human", "synthetic")]
-        elif "prompts" in plan:
-            prompts = [split.get(plan["prompts"], {})]
+            wanted = ["human", "synthetic"]
+        if missing := [name for name in wanted if name not in split]:
+            why_not = f"The profile has no prompts of the sets {names_of(missing)}."
+            return Measured(why_not=why_not)
+        prompts = [split[name] for name in wanted] or [table]
         names = [name for name in plan["of"] if all(name in p for p in prompts)]
         if not names:
-            why_not = f"`{variant}` has no {plan['of'][0]} of the kind needed."
-            return Measured(why_not=why_not)
+            return Measured(why_not=_lacking(plan["of"], variant, prompts[0]))
         estimates = [as_estimate(prompt[names[0]]) for prompt in prompts]
         found.append([estimate for estimate in estimates if estimate])
         if len(found[-1]) < len(prompts):
@@ -140,6 +144,23 @@ def _measure_once(rule: Mapping[str, Any], run: _Run, variants: list[str]) -> Me
         others = " against ".join(f"{e[1].value:.4g}" for e in found)
         text += f" on human prompts, {others} on synthetic ones"
     return Measured(estimate, f"{names[0]} {text}")
+
+
+def _absent(plan: Mapping[str, Any], variant: str) -> str:
+    """Say why a variant, or a kind of captions, has no metrics."""
+    if plan.get("from") == "captions":
+        return "The profile names no sets of marks, whose captions could be searched."
+    return f"`{variant}` is no row of this run's experiment."
+
+
+def _lacking(names: Iterable[str], variant: str, found: Iterable[str]) -> str:
+    """Say why a variant has none of the metrics that a rule is about."""
+    others = [n for n in found for wanted in names if n.startswith(f"{wanted}_to_")]
+    if others:
+        return (
+            f"The prompts do not belong to the reference: only {others[0]} was taken."
+        )
+    return f"`{variant}` was measured without {' and '.join(names)}."
 
 
 def measure_claims(
@@ -187,12 +208,22 @@ def measure_claims(
             measured[claim_id] = found
     splits = {"c": 0, "nc": 0, **licenses_metrics.get("splits", {})}
     c, both = splits["c"], splits["c"] + splits["nc"]
-    measured["catalog_sizes"].ours = f"{c:,} (C) and {both:,} (NC) pictures"
+    sizes = measured["catalog_sizes"]
+    sizes.ours = f"{c:,} (C) and {both:,} (NC) pictures"
+    share = c / paper["claims"]["catalog_sizes"]["value"]["c"]
+    sizes.why_not = (
+        f"This run's catalogue has {share:.2g} times as many pictures in C as the "
+        "paper found on Flickr; counts follow from the sources that a profile names."
+    )
     with_text = licenses_metrics.get("alt_texts", 0)
-    share = wilson(with_text, c) if with_text else None
+    described = wilson(with_text, c) if with_text else None
+    compared = [paper["comparison"]["against"]]
+    compared += list(paper["claims"]["preference_37_38_50"]["shares"])[:1]
+    absent = [name for name in compared if name not in metrics_by_variant]
+    unasked = _absent({}, absent[0]) if absent else "Nobody has voted yet."
     for claim_id, estimate, why_not in (
-        ("alt_text_share", share, "The sources of this run have no alt text."),
-        ("preference_37_38_50", votes, "Nobody has voted yet."),
+        ("alt_text_share", described, "The sources of this run have no alt text."),
+        ("preference_37_38_50", votes, unasked),
     ):
         measured[claim_id].estimate = estimate
         measured[claim_id].why_not = None if estimate else why_not
@@ -245,7 +276,7 @@ def _row(claim: Mapping[str, Any], found: Measured) -> dict[str, Any]:
     """Return the row of one claim, with its verdict."""
     estimate = found.estimate
     verdict, why = judge(claim["rule"], estimate, found.parts)
-    if found.why_not and claim["rule"]["kind"] != "untestable":
+    if found.why_not:
         verdict, why = NOT_TESTABLE, found.why_not
     numbers: dict[str, Any] = {"value": None, "interval": None, "n": None}
     ours = found.ours

@@ -25,7 +25,8 @@ _REFUSALS = {
     + "EEXIST EISDIR ENOTDIR ELOOP ENAMETOOLONG".split()
 }
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system
-_hashes: dict[tuple[int, ...], str] = {}  # of this process, by `_state_of` a file
+# Of this process, by inode, size and times of a file.
+_hashes: dict[tuple[int, ...], str] = {}
 
 
 def regular(path: Path | str) -> Path:
@@ -68,9 +69,14 @@ def sha256_of(path: Path | str) -> str:
 
 
 def hash_all(files: Iterable[Path]) -> list[str]:
-    """Hash files as `sha256_of` does, several at a time; hashing holds no lock."""
+    """Hash files as `sha256_of` does, several at a time."""
+    return in_threads(sha256_of, files)
+
+
+def in_threads(function: Callable[[Path], Any], files: Iterable[Path]) -> list[Any]:
+    """Return function(file) of each, several at a time; hashing holds no lock."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(sha256_of, files))
+        return list(pool.map(function, files))
 
 
 def shown(path: Path | str) -> str:

@@ -1,39 +1,18 @@
-"""Pictures as arrays and tensors, and those that stage 01 stored."""
-
-import io
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+"""Pictures as arrays and tensors."""
 
 import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 
-from commoncanvas.core.pictures import largest_center_crop
-
-
-def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
-    """Lay (..., h, w, 4) uint8 pixels on a background; return (..., h, w, 3) uint8.
-
-    The background is a grey level 0 … 255, or an array that broadcasts to (..., 3).
-    """
-    alpha = pixels[..., 3:].astype(np.float32) / 255
-    mixed = pixels[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
-    return np.rint(mixed).astype(np.uint8)
+# Two are handed on from the module that does without torch.
+from commoncanvas.core.pictures import decode_picture, largest_center_crop
+from commoncanvas.core.pictures import encode_png as encode_png
+from commoncanvas.core.pictures import flatten as flatten
 
 
 def stored_pixels(data: bytes, width: int, height: int | None = None) -> np.ndarray:
     """Return the (height or width, width, 3) uint8 centre crop of a stored picture."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    picture = decode_picture(data)
     return largest_center_crop(picture, width, height or width)
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Return PNG bytes of (h, w, 3) uint8 pixels; the same pixels, the same bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def pixels_to_images(pixels: np.ndarray, size: int | None = None) -> torch.Tensor:
@@ -54,20 +33,3 @@ def images_to_pixels(images: torch.Tensor) -> np.ndarray:
     """Turn (batch, 3, h, w) images in [−1, 1] into (batch, h, w, 3) uint8 pixels."""
     scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def stored_pictures(
-    licenses_folder: Path, keys: Iterable[str], size: int
-) -> Iterator[np.ndarray]:
-    """Yield (size, size, 3) uint8 pictures of catalogue keys, one at a time."""
-    file = licenses_folder / "pictures.parquet"
-    # Row by row from the file: memory holds the pictures asked for, not all there are.
-    stored = pd.read_parquet(file, filters=[("key", "in", list(keys))])
-    stored = stored.set_index("key")["png"]
-    for key in keys:
-        yield stored_pixels(stored[key], size)
-
-
-def pictures_of(licenses_folder: Path, keys: Iterable[str], size: int) -> np.ndarray:
-    """Return (n, size, size, 3) uint8 pictures of catalogue keys."""
-    return np.stack(list(stored_pictures(licenses_folder, keys, size)))

@@ -8,6 +8,7 @@ import functools
 import io
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -207,6 +208,23 @@ def largest_center_crop(picture: Image.Image, width: int, height: int) -> np.nda
 def largest_center_square(picture: Image.Image, size: int) -> np.ndarray:
     """Return the (size, size, 3) uint8 centre square; see `largest_center_crop`."""
     return largest_center_crop(picture, size, size)
+
+
+def flatten(pixels: np.ndarray, background: Any = 255) -> np.ndarray:
+    """Lay (..., h, w, 4) uint8 pixels on a background; return (..., h, w, 3) uint8.
+
+    The background is a grey level 0 … 255, or an array that broadcasts to (..., 3).
+    """
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    mixed = pixels[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return PNG bytes of (h, w, 3) uint8 pixels; the same pixels, the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
 
 
 def check_picture(data: bytes) -> None:

@@ -9,8 +9,7 @@ run the same function. Ray is imported here and nowhere else.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from commoncanvas.core.errors import EngineError, ManifestError, ParameterError
 from commoncanvas.core.files import (
+    in_threads,
     read_json,
     remove,
     sha256_of,
@@ -30,8 +30,8 @@ from commoncanvas.core.files import (
 )
 from commoncanvas.core.keys import work_folder
 
-Function = Callable[[list[Any]], pa.Table]  # items of one shard -> its rows
-Numbered = tuple[int, Any]  # the number of a shard, and its items or its table
+Function = Callable[[Any], pa.Table]  # what a shard is made of -> its rows
+Named = tuple[str, Any]  # the name of a shard, and what it is made of or its table
 
 MAX_RETRIES = 3  # of a shard whose worker died; out of memory comes back every time
 # What changes a result or its speed, carried from the stage's process to the workers.
@@ -41,75 +41,114 @@ CARRIED = (
 ).split()
 
 
-def shard_files(
+def named_files(
     key: str,
-    items: Sequence[Any],
-    shard_size: int,
+    inputs: Mapping[str, Any],
     function: Function,
     description: str,
     engine: str = "local",
+    sizes: Sequence[int] | None = None,
 ) -> list[Path]:
     """Do the shards that are not done yet and return all their files.
 
-    `run_shards` returns the table, where that fits in memory.
+    A shard's name stands for all that it is made of beyond the key, e.g. the hash of a
+    file of pictures: when one of them changes, one shard is done again. Shards of names
+    that are no longer asked for are removed once all are done.
 
     Args:
         key: from `key_of`; one key for one piece of work.
-        function: items -> any number of rows. For "ray" it must be picklable and load
-            what is heavy itself, once a process.
+        inputs: {name of a shard: what it is made of}. Paths are better than contents:
+            whoever does the shard reads them, and on a cluster every node sees the
+            project's folder.
+        function: one value of `inputs` -> any number of rows. For "ray" it must be
+            picklable and load what is heavy itself, once a process.
         description: for the progress bar.
         engine: "local", or "ray" for a Ray cluster; the files are the same.
+        sizes: what the progress bar counts of each shard; None counts shards.
 
     Returns:
-        Parquet files in the order of `items`.
+        Parquet files in the order of `inputs`.
 
     Raises:
-        ParameterError: there are no items, or a size or an engine that cannot be.
+        ParameterError: there is nothing to do, or no such engine.
         EngineError: from "ray"; the shards done so far are kept.
     """
-    if shard_size < 1 or len(items) == 0:
+    if not inputs:
         raise ParameterError(
-            f"{description!r} got {len(items)} items in shards of {shard_size}; both "
-            "must be at least 1. Raise the profile's limit or look at the stage above."
+            f"{description!r} got nothing to do; expected 1 shard or more; look at the "
+            "stage above."
         )
     if engine not in ENGINES:
         raise ParameterError(
             f"engine is {engine!r}; expected one of {', '.join(ENGINES)}. Edit the "
             "profile."
         )
-    folder = _planned(key, len(items), shard_size, description)
-    starts = range(0, len(items), shard_size)
-    files = [folder / f"shard-{n:05d}.parquet" for n in range(len(starts))]
-    sizes = [min(shard_size, len(items) - start) for start in starts]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing holds no lock
-        faults = list(pool.map(_fault, files))
-    for n, fault in enumerate(faults):
+    folder = work_folder(key)
+    files = {name: folder / f"shard-{name}.parquet" for name in inputs}
+    faults = dict(zip(files, in_threads(_fault, files.values()), strict=True))
+    for name, fault in faults.items():
         if fault:
             print(
-                f"shard {n} of {description!r} is not what was written ({fault}); it "
-                "is done again",
+                f"shard {name} of {description!r} is not what was written ({fault}); "
+                "it is done again",
                 file=sys.stderr,
             )
-    waiting = (
-        (n, list(items[start : start + shard_size]))
-        for n, start in enumerate(starts)
-        if faults[n] is not None
-    )
-    done = sum(size for size, fault in zip(sizes, faults, strict=True) if fault is None)
+    size = dict(zip(inputs, sizes or [1] * len(inputs), strict=True))
+    waiting = [name for name, fault in faults.items() if fault is not None]
+    num = sum(size.values())
+    done = num - sum(size[name] for name in waiting)
     with tqdm(
-        total=len(items), initial=done, desc=description, unit="", file=sys.stderr
+        total=num, initial=done, desc=description, unit="", file=sys.stderr
     ) as bar:
-        for n, table in ENGINES[engine](function, waiting):
-            _write(files[n], table)
-            bar.update(sizes[n])
-    return files
+        # An engine is not started for nothing.
+        todo = ((name, inputs[name]) for name in waiting)
+        for name, table in ENGINES[engine](function, todo) if waiting else ():
+            _write(files[name], table)
+            bar.update(size[name])
+    wanted = {file.stem for file in files.values()}
+    for old in folder.glob("shard-*"):
+        if old.stem not in wanted:
+            remove(old)
+    return list(files.values())
+
+
+def shard_files(
+    key: str,
+    items: Sequence[Any],
+    shard_size: int,
+    function: Callable[[list[Any]], pa.Table],
+    description: str,
+    engine: str = "local",
+) -> list[Path]:
+    """Do work on items that the key knows, as `named_files`, so many of them a shard.
+
+    Args:
+        function: the list of a shard's items -> any number of rows.
+
+    Raises:
+        ParameterError: there are no items, or a size below 1; see `named_files`.
+    """
+    if shard_size < 1 or len(items) == 0:
+        raise ParameterError(
+            f"{description!r} got {len(items)} items in shards of {shard_size}; both "
+            "must be at least 1. Raise the profile's limit or look at the stage above."
+        )
+    starts = range(0, len(items), shard_size)
+    parts = [list(items[start : start + shard_size]) for start in starts]
+    # Work that is cut otherwise has other names.
+    names = [
+        f"{start:08d}-{start + len(part):08d}"
+        for start, part in zip(starts, parts, strict=True)
+    ]
+    inputs, sizes = dict(zip(names, parts, strict=True)), list(map(len, parts))
+    return named_files(key, inputs, function, description, engine, sizes)
 
 
 def run_shards(
     key: str,
     items: Sequence[Any],
     shard_size: int,
-    function: Function,
+    function: Callable[[list[Any]], pa.Table],
     description: str,
     engine: str = "local",
 ) -> pa.Table:
@@ -121,21 +160,6 @@ def run_shards(
     files = shard_files(key, items, shard_size, function, description, engine)
     tables = [pq.ParquetFile(file).read() for file in files]
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
-
-
-def _planned(key: str, num_items: int, shard_size: int, description: str) -> Path:
-    """Return the key's folder, emptied where its shards were cut differently."""
-    folder = work_folder(key)
-    plan, file = [num_items, shard_size, description], folder / "plan.json"
-    try:
-        is_same = read_json(file) == plan
-    except ManifestError:  # there is none, or none that can be read
-        is_same = False
-    if not is_same:
-        for old in [file, *folder.glob("shard-*")]:
-            remove(old)
-        write_json(file, plan)
-    return folder
 
 
 def _record(file: Path) -> Path:
@@ -165,18 +189,19 @@ def _fault(file: Path) -> str | None:
         return "it cannot be read"
 
 
-def do_here(function: Function, shards: Iterable[Numbered]) -> Iterator[Numbered]:
-    """Yield (number, table) of each shard, one after the other, in this process."""
-    for number, items in shards:
-        yield number, function(items)
+def do_here(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
+    """Yield (name, table) of each shard, one after the other, in this process."""
+    for name, item in shards:
+        yield name, function(item)
 
 
-def do_on_ray(function: Function, shards: Iterable[Numbered]) -> Iterator[Numbered]:
-    """Yield (number, table) of each shard as Ray's workers finish them, in any order.
+def do_on_ray(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
+    """Yield (name, table) of each shard as Ray's workers finish them, in any order.
 
     A worker computes with as many threads as this process and takes as many CPUs, so
-    its numbers have the same last bits; where the cluster has GPUs it takes one. A
-    shard whose worker dies is given to another. `shards` are read no faster than
+    its numbers have the same last bits; where the cluster has GPUs it has one of its
+    own for as long as it lives, since a model that it loaded stays where it lies. A
+    shard whose worker dies is given to a new one. `shards` are read no faster than
     workers come free.
 
     Raises:
@@ -198,51 +223,69 @@ def do_on_ray(function: Function, shards: Iterable[Numbered]) -> Iterator[Number
             include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
     try:
-        gpus = _room_for(ray, threads)
+        num_workers, gpus = _room_for(ray, threads)
         variables = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        do = ray.remote(_do).options(
+        make = ray.remote(_Worker).options(
             num_cpus=threads,
             num_gpus=gpus,
-            max_retries=MAX_RETRIES,
+            max_restarts=-1,
+            max_task_retries=MAX_RETRIES,
             runtime_env={"env_vars": variables},
         )
         stored = ray.put(function)
-        at_once = 2 * max(1, int(ray.cluster_resources()["CPU"] / threads))
-        running: dict[Any, int] = {}
-        for number, items in shards:
-            running[do.remote(stored, items, threads)] = number
-            if len(running) >= at_once:
-                yield _first(ray, running)
+        workers: list[Any] = []
+        idle: list[Any] = []
+        running: dict[Any, tuple[str, Any]] = {}
+        for number, (name, item) in enumerate(shards):
+            if number < num_workers:
+                workers.append(make.remote(stored, threads))
+            # Each has a second shard waiting, so that none waits for this process.
+            is_first = number < 2 * num_workers
+            worker = workers[number % num_workers] if is_first else idle.pop()
+            running[worker.do.remote(item)] = name, worker
+            if len(running) == 2 * num_workers:
+                yield _first(ray, running, idle)
         while running:
-            yield _first(ray, running)
+            yield _first(ray, running, idle)
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def _do(function: Function, items: list[Any], threads: int) -> pa.Table:
-    torch.set_num_threads(threads)
-    return function(items)
+class _Worker:
+    """Does shards with one function, on one GPU if any."""
+
+    def __init__(self, function: Function, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.function = function
+
+    def do(self, item: Any) -> pa.Table:
+        return self.function(item)
 
 
-def _first(ray: Any, running: dict[Any, int]) -> Numbered:
-    """Wait for one task, take it off the list, and return its number and table."""
+def _first(ray: Any, running: dict[Any, tuple[str, Any]], idle: list[Any]) -> Named:
+    """Wait for one shard and return its name and table; its worker is idle again."""
     (done,), _ = ray.wait(list(running), num_returns=1)
-    number = running.pop(done)
+    name, worker = running.pop(done)
+    idle.append(worker)
     try:
-        return number, ray.get(done)
+        return name, ray.get(done)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-    except ray.exceptions.WorkerCrashedError:
+    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError):
         raise EngineError(
-            f"the workers of shard {number} died {MAX_RETRIES + 1} times, perhaps for "
-            "memory; finished shards are kept. Lower `shard_size`, or give each worker "
-            "more room, and run the stage again."
+            f"the workers of shard {name} died {MAX_RETRIES + 1} times, perhaps for "
+            "memory; finished shards are kept. Give each worker more room, by fewer "
+            "of them or smaller batches, and run the stage again."
         ) from None
 
 
-def _room_for(ray: Any, threads: int) -> int:
-    """Return the GPUs of one task, having made sure that some node has its CPUs."""
+def _room_for(ray: Any, threads: int) -> tuple[int, int]:
+    """Return the number of workers and the GPUs of each.
+
+    Raises:
+        EngineError: no node has the CPUs of one.
+    """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = max(node.get("CPU", 0) for node in nodes)
     if most < threads:
@@ -250,7 +293,12 @@ def _room_for(ray: Any, threads: int) -> int:
             f"the stage has {threads} threads, and no node of the cluster has more "
             f"than {most:g} CPUs; a task would never start. Lower `num_threads`."
         )
-    return 1 if any(node.get("GPU") for node in nodes) else 0
+    gpus = 1 if any(node.get("GPU") for node in nodes) else 0
+    rooms = [node.get("CPU", 0) // threads for node in nodes]
+    if gpus:
+        own = [node.get("GPU", 0) for node in nodes]
+        rooms = [min(pair) for pair in zip(rooms, own, strict=True)]
+    return max(1, int(sum(rooms))), gpus
 
 
 ENGINES = {"local": do_here, "ray": do_on_ray}

@@ -5,14 +5,17 @@ import importlib.util
 import io
 import re
 import xml.etree.ElementTree as ET
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import resvg_py
 from PIL import Image, ImageFont
 
 from commoncanvas.core.errors import PictureError
+from commoncanvas.core.pictures import decode_picture
 
 # An SVG may point at its own parts and carry data, never at files or the network.
 FOREIGN_HREF = re.compile(r"(?!\s*$|\s*#|\s*data:(?:image/|;base64,))", re.IGNORECASE)
@@ -45,6 +48,7 @@ def svg_to_pixels(svg: str, size: int) -> np.ndarray:
         raise PictureError("SVG refers to another file or address")
     if num_elements(root) > MAX_ELEMENTS:
         raise PictureError(f"SVG repeats itself to more than {MAX_ELEMENTS} elements")
+    check_carried(root)
     try:
         png = resvg_py.svg_to_bytes(
             svg_string=svg,
@@ -105,6 +109,28 @@ def num_elements(root: ET.Element) -> int:
         return count(root)
     except RecursionError:
         raise PictureError("SVG cannot be drawn (RecursionError)") from None
+
+
+def check_carried(root: ET.Element) -> None:
+    """Refuse an SVG that carries a picture which would be left out of the drawing.
+
+    Raises:
+        PictureError: a picture of its `data:` addresses cannot be read, or is an SVG.
+    """
+    pictures = [node for node in root.iter() if _name(node) in ("image", "feImage")]
+    for name, value in (pair for node in pictures for pair in node.attrib.items()):
+        head, _, body = value.strip().partition(",")
+        if name.rpartition("}")[2] != "href" or not head.lower().startswith("data:"):
+            continue
+        if "svg" in head.lower():
+            raise PictureError("SVG carries another SVG")
+        try:
+            data = unquote_to_bytes(body)
+            decode_picture(b64decode(data) if "base64" in head.lower() else data)
+        except (ValueError, PictureError) as error:
+            raise PictureError(
+                f"SVG carries a picture that is broken ({error})"
+            ) from None
 
 
 def words_of(root: ET.Element) -> str:

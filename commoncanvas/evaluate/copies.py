@@ -6,7 +6,7 @@ purpose, against works of which no copy was trained on.
 
 import io
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import pandas as pd
 from PIL import Image, ImageFilter, ImageOps
 
 from commoncanvas.analysis.estimates import Estimate, jackknife, wilson
-from commoncanvas.core.images import pictures_of
-from commoncanvas.evaluate.nearest import TrainingWorks, nearest
+from commoncanvas.core.picture_store import pictures_of
+from commoncanvas.evaluate.nearest import CANDIDATES, TrainingWorks, nearest
 
 
 def _crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -118,6 +118,47 @@ def control(
         num_copies, num_others: pictures, fewer where there are not so many.
         seed: of the choice of pictures and of the changes.
     """
+    known = _known(works, size, num_copies, num_others, seed)
+    return known.control(works, *nearest(known.pixels, works, 1, known.groups))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The pictures of a `Control`, not yet searched for: copies, then others.
+
+    A copy may find its source; another work may not find itself or its near copies,
+    which are its group.
+    """
+
+    pixels: np.ndarray  # (n, size, size, 3) uint8
+    groups: np.ndarray  # (n,) object, None for a copy
+    kinds: list[str]  # of the copies
+    sources: np.ndarray  # of the copies, places among the works
+    others: pd.Index  # keys
+
+    def control(
+        self, works: TrainingWorks, places: np.ndarray, similarity: np.ndarray
+    ) -> Control:
+        """Return the control from what `nearest` found, (n, k) each."""
+        best, closeness, num = places[:, 0], similarity[:, 0], len(self.kinds)
+        copies = {
+            "kind": self.kinds,
+            "source": works.keys[self.sources],
+            "is_named": works.groups[best[:num]] == works.groups[self.sources],
+            "similarity": closeness[:num],
+        }
+        others = {
+            "key": self.others,
+            "nearest": works.keys[best[num:]],
+            "similarity": closeness[num:],
+        }
+        return Control(pd.DataFrame(copies), pd.DataFrame(others))
+
+
+def _known(
+    works: TrainingWorks, size: int, num_copies: int, num_others: int, seed: int
+) -> _Known:
+    """Choose and change the pictures of a control; see `control`."""
     rng, pool = np.random.default_rng(seed), works.comparable()
     sources = rng.permutation(len(works))[:num_copies]
     # Sorted, so that the jackknife's strided blocks hold all kinds alike.
@@ -129,22 +170,8 @@ def control(
         for kind, original in zip(kinds, originals, strict=True)
     ]
     pixels = np.concatenate([changed, pictures_of(works.folder, pool.index, size)])
-    # A copy may find its source; another work may not find itself or its near copies.
-    groups = [None] * len(kinds) + pool["near_group"].tolist()
-    best, closeness = nearest(pixels, works, 1, np.array(groups, object))
-    places, similarity, num = best[:, 0], closeness[:, 0], len(kinds)
-    copies = {
-        "kind": kinds,
-        "source": works.keys[sources],
-        "is_named": works.groups[places[:num]] == works.groups[sources],
-        "similarity": similarity[:num],
-    }
-    others = {
-        "key": pool.index,
-        "nearest": works.keys[places[num:]],
-        "similarity": similarity[num:],
-    }
-    return Control(pd.DataFrame(copies), pd.DataFrame(others))
+    groups = np.array([None] * len(kinds) + pool["near_group"].tolist(), object)
+    return _Known(pixels, groups, kinds, sources, pool.index)
 
 
 @dataclass(frozen=True)
@@ -153,7 +180,7 @@ class Study:
 
     Attributes:
         threshold: similarity above which a sample is a copy.
-        places, similarity: (n,) each sample's closest work, and how close.
+        places, similarity: (n, k) each sample's closest works, and how close.
         measured: from `measure`.
     """
 
@@ -166,26 +193,36 @@ class Study:
 
     def most_similar(self, num: int = 8) -> pd.DataFrame:
         """Return place, key (of its work), similarity and is_copy of the closest."""
-        found = np.argsort(-self.similarity, kind="stable")[:num]
-        rows = {"place": found, "key": self.works.keys[self.places[found]]}
-        similarity = self.similarity[found]
+        best, closeness = self.places[:, 0], self.similarity[:, 0]
+        found = np.argsort(-closeness, kind="stable")[:num]
+        rows = {"place": found, "key": self.works.keys[best[found]]}
+        similarity = closeness[found]
         is_copy = similarity > self.threshold
         return pd.DataFrame(rows | {"similarity": similarity, "is_copy": is_copy})
 
 
 def study(
-    pixels: np.ndarray, licenses_folder: Path, keys: Iterable[str], seed: int = 0
+    pixels: Sequence[np.ndarray] | np.ndarray,
+    licenses_folder: Path,
+    keys: Iterable[str],
+    seed: int = 0,
 ) -> Study:
-    """Search samples, (n, h, w, 3) uint8, for copies of the works trained on.
+    """Search samples, (h, w, 3) uint8 each, for copies of the works trained on.
 
     The threshold depends on the works and `seed` alone.
     """
     works = TrainingWorks(licenses_folder, keys)
-    known = control(works, pixels.shape[1], seed=seed)
-    threshold = known.threshold()
-    places, similarity = (found[:, 0] for found in nearest(pixels, works, 1))
-    measured = measure(places, similarity, works, known, threshold)
-    return Study(works, known, threshold, places, similarity, measured)
+    known, num = _known(works, len(pixels[0]), 250, 500, seed), len(pixels)
+    # The works are read once, for the control and the samples together.
+    groups = np.concatenate([np.full(num, None), known.groups])
+    pictures = itertools.chain(pixels, known.pixels)
+    places, similarity = nearest(pictures, works, CANDIDATES, groups)
+    controls = known.control(works, places[num:], similarity[num:])
+    places, similarity = places[:num], similarity[:num]
+    threshold = controls.threshold()
+    first = places[:, 0], similarity[:, 0]
+    measured = measure(*first, works, controls, threshold)
+    return Study(works, controls, threshold, places, similarity, measured)
 
 
 def measure(

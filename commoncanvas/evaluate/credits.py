@@ -17,9 +17,9 @@ from commoncanvas.analysis import figures
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import read_json, regular
-from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.core.pictures import decode_picture, largest_center_square
 from commoncanvas.core.text import printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
@@ -30,25 +30,31 @@ TILE = 96  # edge of a thumbnail [pixels]
 
 
 def credits_of(
-    pixels: np.ndarray, works: TrainingWorks, threshold: float, k: int = 5
+    pixels: np.ndarray,
+    works: TrainingWorks,
+    threshold: float,
+    k: int = 5,
+    found: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Return the closest works of an (h, w, 3) uint8 picture with what a credit needs.
 
     Args:
         works: the training works of its model.
         threshold: similarity above which it is a copy; see `copies.Control`.
+        found: (places, similarity) of its closest works, (k,) each, if they are known.
 
     Returns:
         At most k rows of the ledger's columns, similarity and is_copy, closest first;
         ready for `attribution.attribution_text`.
     """
-    places, similarity = nearest(pixels[None], works, k)
-    keys = works.keys[places[0]].tolist()
+    if found is None:
+        found = tuple(rows[0] for rows in nearest(pixels[None], works, k))
+    places, similarity = found
+    keys = works.keys[places].tolist()
     file = works.folder / "catalog.parquet"
     rows = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
-    found = attribution.ledger(rows.loc[keys].reset_index(), CHANGES)
-    is_copy = similarity[0] > threshold
-    return found.assign(similarity=similarity[0], is_copy=is_copy)
+    credited = attribution.ledger(rows.loc[keys].reset_index(), CHANGES)
+    return credited.assign(similarity=similarity, is_copy=similarity > threshold)
 
 
 def write_png(
@@ -109,6 +115,7 @@ def open_works(scale: str, variant: str) -> tuple[TrainingWorks, float]:
 
     Raises:
         ManifestError: a stage has not run; the message says which.
+        ParameterError: it was not trained here.
     """
     licenses, trained = stage_dir(scale, "01_licenses"), stage_dir(scale, "04_train")
     evaluated = stage_dir(scale, "05_evaluate", variant)
@@ -120,7 +127,13 @@ def open_works(scale: str, variant: str) -> tuple[TrainingWorks, float]:
             f"05_evaluate of {variant} has no copy threshold; expected copies in its "
             f"metrics.json; run `dvc repro 05_evaluate@{scale}-{variant}`."
         )
-    keys = pd.read_parquet(trained / variant / "works.parquet")["key"]
+    file = trained / variant / "works.parquet"
+    if not file.exists():
+        raise ParameterError(
+            f"{variant} is a published model, whose works are not known here; expected "
+            "one that was trained here; name another --variant."
+        )
+    keys = pd.read_parquet(file)["key"]
     return TrainingWorks(licenses, keys), metrics["copies"]["threshold"]
 
 

@@ -20,8 +20,8 @@ from commoncanvas.core.files import sha256_of
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.core.settings import call_named
 from commoncanvas.evaluate import inception
-from commoncanvas.evaluate.clip import Clip, clip_score
 from commoncanvas.models import efficientnet
+from commoncanvas.models.clip import Clip, clip_score
 from commoncanvas.models.efficientnet import in_batches
 from commoncanvas.models.encoders import frozen
 from commoncanvas.models.scorer import load_scorer as load_image_scorer

@@ -4,17 +4,18 @@ Features and embeddings come from `extractors`, distances and intervals from `an
 here they are put together under the names that every report uses.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from commoncanvas.analysis import distances, matching
 from commoncanvas.analysis.estimates import jackknife, mean_interval
-from commoncanvas.core.images import stored_pictures
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
+from commoncanvas.evaluate.references import Reference
+from commoncanvas.evaluate.samples import Request, Samples
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.efficientnet import closest, image_features
 
@@ -38,28 +39,77 @@ class Measurement:
     rows: dict[str, np.ndarray]
 
 
+def measure_all(
+    drawn: Mapping[Request, Samples],
+    prompts: Mapping[str, pd.DataFrame],
+    prompt_sets: Mapping[str, Mapping[str, Any]],
+    scorer: Scorer,
+    extractors: Sequence[FeatureExtractor],
+    reference: Reference,
+    readers: Sequence[Latents],
+    trained: Latents,
+    num_choices: int,
+    seed: int,
+) -> tuple[dict[Request, Measurement], dict[str, np.ndarray]]:
+    """Measure every request of a run; see `measure`.
+
+    Args:
+        prompts: of each set, from `read_prompts`.
+        prompt_sets: of the profile, each set's kind and settings.
+        readers: among whose works are those that prompts name.
+        trained: the works trained on.
+
+    Returns:
+        ({request: its `Measurement`}, {extractor's name: features of the reference}).
+    """
+    size = next(iter(drawn.values())).size
+    real = reference.features(extractors, size)
+    texts = {
+        n: scorer.text_embeds(rows["prompt"].tolist()) for n, rows in prompts.items()
+    }
+    own = {name: features_of(readers, rows["id"]) for name, rows in prompts.items()}
+    found = {}
+    for (name, guidance), pixels in drawn.items():
+        found[name, guidance] = measure(
+            pixels,
+            texts[name],
+            scorer,
+            extractors,
+            real,
+            trained.feature_blocks,
+            num_choices,
+            seed,
+            own[name],
+            reference.suffix(**prompt_sets[name]),
+        )
+    return found, real
+
+
 def measure(
-    pixels: np.ndarray,
+    pixels: Sequence[np.ndarray] | np.ndarray,
     text_embeds: np.ndarray,
     scorer: Scorer,
     extractors: Sequence[FeatureExtractor],
     real: Mapping[str, np.ndarray],
-    trained: np.ndarray,
+    trained: Callable[[], Iterable[np.ndarray]],
     num_choices: int,
     seed: int,
     own: np.ndarray | None = None,
+    suffix: str = "",
 ) -> Measurement:
     """Measure samples against their prompts, the reference and the training works.
 
     Args:
-        pixels: (n, h, w, 3) uint8 samples, one a prompt.
+        pixels: n samples, (h, w, 3) uint8 each, one a prompt; read batch by batch.
         text_embeds: (n, width), the scorer's embeddings of the prompts.
         real: {extractor's name: (m, num_features)} of the reference pictures.
-        trained: (k, 1280) EfficientNet features of the works trained on.
+        trained: returns the EfficientNet features of the works trained on, in blocks
+            of (rows, 1280).
         num_choices: names among which a picture must find its own.
         seed: of the choices in retrieval.
         own: (n, 1280) EfficientNet features of the pictures that the prompts name;
             None where they name none.
+        suffix: of the distances' names; see `Reference.suffix`.
     """
     features = {extractor.name: extractor.features(pixels) for extractor in extractors}
     looks = features.get("efficientnet")
@@ -72,51 +122,27 @@ def measure(
         scorer.name: scorer.score(embeds, text_embeds),
         f"{scorer.name}_shuffled": matching.alignment_shuffled(embeds, text_embeds),
         f"{scorer.name}_gap": matching.alignment_gap(embeds, text_embeds),
-        "nearest_train_cosine": closest(pixels, trained, looks)[1],
+        "nearest_train_cosine": closest(pixels, trained(), looks)[1],
     }
     if own is not None:
         scores["likeness"] = matching.alignment(looks, own)
         scores["likeness_gap"] = matching.alignment_gap(looks, own)
-    estimates = {
-        name: jackknife(
-            distance,
-            features[extractor.name],
-            real[extractor.name],
-            num_blocks=NUM_BLOCKS,
-        )
-        for extractor in extractors
-        for name, distance in (
-            (extractor.frechet, distances.frechet_distance),
-            (extractor.kernel, distances.kernel_distance),
-        )
-        if name
-    }
+    estimates = {}
+    for extractor in extractors:
+        pair = features[extractor.name], real[extractor.name]
+        fd = jackknife(distances.frechet_distance, *pair, num_blocks=NUM_BLOCKS)
+        estimates[extractor.frechet + suffix] = fd
+        if extractor.kernel:
+            kd = distances.kernel_estimate(*pair, num_blocks=NUM_BLOCKS)
+            estimates[extractor.kernel + suffix] = kd
     estimates |= {name: mean_interval(values) for name, values in scores.items()}
     estimates["retrieval_top1"] = found["image_to_text"]
     values = {name: estimate.as_dict() for name, estimate in estimates.items()}
     rows = {
-        extractor.frechet: features[extractor.name] for extractor in extractors
+        extractor.frechet + suffix: features[extractor.name].astype(np.float32)
+        for extractor in extractors
     } | scores
     return Measurement(values, rows)
-
-
-def reference(
-    extractors: Sequence[FeatureExtractor],
-    held: Latents,
-    licenses_folder: Path,
-    size: int,
-) -> dict[str, np.ndarray]:
-    """Return {extractor's name: (m, num_features) float64} of the reference pictures.
-
-    EfficientNet's features come with the latents, from stage 03; the others are taken
-    of the stored pictures at the samples' `size`.
-    """
-    return {
-        extractor.name: held.features()
-        if extractor.name == "efficientnet"
-        else extractor.features(stored_pictures(licenses_folder, held.keys, size))
-        for extractor in extractors
-    }
 
 
 def features_of(readers: Iterable[Latents], ids: Sequence[str]) -> np.ndarray | None:
@@ -130,7 +156,7 @@ def features_of(readers: Iterable[Latents], ids: Sequence[str]) -> np.ndarray | 
     wanted = set(ids)
     for reader in readers:
         places = [i for i, key in enumerate(reader.keys) if key in wanted]
-        rows = reader.features()[places]
+        rows = reader.features(np.array(places, int))
         found |= dict(zip((reader.keys[i] for i in places), rows, strict=True))
     return np.stack([found[i] for i in ids]) if found.keys() >= wanted else None
 

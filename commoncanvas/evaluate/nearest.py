@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from scipy.fft import dct
 
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.images import pixels_to_images, stored_pixels
+from commoncanvas.core.picture_store import picture_files, read_keys, read_pictures
 from commoncanvas.core.pictures import largest_center_square
 
 EDGE = 16  # of what is compared [pixels]; at 32, noise and blur hide more copies
@@ -67,10 +67,10 @@ class TrainingWorks:
         columns = ["key", "split", "near_group"]
         catalog = pd.read_parquet(folder / "catalog.parquet", columns=columns)
         self.catalog = catalog[catalog["near_group"].notna()].set_index("key")
-        self._file = folder / "pictures.parquet"
-        stored = pd.read_parquet(self._file, columns=["key"])["key"]
-        self._places = np.flatnonzero(stored.isin(wanted))
-        self.keys = stored.to_numpy(object)[self._places]
+        self._wanted = wanted
+        stored = map(read_keys, picture_files(folder))
+        kept = [key for keys in stored for key in keys if key in wanted]
+        self.keys = np.array(kept, object)
         self.groups = self.catalog.loc[self.keys, "near_group"].to_numpy(object)
         if lost := len(wanted) - len(self.keys):
             raise ManifestError(
@@ -83,15 +83,14 @@ class TrainingWorks:
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (place of the first, its chunk's (c, 3, 32, 32) images in [−1, 1])."""
-        first, row, wanted = 0, 0, set(self._places.tolist())
-        file = pq.ParquetFile(self._file)
-        for batch in file.iter_batches(self.chunk_size, columns=["png"]):
-            rows = range(row, row := row + len(batch))
-            data = [p for r, p in zip(rows, batch[0], strict=True) if r in wanted]
-            if data:
-                pixels = [stored_pixels(p.as_py(), WORK_EDGE) for p in data]
+        first = 0
+        for file in picture_files(self.folder):
+            rows = [data for key, data in read_pictures(file) if key in self._wanted]
+            for start in range(0, len(rows), self.chunk_size):
+                chunk = rows[start : start + self.chunk_size]
+                pixels = [stored_pixels(data, WORK_EDGE) for data in chunk]
                 yield first, pixels_to_images(np.stack(pixels))
-                first += len(data)
+                first += len(chunk)
 
     def comparable(self) -> pd.DataFrame:
         """Return the catalogue's rows of the same splits, trained on or not."""
@@ -101,7 +100,7 @@ class TrainingWorks:
 
 @torch.no_grad()
 def nearest(
-    pixels: np.ndarray | Sequence[np.ndarray],
+    pixels: Iterable[np.ndarray],
     works: TrainingWorks,
     k: int = CANDIDATES,
     groups: Sequence | np.ndarray | None = None,
@@ -114,19 +113,23 @@ def nearest(
     Memory grows with n and the works' chunk, not with their number.
 
     Args:
-        pixels: (n, h, w, 3) uint8.
+        pixels: (h, w, 3) uint8 each, n of them, read once.
         k: works to name for each picture.
-        groups: (n,) near group of each picture, whose works are left out; None for all.
+        groups: (n,) near group of each picture, whose works are left out; None for
+            none, also of one picture.
 
     Returns:
         (places, similarity): (n, k) int64 and (n, k) float64 in [−1, 1] to four
         decimals, closest first; fewer columns where there are fewer works.
     """
-    num = len(pixels)
     small = [largest_center_square(Image.fromarray(p), WORK_EDGE) for p in pixels]
+    num = len(small)
     images = _cut(pixels_to_images(np.stack(small)), _WINDOWS[:1].expand(num, -1, -1))
     images = torch.cat([images, images.flip(-1)], 1)  # (num, 2, 3, 16, 16), 1 mirrored
     wanted = _frequencies(images, 8).flatten(0, 1)  # (num * 2, frequencies)
+    named = np.array([] if groups is None else groups, object)
+    grouped = np.flatnonzero([group is not None for group in named])
+    named = named[grouped]
     # Of the best works so far: score, place, and view, which is the best of a work's
     # windows for the picture (view < len(_WINDOWS)) or its mirror image; (num, best).
     scores = torch.empty(num, 0)
@@ -138,9 +141,10 @@ def nearest(
         products = (wanted @ seen.flatten(0, 1).T).view(num, 2, len(seen), -1)
         # (num, chunk, 2 * windows) to the best view of each work, (num, chunk).
         new_scores, new_views = products.transpose(1, 2).flatten(2).max(2)
-        if groups is not None:
-            own = works.groups[first : first + len(seen)] == np.asarray(groups)[:, None]
-            new_scores[torch.from_numpy(own)] = -1
+        if len(grouped):
+            own = works.groups[first : first + len(seen)] == named[:, None]
+            rows, columns = np.nonzero(own)
+            new_scores[grouped[rows], columns] = -1
         new_places = torch.arange(first, first + len(seen)).expand(num, -1)
         scores = torch.cat([scores, new_scores], 1)
         places = torch.cat([places, new_places], 1)

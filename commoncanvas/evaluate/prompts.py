@@ -64,6 +64,25 @@ def read_prompts(
     return found[COLUMNS].head(num).reset_index(drop=True)
 
 
+def read_all(
+    prompt_sets: Mapping[str, Mapping[str, Any]],
+    num: int,
+    folder: Path,
+    seed: int,
+    sources: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """Read all prompt sets of a profile: {name: as from `read_prompts`}.
+
+    Args:
+        prompt_sets: each set's kind and settings, which count before the others here.
+        num: prompts of a set at most.
+        folder: of stage 03.
+        sources: sets whose works' names are prompts; empty for all.
+    """
+    given = {"num": num, "folder": folder, "seed": seed, "sources": sources}
+    return {n: read_prompts(**{**given, **own}) for n, own in prompt_sets.items()}
+
+
 def leading(sets: Mapping[str, pd.DataFrame]) -> str:
     """Return the name of the first prompt set, which leads.
 
@@ -118,7 +137,9 @@ def telephoned_names(
     return captions.loc[shared].reset_index()
 
 
-def coco_captions(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
+def coco_captions(
+    file: Path | str, seed: int | None = 0, pictures: Path | str = ""
+) -> pd.DataFrame:
     """Return captions of MS COCO, one an image, in a random order.
 
     Source: coco. The order depends on seed and ids alone, not on the file's order. The
@@ -127,20 +148,16 @@ def coco_captions(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
     Args:
         file: captions_val2014.json or its like, from the repository's folder.
         seed: None keeps every caption, by image and id.
+        pictures: folder or zip of the images, the reference of distances; "" for none,
+            and distances are taken to held-out works. See `references`.
 
     Returns:
         See `read_prompts`; an id is coco/<image id>/<annotation id>.
     """
-    path = paths.ROOT / file
-    try:
-        annotations = json.loads(path.read_bytes())["annotations"]
-        rows = pd.DataFrame(annotations)[["image_id", "id", "caption"]]
-        rows = rows.astype({"image_id": "int64", "id": "int64"})
-        rows["prompt"] = [" ".join(caption.split()) for caption in rows["caption"]]
-        if rows["id"].duplicated().any():
-            raise ValueError("an annotation's id occurs twice")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refused(path, error, "annotations with image_id, id, caption") from None
+    rows = _coco_rows(file, "annotations", ["image_id", "id", "caption"])
+    rows["prompt"] = rows["caption"].str.split().str.join(" ")
+    if pictures and not (paths.ROOT / pictures).exists():
+        raise _refused(paths.ROOT / pictures, "it is missing", "a folder or a zip")
     rows = rows[rows["prompt"] != ""].sort_values(["image_id", "id"])
     image = "coco/" + rows["image_id"].astype(str)
     rows["id"] = image + "/" + rows["id"].astype(str)
@@ -151,6 +168,27 @@ def coco_captions(file: Path | str, seed: int | None = 0) -> pd.DataFrame:
     # captions is no likelier to come first.
     rows = _shuffled(rows, "id", seed).drop_duplicates("image")
     return _shuffled(rows, "image", seed)
+
+
+def coco_files(file: Path | str, seed: int) -> list[str]:
+    """Return the file names of COCO's images, in a random order as of the captions."""
+    rows = _coco_rows(file, "images", ["id", "file_name"])
+    return _shuffled(rows, "file_name", seed)["file_name"].tolist()
+
+
+def _coco_rows(file: Path | str, name: str, columns: list[str]) -> pd.DataFrame:
+    """Return some columns of a list in a COCO file: whole numbers, the last texts."""
+    path, expected = paths.ROOT / file, f"{name} with {', '.join(columns)}"
+    try:
+        rows = pd.DataFrame(json.loads(path.read_bytes())[name])[columns]
+        rows = rows.astype(dict.fromkeys(columns[:-1], "int64"))
+        if rows["id"].duplicated().any():
+            raise ValueError(f"an id of {name} occurs twice")
+        if not all(isinstance(text, str) for text in rows[columns[-1]]):
+            raise ValueError(f"a {columns[-1]} is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refused(path, error, expected) from None
+    return rows
 
 
 def parti_prompts(file: Path | str, seed: int | None = 0) -> pd.DataFrame:

@@ -1,34 +1,69 @@
 """The files of stage 05: samples and rows of measured values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from commoncanvas.analysis.tables import ASIDE
 from commoncanvas.core.files import read_json, write_json, writing
 
+NUM_KEPT = 1000  # samples that stage 05 hands on; all are drawn again from its seed
+
 
 def write_samples(
-    folder: Path, samples: Mapping[float, np.ndarray], prompts: Iterable[str]
+    folder: Path, samples: Mapping[float, Sequence[np.ndarray]], prompts: Iterable[str]
 ) -> None:
-    """Write {guidance scale: pixels} as `samples.npz` and their prompts beside it."""
+    """Write {guidance scale: pictures} as `samples.npz` and their prompts beside it.
+
+    The first 1,000 are kept, which is all that pages and votes show.
+    """
     arrays: dict[str, Any] = {
-        f"guidance_{scale:g}": pixels for scale, pixels in samples.items()
+        f"guidance_{scale:g}": pixels[:NUM_KEPT] for scale, pixels in samples.items()
     }
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / "samples.npz", **arrays)
-    write_json(folder / "prompts.json", {"prompts": list(prompts)})
+    write_json(folder / "prompts.json", {"prompts": list(prompts)[:NUM_KEPT]})
+
+
+def write_all(
+    folder: Path,
+    trained: Path,
+    metrics: dict[str, Any],
+    drawn: Mapping[tuple[str, float], Sequence[np.ndarray]],
+    prompts: Mapping[str, pd.DataFrame],
+    rows: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
+    """Write what stage 05 drew and measured: metrics, samples and rows.
+
+    Samples of the leading prompt set lie in the folder itself, of the others in folders
+    of their names.
+
+    Args:
+        folder: of stage 05.
+        trained: folder of stage 04.
+        metrics: as for `write_metrics`.
+        drawn: {(prompt set, guidance scale): its samples}.
+        prompts: of each set, with the column prompt; the first leads.
+        rows: as for `write_rows`.
+    """
+    write_metrics(folder, trained, metrics)
+    for name, asked in prompts.items():
+        own = {guidance: s for (of, guidance), s in drawn.items() if of == name}
+        is_main = name == next(iter(prompts))
+        write_samples(folder if is_main else folder / name, own, asked["prompt"])
+    write_rows(folder, rows)
 
 
 def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
     """Write what stage 05 measured, in full and as one flat file beside the folder.
 
-    Both say from stage 04 whose training it is (`of`) and from which `seed`, or what
-    its loss was. The flat file has the leading prompt set's values at the common
-    guidance scale, for `dvc metrics diff`.
+    Both say from stage 04 whose training it is (`of`), from which `seed` and of how
+    many works, or what its loss was. The flat file has the leading prompt set's values
+    at the common guidance scale, for `dvc metrics diff`.
 
     Args:
         folder: of stage 05; gets metrics.json, the flat file is named after it.
@@ -36,13 +71,14 @@ def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
         metrics: begins with the variant's name.
     """
     learnt = read_json(trained / "metrics.json")
-    training = {name: learnt[name] for name in ("of", "seed")}
+    training = {name: learnt[name] for name in ("of", "seed", "num_train_pictures")}
     content = {"variant": metrics["variant"], **training, **metrics}
     write_json(folder / "metrics.json", content)
     measured = metrics["guidance"][str(metrics["common_guidance"])]
     flat = {name: measured[name]["value"] for name in measured if name not in ASIDE}
     flat["copy_rate"] = metrics["copies"]["copy_rate"]["value"]
-    flat = {"validation_loss": learnt["validation_loss"], **flat}
+    if "validation_loss" in learnt:  # a published pipeline has none
+        flat = {"validation_loss": learnt["validation_loss"], **flat}
     write_json(folder.with_suffix(".json"), flat)
 
 
@@ -60,14 +96,33 @@ def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> No
         np.savez_compressed(folder / "rows.npz", **arrays)
 
 
-def read_rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Return what `write_rows` wrote, as float64, the leading prompt set first."""
-    rows: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(folder / "rows.npz") as arrays:
-        for key in arrays:
+class Rows(Mapping[str, np.ndarray]):
+    """Values of one prompt set by metric, float64, each read when it is asked for."""
+
+    def __init__(self, file: Path, prompts: str, names: Sequence[str]) -> None:
+        self.file, self.prompts, self.names = file, prompts, list(names)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.names:
+            raise KeyError(name)
+        with np.load(self.file) as arrays:
+            return arrays[f"{self.prompts}.{name}"].astype(np.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_rows(folder: Path) -> dict[str, Rows]:
+    """Return what `write_rows` wrote, the leading prompt set first."""
+    file, names = folder / "rows.npz", dict[str, list[str]]()
+    with np.load(file) as arrays:
+        for key in arrays.files:
             prompts, _, name = key.partition(".")
-            rows.setdefault(prompts, {})[name] = arrays[key].astype(np.float64)
-    return rows
+            names.setdefault(prompts, []).append(name)
+    return {prompts: Rows(file, prompts, found) for prompts, found in names.items()}
 
 
 def read_samples(folder: Path, guidance_scale: float) -> tuple[np.ndarray, list[str]]:

@@ -4,15 +4,17 @@ A bucket is [width, height] in pixels. Stage 03 crops every picture to the bucke
 shape is nearest, and training draws every batch from one. Source: sdxl, §2.3.
 """
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from PIL import Image
 
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.images import stored_pixels
+from commoncanvas.core.pictures import (
+    decode_picture,
+    largest_center_crop,
+    largest_center_square,
+)
 
 PIXELS_PER_LATENT = 8
 Buckets = Sequence[Sequence[int]]  # [width, height] each [pixels]
@@ -34,9 +36,9 @@ def check_buckets(buckets: Sequence) -> None:
             )
 
 
-def bucket_of(png: bytes, buckets: Buckets) -> int:
+def bucket_of(data: bytes, buckets: Buckets) -> int:
     """Return the number of the bucket that a stored picture goes to."""
-    return nearest_bucket(*Image.open(io.BytesIO(png)).size, buckets)
+    return nearest_bucket(*decode_picture(data).size, buckets)
 
 
 def nearest_bucket(width: int, height: int, buckets: Buckets) -> int:
@@ -50,22 +52,20 @@ def nearest_bucket(width: int, height: int, buckets: Buckets) -> int:
     return gaps.index(min(gaps))
 
 
-def crops(
-    pngs: Sequence[bytes], buckets: Buckets, batch_size: int
-) -> Iterator[tuple[int, list[int], np.ndarray]]:
-    """Cut stored pictures to their buckets, at most a batch of one bucket at a time.
+def crop(
+    data: bytes, size: int, buckets: Buckets
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Decode a stored picture and cut it to its bucket, and to a square.
 
-    Yields:
-        (number of the bucket, places of the pictures, their (batch, h, w, 3) uint8
-        pixels); every picture comes once.
+    Returns:
+        (number of the bucket, its (h, w, 3) uint8 crop, the (size, size, 3) square).
     """
-    numbers = [bucket_of(png, buckets) for png in pngs]
-    for number, bucket in enumerate(buckets):
-        inside = [place for place, found in enumerate(numbers) if found == number]
-        for start in range(0, len(inside), batch_size):
-            places = inside[start : start + batch_size]
-            pixels = np.stack([stored_pixels(pngs[p], *bucket) for p in places])
-            yield number, places, pixels
+    picture = decode_picture(data)
+    square = largest_center_square(picture, size)
+    if not buckets:
+        return 0, square, square
+    number = nearest_bucket(*picture.size, buckets)
+    return number, largest_center_crop(picture, *buckets[number]), square
 
 
 def bucket_shape(channels: int, bucket: Sequence[int]) -> tuple[int, int, int]:

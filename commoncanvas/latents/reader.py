@@ -4,7 +4,7 @@ Each file is hashed when it is opened, once a process, and compared with the fol
 manifest: a stage reads a few files of the terabytes that a folder may hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,31 +79,35 @@ class Latents:
     ) -> None:
         self._folder, self._cache = folder, cache
         self._listing = read_listing(folder, cache)
-        index = read_index(folder, cache, self._listing)
-        self._num_works, is_one = len(index), "bucket" not in index
-        index = index.assign(bucket=index.get("bucket", 0))
-        index["row"] = index.groupby("bucket").cumcount()  # in its bucket's files
-        sizes = index["bucket"].value_counts().to_dict()
+        index = read_index(folder, caption_source, cache, self._listing)
         self._works = choose_works(
             index, licenses, caption_source, fraction, holdout, sources
         )
-        self.keys = self._works.keys
-        self.text_rows = torch.tensor(self._works.text_rows)
-        self.text_shares = torch.tensor(self._works.text_shares)
-        chosen = self._works.index
-        self.rows = torch.tensor(chosen.index.to_numpy())
-        self._numbers = torch.tensor(chosen["bucket"].to_numpy())
-        self._bucket_rows = torch.tensor(chosen["row"].to_numpy())
+        self._num_works, is_one = len(index), "bucket" not in index.column_names
+        numbers = (
+            np.zeros(len(index), np.int8) if is_one else index["bucket"].to_numpy()
+        )
+        del index  # what follows takes about 20 bytes a work and caption, and its key
+        sizes = np.bincount(numbers)
+        rows = np.zeros(len(numbers), np.int32)  # each work's, in its bucket's files
+        for number, size in enumerate(sizes):
+            rows[numbers == number] = np.arange(size)
+        chosen = self._works.rows
+        self.text_rows = torch.from_numpy(self._works.text_rows)
+        self.text_shares = torch.from_numpy(self._works.text_shares)
+        self.rows = torch.from_numpy(chosen)
+        self._numbers = torch.from_numpy(numbers[chosen])
+        self._bucket_rows = torch.from_numpy(rows[chosen])
         self.buckets = [
             torch.where(self._numbers == number)[0] for number in self._numbers.unique()
         ]
         (self._texts,) = local_files(folder, "texts.parquet", cache, self._listing)
         num_texts = pq.read_metadata(self._texts).num_rows
         self._latents = {}
-        for number, size in sizes.items():
+        for number in np.flatnonzero(sizes).tolist():
             kind = "latents" if is_one else f"latents-{number}"
-            mean = self._mapped(kind, "mean", size)
-            self._latents[number] = mean, self._mapped(kind, "logvar", size)
+            mean = self._mapped(kind, "mean", sizes[number])
+            self._latents[number] = mean, self._mapped(kind, "logvar", sizes[number])
         self._states = self._mapped("texts", "states", num_texts)
 
     def _mapped(self, kind: str, name: str, num_expected: int) -> _Rows:
@@ -119,6 +123,11 @@ class Latents:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def keys(self) -> list[str]:
+        """The works' keys, in order; made anew at each call."""
+        return self._works.keys
 
     @property
     def latent_shape(self) -> torch.Size:
@@ -146,10 +155,21 @@ class Latents:
         """Return the works' captions, in order; the first of each that has several."""
         return self._works.texts(self._texts)
 
-    def features(self) -> np.ndarray:
-        """Return (n, 1280) float64 image features of the works (see `efficientnet`)."""
+    def features(self, places: np.ndarray | None = None) -> np.ndarray:
+        """Return (n, 1280) float64 image features of the works (see `efficientnet`).
+
+        Args:
+            places: (n,) of works, in any order; None for all.
+        """
+        rows = self.rows if places is None else self.rows[places]
         found = self._mapped("features", "features", self._num_works)
-        return found[self.rows].double().numpy()
+        return found[rows].double().numpy()
+
+    def feature_blocks(self, num: int = 8192) -> Iterator[np.ndarray]:
+        """Yield `features` of all works in blocks of at most `num`, as float32."""
+        found = self._mapped("features", "features", self._num_works)
+        for rows in self.rows.split(num):
+            yield found[rows].numpy()
 
     def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) of the given places, each (batch, channels, h/8, w/8).

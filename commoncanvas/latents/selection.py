@@ -1,16 +1,19 @@
 """Which works a variant trains on, found in the index of stage 03 without tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.latents.mirror import Listing, local_files, read_listing
-from commoncanvas.latents.mixing import caption_choices
+from commoncanvas.latents.mixing import caption_choices, has_captions, mixture_of
 from commoncanvas.licenses.policies import trainable_slugs
 
 
@@ -18,26 +21,29 @@ from commoncanvas.licenses.policies import trainable_slugs
 class Works:
     """Chosen works, in the order in which every training numbers them.
 
-    index: their rows of `make_index`; its labels are rows of the whole table.
+    rows: (works,) int64, their rows of the whole index.
     text_rows, text_shares: (works, captions); see `caption_choices`.
     """
 
-    index: pd.DataFrame
+    rows: np.ndarray
+    key_column: (
+        pa.ChunkedArray
+    )  # of keys: Python's own texts would take four times as much
     text_rows: np.ndarray
     text_shares: np.ndarray
 
     @property
     def keys(self) -> list[str]:
-        return self.index["key"].tolist()
+        return self.key_column.to_pylist()
 
     def texts(self, table: Path) -> list[str]:
         """Return each work's first caption, of the table texts.parquet."""
-        texts = pd.read_parquet(table)["text"]
-        return texts.iloc[self.text_rows[:, 0]].tolist()
+        texts = pq.read_table(table, columns=["text"])["text"]
+        return texts.take(pa.array(self.text_rows[:, 0])).to_pylist()
 
 
 def choose_works(
-    index: pd.DataFrame,
+    index: pa.Table,
     licenses: Sequence[str],
     caption_source: str | Mapping[str, float],
     fraction: float = 1.0,
@@ -47,7 +53,7 @@ def choose_works(
     """Choose the works of a variant.
 
     Args:
-        index: of stage 03, numbered from 0; see `make_index`.
+        index: of stage 03; see `make_index`.
         licenses: policies or licence slugs, e.g. ["c"] or ["cc0", "by"].
         caption_source: "human", "alt_text" or a captioner's name; or {source: weight}
             to mix several. A work without captions of one source draws from the
@@ -59,31 +65,54 @@ def choose_works(
     Raises:
         ParameterError: no work is left, or a source has none.
     """
-    chosen = index["license_slug"].isin(trainable_slugs(licenses))
-    chosen &= index["is_holdout"] == holdout
-    rows, shares = caption_choices(index, caption_source)
-    chosen &= shares[:, -1] > 0
-    absent = sorted(set(sources or ()) - set(index["source"]))
+    chosen = _is_in(index["license_slug"], trainable_slugs(licenses))
+    chosen &= index["is_holdout"].to_numpy() == holdout
+    chosen &= has_captions(index, caption_source)
+    absent = sorted(set(sources or ()) - set(index["source"].unique().to_pylist()))
     if sources is not None:
-        chosen &= index["source"].isin(sources)
-    found = index[chosen]
-    found = found.sort_values("order").head(round(len(found) * fraction))
-    if found.empty or absent:
+        chosen &= _is_in(index["source"], sources)
+    found = np.flatnonzero(chosen)
+    order = np.argsort(index["order"].to_numpy()[found], kind="stable")
+    found = found[order][: round(len(found) * fraction)]
+    if not len(found) or absent:
         raise ParameterError(
             f"no work is left for licenses {list(licenses)}, {caption_source} "
             f"captions, fraction {fraction} and {absent or 'these'} sources; "
             "expected one or more of each; edit the profile."
         )
-    return Works(found, rows[found.index], shares[found.index])
+    names = [f"text_{source}" for source in mixture_of(index, caption_source)]
+    chosen_works = index.select(["key", *names]).take(pa.array(found))
+    rows, shares = caption_choices(chosen_works, caption_source)
+    return Works(found, chosen_works["key"], rows, shares)
+
+
+def _is_in(column: pa.ChunkedArray, values: Iterable[str]) -> np.ndarray:
+    """Return (n,) bool: which of a column's texts are among some values."""
+    wanted = pa.array(sorted(values), pa.string())
+    return pc.is_in(column, wanted).to_numpy()
 
 
 def read_index(
-    folder: Path | str, cache: Path | None = None, listing: Listing | None = None
-) -> pd.DataFrame:
-    """Read the index of a stage 03 folder; all arguments are as for `local_files`."""
+    folder: Path | str,
+    caption_source: str | Mapping[str, float],
+    cache: Path | None = None,
+    listing: Listing | None = None,
+) -> pa.Table:
+    """Read what `choose_works` needs of the index of a stage 03 folder.
+
+    Memory takes about 80 bytes a work, half of them its key, while works are chosen.
+
+    Args:
+        caption_source: as for `choose_works`; texts of other sources are not read.
+        folder, cache, listing: as for `local_files`.
+    """
     (file,) = local_files(folder, "index.parquet", cache, listing)
-    # Rows of the tensors are places in the table, whatever its index says.
-    return pd.read_parquet(file).reset_index(drop=True)
+    stored = pq.ParquetFile(file)
+    names = stored.schema_arrow.names
+    mixture = mixture_of(stored.schema_arrow.empty_table(), caption_source)
+    texts = {f"text_{source}" for source in mixture}
+    wanted = [n for n in names if n in texts or not n.startswith("text_")]
+    return stored.read([n for n in wanted if n != "split"])
 
 
 def read_works(
@@ -94,7 +123,7 @@ def read_works(
 ) -> pd.DataFrame:
     """Read the key and the text (first caption) of chosen works; see `choose_works`."""
     listing = read_listing(folder)
-    index = read_index(folder, listing=listing)
+    index = read_index(folder, caption_source, listing=listing)
     works = choose_works(index, licenses, caption_source, **more)
     (texts,) = local_files(folder, "texts.parquet", listing=listing)
     return pd.DataFrame({"key": works.keys, "text": works.texts(texts)})

@@ -6,10 +6,12 @@ Stage 01 writes it, since it selects the works, so no later packaging can lose a
 import html
 import re
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from urllib.parse import quote
 
 import mistune
+import numpy as np
 import pandas as pd
 
 from commoncanvas.core.text import is_page, is_seen, printable, says_something
@@ -33,6 +35,7 @@ COLUMNS = {
 PROVEN = ("license", "license_url", "date_seen", "sha256", "changes")
 # A title is owed only "if supplied" (CC BY 1.0 to 3.0), so its lack proves nothing.
 CREDITED = ("author", "source_url")
+MOST = 50_000  # works that stage 01 lists as text; its ledger holds all
 ADDRESSES = ("license_url", "source_url")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Attribution</title>
@@ -42,8 +45,11 @@ font:16px/1.6 system-ui,sans-serif;color-scheme:light dark}}</style>
 """
 
 
-def ledger(frame: pd.DataFrame, changes: str) -> pd.DataFrame:
-    """Return the ledger of catalogue rows; `changes` says what was done to pictures."""
+def ledger(frame: pd.DataFrame, changes: str | pd.Series) -> pd.DataFrame:
+    """Return the ledger of catalogue rows; `changes` says what was done to pictures.
+
+    That is one text for all, or one a row.
+    """
     return frame[list(COLUMNS)].rename(columns=COLUMNS).assign(changes=changes)
 
 
@@ -70,7 +76,10 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     is_owed = frame["license_slug"].isin(SLUGS)
     for field in CREDITED:
         is_missing[field] &= is_owed
-    lists = [", ".join(row.index[row]) for _, row in is_missing.iterrows()]
+    missing = is_missing.to_numpy()
+    lists = np.full(len(frame), "", object)
+    for place in np.flatnonzero(missing.any(axis=1)):
+        lists[place] = ", ".join(compress(needed, missing[place]))
     return pd.Series(lists, frame.index, dtype=object)
 
 
@@ -79,16 +88,21 @@ def missing_credits(ledger_frame: pd.DataFrame) -> pd.DataFrame:
     return ledger_frame[lacking(ledger_frame) != ""]
 
 
-def attribution_text(ledger_frame: pd.DataFrame) -> str:
+def attribution_text(ledger_frame: pd.DataFrame, most: int | None = None) -> str:
     """Return the ledger as Markdown: works by set, author and licence.
 
     Titles, names and addresses come from strangers, so their markup is escaped.
+
+    Args:
+        most: of the works to list, in the ledger's order; a last line then says that
+            `ledger.parquet`, beside the text, holds the others too. None lists all.
     """
     lines = ["# Attribution", ""]
-    groups = ledger_frame.fillna("").groupby(
-        ["source", "author", "author_url", "license", "license_url"]
+    listed = ledger_frame if most is None else ledger_frame.head(most)
+    groups = listed.fillna("").groupby(
+        ["source", "author", "author_url", "license", "license_url", "changes"]
     )
-    for (source, author, author_url, title, deed), works in groups:
+    for (source, author, author_url, title, deed, changes), works in groups:
         named = zip(works["title"], works["source_url"], strict=True)
         names = ", ".join(_link(name, url, "untitled") for name, url in named)
         lines += [
@@ -96,9 +110,15 @@ def attribution_text(ledger_frame: pd.DataFrame) -> str:
             "",
             f"By {_link(author, author_url, 'an unnamed author')}, "
             f"{_link(title, deed)}. "
-            f"{works['changes'].iloc[0]} {len(works)} work{'s' * (len(works) > 1)}:",
+            f"{changes} {len(works)} work{'s' * (len(works) > 1)}:",
             "",
             names,
+            "",
+        ]
+    if num_left := len(ledger_frame) - len(listed):
+        lines += [
+            f"{num_left:,} more works are in [ledger.parquet](ledger.parquet), which "
+            "lists all, each with author, address, licence and what was changed.",
             "",
         ]
     return "\n".join(lines)

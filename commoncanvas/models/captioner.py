@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from commoncanvas.core import paths
+from commoncanvas.core.ahead import ahead
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.files import read_json
 from commoncanvas.core.images import pixels_to_images, stored_pixels
@@ -161,7 +162,7 @@ def write_captions(
 
 
 class OpenCaptioner:
-    """The open world's captioner, loaded from a folder.
+    """The open world's captioner, from a folder; weights are loaded when first used.
 
     Args:
         folder: as stage 00 wrote it; None takes `pretrained/captioner`.
@@ -183,16 +184,23 @@ class OpenCaptioner:
         folder = Path(folder or paths.PRETRAINED / "captioner")
         self.identity = f"open:{identity_of('captioner', folder)}"  # verifies the files
         config = read_json(folder / "config.json")
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        self.model = SmallCaptioner(**config, pretrained=False)
-        state = load_file(folder / "model.safetensors")
-        self.model.load_state_dict({k: v.float() for k, v in state.items()})
-        self.model.eval()
+        self.folder, self.config = folder, config
         self.batch_size, self.top_p, self.seed = batch_size, top_p, seed
         self.decoding: dict[str, Any] = {"decoding": "greedy"}
         if top_p is not None:
             self.decoding = {"decoding": "nucleus", "top_p": top_p, "seed": seed}
         self.decoding["max_length"] = config["max_length"]
+
+    @functools.cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return PreTrainedTokenizerFast.from_pretrained(self.folder)
+
+    @functools.cached_property
+    def model(self) -> SmallCaptioner:
+        model = SmallCaptioner(**self.config, pretrained=False)
+        state = load_file(self.folder / "model.safetensors")
+        model.load_state_dict({k: v.float() for k, v in state.items()})
+        return model.eval()
 
     def caption(self, pixels: np.ndarray, keys: Sequence[str] = ()) -> list[str]:
         """Caption (n, h, w, 3) uint8 pixels; draws, if any, depend on their keys."""
@@ -205,9 +213,10 @@ class OpenCaptioner:
         return write(self.batch_size, uniforms, self.top_p)
 
     def table(self, rows: Sequence[tuple[str, bytes]]) -> pa.Table:
-        """Caption rows of (key, png) to a table of key and caption_raw."""
+        """Caption rows of (key, picture bytes) to a table of key and caption_raw."""
         keys = [key for key, _ in rows]
-        pixels = np.stack([stored_pixels(png, self.size) for _, png in rows])
+        cut = functools.partial(stored_pixels, width=self.size)
+        pixels = np.stack(list(ahead(cut, [data for _, data in rows])))
         return pa.table({"key": keys, "caption_raw": self.caption(pixels, keys)})
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from commoncanvas.models.weights import weights_path
 NUM_FEATURES = 1280
 FEATURE_SIZE = 96  # edge at which the metrics look at pictures [pixels]
 BATCH_SIZE = 16  # pictures or texts in every forward pass
+NUM_COMPARED = 8192  # works at a time that samples are compared with
 
 
 class Trunk(torch.nn.Module):
@@ -44,8 +45,9 @@ class Trunk(torch.nn.Module):
 
 @functools.cache
 def _frozen_trunk() -> torch.nn.Module:
-    """Return the trunk with its ImageNet weights, loaded once a process."""
-    return Trunk().eval().requires_grad_(False)
+    """Return the trunk with its ImageNet weights, loaded once a process, on the GPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Trunk().eval().requires_grad_(False).to(device)
 
 
 def in_batches(
@@ -75,10 +77,13 @@ def in_batches(
 def pooled_features(pictures: list[np.ndarray]) -> torch.Tensor:
     """Map (h, w, 3) uint8 pictures of one size to (batch, 1280) ImageNet features.
 
-    They are resized to 96 px, bilinear with antialiasing.
+    They are resized to 96 px, bilinear with antialiasing, and computed on the GPU if
+    there is one.
     """
-    images = pixels_to_images(np.stack(pictures), FEATURE_SIZE)
-    return _frozen_trunk()(images).mean((2, 3))
+    trunk = _frozen_trunk()
+    device = next(trunk.parameters()).device
+    images = pixels_to_images(np.stack(pictures), FEATURE_SIZE).to(device)
+    return trunk(images).mean((2, 3))
 
 
 def image_features(pictures: Iterable[np.ndarray]) -> np.ndarray:
@@ -87,25 +92,41 @@ def image_features(pictures: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros((0, NUM_FEATURES)), *rows])
 
 
+@torch.no_grad()
 def closest(
-    pixels: np.ndarray, trained: np.ndarray, features: np.ndarray | None = None
+    pixels: Iterable[np.ndarray],
+    trained: np.ndarray | Iterable[np.ndarray],
+    features: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find each sample's most similar training work by the cosine of their features.
 
+    Cosines are float32 and are compared block by block, so that memory does not grow
+    with the works. Of equals the first is taken.
+
     Args:
-        pixels: (n, h, w, 3) uint8.
-        trained: (k, width) features of the training works.
+        pixels: (h, w, 3) uint8 each, n of them.
+        trained: (k, width) features of the training works, whole or as blocks of rows.
         features: the samples' (n, width) features; None computes `image_features`.
 
     Returns:
         (places, cosines): (n,) int64 and (n,) float64.
     """
     features = image_features(pixels) if features is None else features
-    cosines = _unit(features) @ _unit(trained).T
-    places = cosines.argmax(1)
-    return places, cosines[np.arange(len(places)), places]
+    wanted = _unit(features)
+    best = torch.full((len(wanted),), -torch.inf, device=wanted.device)
+    places, first = torch.zeros_like(best, dtype=torch.int64), 0
+    for block in [trained] if isinstance(trained, np.ndarray) else trained:
+        for rows in _unit(block).split(NUM_COMPARED):
+            scores, found = (wanted @ rows.T).max(1)
+            is_closer = scores > best
+            best = torch.where(is_closer, scores, best)
+            places = torch.where(is_closer, found + first, places)
+            first += len(rows)
+    return places.cpu().numpy(), best.double().cpu().numpy()
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Scale rows to length one."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def _unit(rows: np.ndarray) -> torch.Tensor:
+    """Scale rows to length one, in float32, on the GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.from_numpy(np.ascontiguousarray(rows)).to(device).float()
+    return found / found.norm(dim=1, keepdim=True)

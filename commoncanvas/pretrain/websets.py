@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from commoncanvas.catalog.catalog import read_sources, source_sha256
+from commoncanvas.catalog.catalog import read_sources
 from commoncanvas.catalog.drawing import draw_rows
+from commoncanvas.catalog.originals import source_sha256
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.images import flatten

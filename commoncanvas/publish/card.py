@@ -4,6 +4,7 @@ Stage 04's `card.json` says how it was made; the other parts, their limits and w
 stage 05 measured are set beside that. The words are in `templates/card.md.jinja`.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from commoncanvas.licenses.license import License
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, WEIGHTS
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
+OPEN_VAE = "pretrained/vae"  # stage 00's
 # Of stage 00's metrics: what the card shows, and the head of its column.
 RECONSTRUCTION = {"psnr_db": "VAE [dB]", "exact": "caption is the name [share]"}
 
@@ -47,6 +49,9 @@ def make_card(
         tags=["commoncanvas", "openly-licensed"],
     )
     package, member, digest = WEIGHTS[OPEN_TEXT_ENCODER]
+    encoder = {"package": package, "member": member, "digest": digest}
+    is_open = ["text encoder", OPEN_TEXT_ENCODER] in facts["parts"]
+    is_our_vae = ["VAE", OPEN_VAE] in facts["parts"]
     is_inside = folder.is_relative_to(paths.ROOT)  # else no path of this machine
     card = ModelCard.from_template(
         head,
@@ -56,17 +61,21 @@ def make_card(
         folder=shown(folder) if is_inside else folder.name,
         facts=facts,
         license=license_,
-        encoder={"package": package, "member": member, "digest": digest},
-        parts=_inherited_parts(facts["caption_source"]),
-        reconstruction=_reconstruction(),
+        encoder=encoder if is_open else None,
+        parts=_inherited_parts(facts["parts"]),
+        reconstruction=_reconstruction() if is_our_vae else "",
+        names=", ".join(f"`{n}`" for n in metrics["reference"]["real_vs_real"]),
         metrics=_metrics(metrics),
         copies=_copies(metrics),
     )
     return ModelCard(card.content.strip() + "\n")
 
 
-def _inherited_parts(caption_source: str | dict[str, float]) -> str:
-    """Return a table of what the parts that are not the UNet were trained on."""
+def _inherited_parts(parts: Iterable[Sequence[str]]) -> str:
+    """Return a table of what the parts that are not the UNet were trained on.
+
+    Of the open world's own it says so; of any other its authors must.
+    """
     profile = load_yaml(paths.PROFILES / "pretrain.yaml")
     pins = read_json(LOCK)["packages"]
     sets = []
@@ -74,16 +83,17 @@ def _inherited_parts(caption_source: str | dict[str, float]) -> str:
         license_ = pins[f"node_modules/{SCOPE}{name}"]["license"]
         sets.append(f"{name} ({license_})")
     web = f"captioned web icon sets: {', '.join(sets)}"
-    parts = [
-        [f"text encoder, {OPEN_TEXT_ENCODER}", "pairs of sentences, mostly of the web"],
-        ["VAE", web],
-    ]
-    sources = [caption_source] if isinstance(caption_source, str) else caption_source
-    if set(sources) - {"human", "alt_text"}:
-        parts.append(
-            ["captioner, for the synthetic captions", f"{web}, with their names"]
-        )
-    return tables.table(["part", "trained on"], parts)
+    known = {
+        OPEN_TEXT_ENCODER: "pairs of sentences, mostly of the web",
+        OPEN_VAE: web,
+        "open": f"{web}, with their names",
+    }
+    rows = []
+    for part, name in parts:
+        is_ours = name in (OPEN_VAE, "open")  # no name of this project's folders
+        trained_on = known.get(name, "what its authors say, not the works above")
+        rows.append([part if is_ours else f"{part}, {name}", trained_on])
+    return tables.table(["part", "trained on"], rows)
 
 
 def _reconstruction() -> str:

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from diffusers import StableDiffusionPipeline
 
 from commoncanvas.analysis.estimates import Estimate, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import read_json, shown, write_json
-from commoncanvas.core.images import pictures_of
+from commoncanvas.core.keys import finish
 from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate.extractors import Scorer, scorer_open
 from commoncanvas.evaluate.prompts import human_names
+from commoncanvas.evaluate.samples import draw_requests
 from commoncanvas.latents.reader import Latents
 from commoncanvas.latents.selection import read_works
 from commoncanvas.models.efficientnet import closest
-from commoncanvas.models.pipelines import draw_samples
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,13 @@ def choose_names(
             "none of the sets that the model was trained on names prompts; expected "
             "one or more in `prompt_sources` of the profile; name another variant."
         )
-    web = Latents(folder, ["web"], "human")
+    try:
+        web = Latents(folder, ["web"], "human")
+    except ParameterError:
+        raise ParameterError(
+            "this scale has no captioned web pictures, which are the gallery; expected "
+            "`web_sources` in the profile; use a scale that has them."
+        ) from None
     if set(web.keys) & set(trained):
         raise ParameterError(
             "the model was trained on the captioned web, whose pictures are the "
@@ -136,7 +142,8 @@ def read_finished(scale: str, variant: str) -> Finished:
     evaluated = paths.stage_dir(scale, "05_evaluate", variant)
     for folder in (latents, trained, evaluated):
         read_manifest(folder)
-    keys = pd.read_parquet(trained / "works.parquet")["key"]
+    file = trained / "works.parquet"  # a published model has none
+    keys = pd.read_parquet(file)["key"] if file.exists() else pd.Series([], dtype=str)
     metrics = read_json(evaluated / "metrics.json")
     return Finished(latents, trained, evaluated, keys, metrics)
 
@@ -166,16 +173,26 @@ def measure(
     sources = sorted(own & set(protocol["sources"] or own))  # none stands for all
     chosen = choose_names(run.latents, run.keys, sources, num_names, seed)
     names = chosen.held["prompt"].tolist()
-    pipeline = StableDiffusionPipeline.from_pretrained(run.trained / "pipeline")
-    steps = protocol["num_inference_steps"]
-    pixels = draw_samples(pipeline, names * num_seeds, guidance, steps, seed, 50)
+    size = read_manifest(run.latents, verify=False)["facts"]["resolution_px"]
+    key, drawn = draw_requests(
+        run.trained / "pipeline",
+        read_manifest(run.trained)["files"],
+        {("names", guidance): names * num_seeds},
+        protocol["num_inference_steps"],
+        seed,
+        50,
+        size,
+        protocol.get("dtype", "float32"),
+    )
+    pixels = drawn["names", guidance][:]
     licensed = paths.stage_dir(scale, "01_licenses")
-    real = pictures_of(licensed, chosen.held["id"], pixels.shape[1])
+    real = pictures_of(licensed, chosen.held["id"], size)
     scorer, gallery, features = scorer_open(), chosen.gallery, chosen.features
     found = recognise(pixels, names, gallery, features, scorer)
     found_real = recognise(real, names, gallery, features, scorer)
     is_new = np.tile(chosen.held["is_new"], num_seeds)
     found_new = {judge: hits[is_new] for judge, hits in found.items()}
+    finish(key)
     return {
         "variant": variant,
         "choices": num_names,

@@ -2,7 +2,8 @@
 
 `commoncanvas release --scale full` writes `results/model`: the weights in half
 precision, a card, the attribution of every training work, and pictures that are not
-cherry-picked. The same inputs give the same bytes.
+cherry-picked. The same inputs give the same bytes. The open world's text encoder comes
+in a package and is left out; any other is copied.
 """
 
 import gzip
@@ -30,21 +31,24 @@ from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.publish.card import make_card
 from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
 from commoncanvas.publish.strips import write_pictures
+from commoncanvas.train.published import refuse_published
 
-MAX_BYTES = 25_000_000  # of the whole folder
+MAX_MB = 25  # of the whole folder, unless another limit is asked for
 MAX_TEXT_BYTES = 2_000_000  # of the attribution; a longer one is packed
-# The text encoder is larger than the limit; whoever loads the folder brings it.
-LEFT_OUT = ("text_encoder", "README.md", "card.json")
+LEFT_OUT = ("README.md", "card.json")
 UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
 MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
 
 
-def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]:
+def release(
+    scale: str, variant: str, out: Path | str = MODEL, max_mb: float = MAX_MB
+) -> dict[str, Any]:
     """Write a trained variant as a released model, replacing an older one.
 
     Args:
         scale, variant: of the run, whose stages 01 to 05 are done.
         out: the folder: new, empty or an older release.
+        max_mb: of all its files [MB].
 
     Returns:
         The release's manifest.
@@ -58,6 +62,7 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     _check_out(out)
     trained = stage_dir(scale, "04_train", variant)
     training = read_manifest(trained)
+    refuse_published(training)
     metrics = _metrics(scale, variant)
     learnt = pd.read_parquet(trained / WORKS)
     own = int((learnt["model"] == f"{scale}/{variant}").sum())
@@ -86,8 +91,9 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         folder = Path(part) / out.name
-        copy_halved(trained / "pipeline", folder)
-        _check_size(folder)  # before anything is drawn, too
+        is_open = ["text encoder", OPEN_TEXT_ENCODER] in facts["parts"]
+        copy_halved(trained / "pipeline", folder, is_open)
+        _check_size(folder, max_mb)  # before anything is drawn, too
         facts["attribution"] = write_attribution(folder, works)
         pipeline = load_pipeline(folder, facts["max_tokens"])
         facts["samples"] = write_pictures(
@@ -99,7 +105,7 @@ def release(scale: str, variant: str, out: Path | str = MODEL) -> dict[str, Any]
         manifest = write_manifest(
             folder, STAGE, scale, variant, len(works), len(works), {}, facts
         )
-        _check_size(folder)
+        _check_size(folder, max_mb)
         if out.exists():
             shutil.rmtree(out)
         os.replace(folder, out)
@@ -160,17 +166,19 @@ def works_of(
     return credited, combined_license(licenses)
 
 
-def copy_halved(pipeline: Path, folder: Path) -> None:
-    """Copy a pipeline's parts but the text encoder, floating point numbers as float16.
+def copy_halved(pipeline: Path, folder: Path, is_open: bool = True) -> None:
+    """Copy a pipeline's parts, floating point numbers as float16.
 
+    The open world's text encoder is left out: whoever loads the folder brings it.
     Configurations lose the path that they were loaded from.
 
     Raises:
         ParameterError: a weight is beyond float16.
     """
+    left_out = (*LEFT_OUT, "text_encoder") if is_open else LEFT_OUT
     for path in sorted(pipeline.rglob("*")):
         place = path.relative_to(pipeline)
-        if path.is_dir() or place.parts[0] in LEFT_OUT:
+        if path.is_dir() or place.parts[0] in left_out:
             continue
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -222,11 +230,11 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _check_size(folder: Path) -> None:
-    if (size := size_of(folder)) > MAX_BYTES:
+def _check_size(folder: Path, max_mb: float) -> None:
+    if (size := size_of(folder)) > max_mb * 1e6:
         raise ParameterError(
-            f"the released model has {size / 1e6:.1f} MB; expected at most "
-            f"{MAX_BYTES / 1e6:g} MB; release a variant with a smaller UNet."
+            f"the released model has {size / 1e6:.1f} MB; expected at most {max_mb:g} "
+            "MB; release a variant with a smaller UNet, or raise --limit."
         )
 
 
@@ -243,31 +251,33 @@ def _metrics(scale: str, variant: str) -> dict[str, Any]:
     return metrics
 
 
+def _named(folder: str, revision: str | None = "") -> str:
+    return f"{folder} at {revision}" if revision else folder
+
+
 def _settings(
     scale: str, caption_source: str | dict[str, float], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the facts that drawing and the card need, once the parts are known ones.
+    """Return the facts that drawing and the card need.
 
-    The card says what VAE, text encoder and captioner were trained on, of one each.
+    `parts` names the VAE, the text encoder and the captioners that wrote the captions,
+    as the manifests of stages 02 and 03 do.
     """
     latents, captions = (
         read_manifest(stage_dir(scale, slug), verify=False)["facts"]
         for slug in ("03_latents", "02_captions")
     )
-    found = {
-        ("VAE", latents["vae"][0], "pretrained/vae"),
-        ("text encoder", latents["text_encoder"][0], OPEN_TEXT_ENCODER),
-    }
+    parts = [
+        ["text encoder", _named(*latents["text_encoder"])],
+        ["VAE", _named(*latents["vae"])],
+    ]
     sources = [caption_source] if isinstance(caption_source, str) else caption_source
-    for source in {*sources} & captions.keys():
-        found.add(("captioner", captions[source]["captioner"]["captioner"], "open"))
-    for part, name, expected in sorted(found):
-        if name != expected:
-            raise ParameterError(
-                f"the {part} is {name!r}; a release's card describes {expected!r} "
-                "alone; release another variant."
-            )
+    for source in sorted({*sources} & captions.keys()):
+        used = captions[source]["captioner"]
+        name = _named(used.get("model", used["captioner"]), used.get("revision", ""))
+        parts.append([f"captioner, for the {source} captions", name])
     return {
+        "parts": parts,
         "caption_source": caption_source,
         "guidance_scale": metrics["common_guidance"],
         "num_inference_steps": metrics["protocol"]["num_inference_steps"],

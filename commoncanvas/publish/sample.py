@@ -33,10 +33,15 @@ Pipeline = Any  # a StableDiffusionPipeline, whose own types say too little
 
 
 def load_pipeline(folder: Path, max_tokens: int) -> Pipeline:
-    """Load a release's parts and the text encoder as float32, onto the CPU."""
-    _, text_encoder = load_text_encoder(OPEN_TEXT_ENCODER, max_tokens)
+    """Load a release's parts as float32, onto the CPU.
+
+    A text encoder that is not in the folder is the open world's, of its package.
+    """
+    parts = {}
+    if not (folder / "text_encoder").is_dir():
+        _, parts["text_encoder"] = load_text_encoder(OPEN_TEXT_ENCODER, max_tokens)
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, text_encoder=text_encoder, local_files_only=True
+        folder, local_files_only=True, dtype=torch.float32, **parts
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cpu")

@@ -15,12 +15,11 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
-from commoncanvas.core.images import pixels_to_images
+from commoncanvas.core import paths
+from commoncanvas.core.settings import load_yaml
 from commoncanvas.train.order import batch_places
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# Dense bf16 products, by the makers' data sheets [FLOP/s].
-PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 
 
 def rate_of(call: Callable[[Any], object], items: Sequence, size: int = 1) -> float:
@@ -52,12 +51,20 @@ def flops_per_image(unet: Any, text_shape: Sequence[int]) -> int:
     return counter.get_total_flops()
 
 
+def peaks() -> dict[str, float]:
+    """Return {part of a GPU's name: its data sheet's peak [FLOP/s]}, dense bfloat16."""
+    rates = load_yaml(paths.RESULTS / "rates.json")["rates"]
+    found = {n.removeprefix("peak_"): n for n in rates if n.startswith("peak_")}
+    return {model.upper(): rates[n]["value"] * 1e12 for model, n in found.items()}
+
+
 def peak_flops() -> tuple[float, str]:
     """Return the device's peak [FLOP/s] and, in words, where the number comes from."""
     is_gpu = DEVICE.type == "cuda"
     name = torch.cuda.get_device_name() if is_gpu else ""
-    for model in (m for m in PEAKS if m in name):
-        return PEAKS[model], f"data sheet of the {model}, bfloat16"
+    for model, peak in peaks().items():
+        if model in name:
+            return peak, f"data sheet of the {model}, bfloat16"
     size, dtype = (8192, torch.bfloat16) if is_gpu else (1024, torch.float32)
     a = torch.ones(size, size, dtype=dtype, device=DEVICE)
     best = max(rate_of(lambda _: a @ a, [0]) for _ in range(10))
@@ -66,31 +73,30 @@ def peak_flops() -> tuple[float, str]:
 
 
 def measure_captioner(
-    captioner: Any, pixels: np.ndarray, num_repeats: int
+    captioner: Any, works: Sequence[tuple[str, bytes]], num_repeats: int
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Time an `OpenCaptioner` on (batch, h, w, 3) pixels, in one batch and singly.
+    """Time a captioner of stage 02, decoding included, in one go and one by one.
+
+    Args:
+        captioner: its `table` takes rows of (key, picture bytes).
 
     Returns: (rates "batched" and "one by one" [pictures/s]; number of pictures whose
-        greedy tokens are the same both ways).
+        captions are the same both ways).
     """
-    singles = np.split(pixels, len(pixels))
-    pairs = zip(_tokens(captioner, pixels), singles, strict=True)
-    same = sum(tokens == _tokens(captioner, single)[0] for tokens, single in pairs)
-    ways = {"batched": [pixels], "one by one": singles}
+    singles = [[work] for work in works]
+    pairs = zip(_captions(captioner, works), singles, strict=True)
+    same = sum([caption] == _captions(captioner, single) for caption, single in pairs)
+    ways: dict[str, list] = {"batched": [works], "one by one": singles}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(num_repeats):
         for name, batches in ways.items():
-            rate = rate_of(captioner.caption, batches, len(pixels) // len(batches))
+            rate = rate_of(captioner.table, batches, len(works) // len(batches))
             rates[name].append(rate)
     return {name: np.array(values) for name, values in rates.items()}, same
 
 
-def _tokens(captioner: Any, pixels: np.ndarray) -> list[list[int]]:
-    """Return the greedy tokens of each picture, up to the end token."""
-    bos, eos = captioner.tokenizer.bos_token_id, captioner.tokenizer.eos_token_id
-    images = pixels_to_images(pixels, captioner.size)
-    rows = captioner.model.generate(images, bos, eos).tolist()
-    return [row[: row.index(eos)] if eos in row else row for row in rows]
+def _captions(captioner: Any, works: Sequence[tuple[str, bytes]]) -> list[str]:
+    return captioner.table(works)["caption_raw"].to_pylist()
 
 
 def measure_reader(

@@ -1,9 +1,10 @@
-"""What a scale will cost, before it is run: pictures, bytes, hours and money.
+"""What a scale will cost, before it is run: pictures, bytes, memory, hours and money.
 
     python -m commoncanvas plan --scale paper --machine a100
 
 Every number is a `Quantity`, measured, published or counted, and the table ends with
-the sources of all of them. What has none is left out, and a line says so.
+the sources of all of them. What has none is left out, and a line says so; what cannot
+fit is refused in a line each.
 """
 
 import math
@@ -18,8 +19,9 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
-from commoncanvas.parameters import Sections, differences, read_sections
+from commoncanvas.parameters import Sections, differences, published, read_sections
 from commoncanvas.speed.ablation import RECIPES
+from commoncanvas.speed.needs import lacks, too_large
 from commoncanvas.speed.rates import MACHINES, Quantity, Rates
 from commoncanvas.speed.workload import (
     count_pictures,
@@ -31,6 +33,9 @@ from commoncanvas.speed.workload import (
 FLOAT, HALF = 4, 2  # bytes of a number
 # Snapshots kept at once; in each weights, AdamW's two moments and moving average.
 SNAPSHOTS = 2 * 4
+STATES = 6  # numbers a parameter on the GPU; see `_card`
+SD2_FLOP = 539.3e9  # of SD2's UNet at 256 px, for which `activations_sd2` was measured
+COPIES = 2  # DVC's cache holds each output again, unless it is told to link
 NONE = Quantity(0)
 
 
@@ -39,8 +44,10 @@ class Stage(NamedTuple):
 
     name: str
     pictures: Quantity | None  # works; seen in training in 04 and 07, drawn in 05
-    bytes: Quantity | None
+    bytes: Quantity | None  # written
     seconds: Quantity
+    memory: Quantity  # of a node [bytes]
+    gpu_memory: Quantity | None = None  # of one GPU [bytes]
 
 
 def plan(
@@ -49,6 +56,8 @@ def plan(
     machine: str = "cpu",
     num_seeds: int = 1,
     price: float | None = None,
+    pictures: int | None = None,
+    here: bool = False,
 ) -> dict[str, Any]:
     """Compute what a run of one scale costs, stage by stage.
 
@@ -57,11 +66,15 @@ def plan(
         machine: one of `MACHINES`; "cpu" is one core, the others one GPU.
         num_seeds: runs of each variant, 1 or more.
         price: of an hour [dollars]; None for a published one, where there is any.
+        pictures: their number, where the sources cannot be counted here; None counts.
+        here: also compare with this machine: memory, disk, files and the Hub's access.
 
     Returns:
-        dict for JSON: what was asked; rows of stage, pictures, bytes, hours (of one
-        core or GPU), money [dollars] and the numbers of their sources; their total;
-        sources, one line each. None is what has no source, or what a stage lacks.
+        dict for JSON: what was asked; rows of stage, pictures, bytes written, memory of
+        a node and of a GPU [bytes], hours (of one core or GPU), money [dollars] and the
+        numbers of their sources; their total; needs of a node; refused, a line for
+        each thing that does not fit; sources, one line each. None is what has no
+        source, or what a stage lacks.
 
     Raises:
         ParameterError: a scale, variant, machine or number is unknown or impossible.
@@ -73,22 +86,26 @@ def plan(
     sections = read_sections("04_train", scale)
     variants = list(variants) or sections["experiment"]
     _check("variant", variants, sections["variants"])
-    if num_seeds < 1 or (price or 0) < 0:
+    if num_seeds < 1 or (price or 0) < 0 or (pictures or 1) < 1:
         raise ParameterError(
-            f"got {num_seeds} seeds and a price of {price or 0}; expected 1 seed or "
-            "more and a price of 0 or more; correct --seeds or --price."
+            f"got {num_seeds} seeds, {pictures or 'counted'} pictures and a price of "
+            f"{price or 0}; expected 1 seed and picture or more and a price of 0 or "
+            "more; correct --seeds, --pictures or --price."
         )
     rates = Rates(machine, sections["latents"]["resolution_px"])
     hourly = rates.price(price)
+    counted = count_pictures(scale, sections["licenses"], rates, pictures)
     stages = [
-        *_data_stages(scale, sections, rates),
-        *_model_stages(scale, sections, rates, variants, num_seeds),
+        *_data_stages(scale, sections, rates, counted),
+        *_model_stages(scale, sections, rates, variants, num_seeds, counted[0]),
     ]
     lines: dict[str, int] = {}  # source -> its number in the table
     rows, total = [], {"bytes": NONE, "hours": NONE}
     for stage in stages:
         hours = stage.seconds / 3600
         row = {"pictures": stage.pictures, "bytes": stage.bytes, "hours": hours}
+        card = None if machine == "cpu" else stage.gpu_memory
+        row |= {"memory": stage.memory, "gpu_memory": card}
         row["money"] = hourly and hours * hourly
         numbers = {
             lines.setdefault(line, len(lines) + 1)
@@ -97,37 +114,63 @@ def plan(
         }
         rows.append({"stage": stage.name, **_values(row), "sources": sorted(numbers)})
         total = {name: done + (row[name] or NONE) for name, done in total.items()}
+    totals = _values({**total, "money": hourly and total["hours"] * hourly})
+    disk = (totals["bytes"] or 0) * COPIES
+    memory = max(stage.memory.value for stage in stages)
+    refused = [*too_large(rows, rates)]
+    refused += [*lacks(sections, memory, disk)] if here else []
     return {
         "scale": scale,
         "machine": machine,
         "variants": variants,
         "seeds": num_seeds,
         "rows": rows,
-        "total": _values({**total, "money": hourly and total["hours"] * hourly}),
+        "total": totals,
+        "needs": {"disk": disk, "memory": memory},
+        "refused": refused,
         "sources": list(lines),
     }
 
 
-def _data_stages(scale: str, sections: Sections, rates: Rates) -> Iterator[Stage]:
-    """Yield stages 01 to 03."""
+def _data_stages(
+    scale: str, sections: Sections, rates: Rates, counted: tuple[Quantity, Quantity]
+) -> Iterator[Stage]:
+    """Yield stages 01 to 03, whose hosts prepare pictures beside the GPU's work."""
     licenses, latents = sections["licenses"], sections["latents"]
-    licensed, stored = count_pictures(scale, licenses, rates)
+    licensed, stored = counted
+    threads = sections["common"]["num_threads"]
+
+    def on_host(*names: str) -> Quantity:
+        """Return the seconds of a picture on the threads that feed one GPU."""
+        return sum((1 / threads / rates[name] for name in names), NONE)
+
     is_open, start = latents["text_encoder"] == OPEN_TEXT_ENCODER, rates["notebook"]
     world = "open" if is_open else "sd2"
 
     size = stored * licenses["picture_size_px"] ** 2 * rates[f"stored_{world}"]
     seconds = rates.seconds("split_metadata", Quantity(licenses["metadata_rows"]))
-    line = "01_licenses: no rate is known of fetching and storing photographs; left out"
-    seconds += rates.seconds("draw", stored) if is_open else Quantity(0, (line,))
-    yield Stage("01_licenses", stored, size, start + seconds)
+    if is_open:
+        seconds += rates.seconds("draw", stored)
+    else:
+        line = f"01_licenses: decoded by {threads} threads; the network is left out"
+        seconds += (stored * on_host("decode_photo")).noting(line)
+    memory = rates["memory_process"] * 1e9
+    held = memory + stored * rates["memory_catalog_work"]
+    yield Stage("01_licenses", stored, size, start + seconds, held)
 
     kinds = [c["captioner"] for c in sections["captions"]["captioners"].values()]
     names = [f"caption_{kind}" for kind in kinds if kind != "imported"]
-    seconds = sum((rates.seconds(name, licensed) for name in names), start)
+    seconds, card = sum((rates.seconds(name, licensed) for name in names), start), None
+    if "blip2" in kinds:
+        card = rates["blip2_weights"] * 1e9
+        card = card.noting(
+            "02_captions: BLIP-2's weights; what it computes is left out"
+        )
+        seconds = _longer(seconds, start + licensed * on_host("prepare_blip2"))
     size = licensed * len(kinds) * rates["caption_bytes"]
-    yield Stage("02_captions", licensed, size, seconds)
+    yield Stage("02_captions", licensed, size, seconds, held, card)
 
-    latent_shape, text_shape, _ = shapes_of(latents)
+    latent_shape, text_shape, encoders = shapes_of(latents)
     texts = stored * rates[f"texts_{world}"] + licensed * (len(kinds) - 1)
     each = 2 * math.prod(latent_shape) * HALF + NUM_FEATURES * FLOAT
     line = f"latents: mean and log-variance {latent_shape}, text states {text_shape}, "
@@ -136,7 +179,17 @@ def _data_stages(scale: str, sections: Sections, rates: Rates) -> Iterator[Stage
     megapixels = stored * (latents["resolution_px"] ** 2 / 1e6)
     seconds = start + rates.seconds(f"encode_{world}", megapixels)
     seconds += rates.seconds("read_open", texts) if is_open else NONE
-    yield Stage("03_latents", stored, size, seconds)
+    if not is_open:
+        host = start + stored * on_host("decode_photo", "features_photo")
+        seconds = _longer(seconds, host)
+    card = Quantity(encoders * HALF, ("03_latents: VAE and text encoder in float16",))
+    yield Stage("03_latents", stored, size, seconds, held, card)
+
+
+def _longer(gpu: Quantity, host: Quantity) -> Quantity:
+    """Return the longer of the GPU's time and its host's, which overlap."""
+    longer = max(gpu, host, key=lambda seconds: seconds.value)
+    return longer.noting("the host prepares pictures while the GPU works")
 
 
 def _model_stages(
@@ -145,12 +198,18 @@ def _model_stages(
     rates: Rates,
     variants: Iterable[str],
     num_seeds: int,
+    licensed: Quantity,
 ) -> Iterator[Stage]:
     """Yield stages 04 to 07."""
     evaluate, timed = sections["evaluate"], sections["speed"]
     *shapes, encoders = shapes_of(sections["latents"])
+    memory = rates["memory_process"] * 1e9
+    held = memory + licensed * rates["memory_train_work"]
     base = sections["train"]
-    trains = [base | differences(variant, sections) for variant in variants]
+    trains, is_trained = [], []
+    for variant in variants:
+        trains.append(base | differences(variant, sections))
+        is_trained.append(published(variant, sections) is None)
     names = {train["unet"] for train in trains} | {timed["unet"]}
     _check("UNet", names, sections["unets"])
     unets = {n: count_unet(n, sections["unets"][n], *shapes) for n in sorted(names)}
@@ -159,15 +218,21 @@ def _model_stages(
     runs = Quantity(num_seeds, (line,))
     used = [unets[train["unet"]] for train in trains]
 
-    works = [train["num_train_steps"] * train["train_batch_size"] for train in trains]
+    works = [
+        train["num_train_steps"] * train["train_batch_size"] * is_own
+        for train, is_own in zip(trains, is_trained, strict=True)
+    ]
     flop = sum((n * flops for n, (flops, _) in zip(works, used, strict=True)), NONE)
     kept = sum((size * (1 + SNAPSHOTS) + encoders for _, size in used), NONE)
     kept = kept.noting("04_train: pipeline and two snapshots, which go at the end")
+    cards = [_card(train, unets[train["unet"]], rates) for train in trains]
     yield Stage(
         "04_train",
         runs * sum(works),
         runs * kept * FLOAT,
         runs * (flop / rate + start * len(trains)),
+        held * (base["num_processes"] or 1),
+        max(cards, key=lambda card: card.value),
     )
 
     num_samples, num_passes = count_samples(evaluate)
@@ -180,16 +245,36 @@ def _model_stages(
         drawn,
         drawn * (3 * sections["latents"]["resolution_px"] ** 2),
         runs * (flop / rate + start * len(trains)),
+        memory + licensed * rates["memory_catalog_work"],
+        (max((size for _, size in used), key=lambda size: size.value) + encoders)
+        * FLOAT,
     )
 
-    yield Stage("06_figures", None, None, start)
+    yield Stage("06_figures", None, None, start, memory)
 
     rows = [row for row in RECIPES if rates.machine != "cpu" or not row.needs_gpu]
     steps = len(rows) * (timed["num_repeats"] * timed["steps_per_repeat"] + 1)
     seen = Quantity(steps * timed["train_batch_size"], runs.sources)
     seconds = seen * unets[timed["unet"]][0] / rate + start
     seconds = seconds.noting("07_speed: its slow rows taken as fast as training")
-    yield Stage("07_speed", seen, None, seconds)
+    one = {**timed, "micro_batch_size": timed["train_batch_size"], "num_processes": 1}
+    card = _card({**one, "shard": False}, unets[timed["unet"]], rates)
+    yield Stage("07_speed", seen, None, seconds, held, card + encoders * FLOAT)
+
+
+def _card(
+    train: Mapping[str, Any], unet: tuple[Quantity, Quantity], rates: Rates
+) -> Quantity:
+    """Return the memory of one GPU that trains: weights and a micro-batch."""
+    flops, size = unet
+    shards = (train["num_processes"] or 1) if train["shard"] else 1
+    kept = size * (STATES * FLOAT / shards)
+    kept = kept.noting(
+        "GPU: weights, gradients and their buckets, AdamW's moments and the moving "
+        f"average in float32, over {shards}; and what a micro-batch keeps"
+    )
+    each = rates["activations_sd2"] * 1e9 * (flops / SD2_FLOP)
+    return kept + each * train["micro_batch_size"]
 
 
 def _values(quantities: Mapping[str, Quantity | None]) -> dict[str, float | None]:
@@ -211,19 +296,32 @@ def as_lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{found['scale']}: {', '.join(found['variants'])}; seeds: {found['seeds']}; "
         f"hours of one {unit}, dollars"
     )
-    line = "{:12} {:>15} {:>8} {:>10} {:>10}  {}".format
-    yield line("stage", "pictures", "written", "hours", "money", "from")
+    line = "{:12} {:>15} {:>8} {:>8} {:>8} {:>10} {:>10}  {}".format
+    yield line(
+        "stage", "pictures", "written", "memory", "GPU", "hours", "money", "from"
+    )
     for row in [*found["rows"], {"stage": "total", "sources": [], **found["total"]}]:
         pictures = row.get("pictures")
         yield line(
             row["stage"],
             "–" if pictures is None else f"{pictures:,.0f}",
-            tqdm.format_sizeof(row["bytes"], "B") if row["bytes"] else "–",
+            *(_size(row.get(name)) for name in ("bytes", "memory", "gpu_memory")),
             digits(row["hours"]),
             "–" if row["money"] is None else digits(row["money"]),
             " ".join(map(str, row["sources"])),
         ).rstrip()
+    needs = found["needs"]
+    yield (
+        f"a node needs {_size(needs['memory'])} of memory and {_size(needs['disk'])} "
+        "of disk, where DVC's cache holds each output again"
+    )
     for number, source in enumerate(found["sources"], start=1):
         yield f"{number:2} {source}"
     if found["total"]["money"] is None:
         yield f"   money: no price of an hour is known here ({unit}); give --price"
+    for reason in found["refused"]:
+        yield f"does not fit: {reason}"
+
+
+def _size(number: float | None) -> str:
+    return tqdm.format_sizeof(number, "B") if number else "–"

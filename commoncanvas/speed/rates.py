@@ -13,9 +13,9 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.speed.ablation import FUSED
-from commoncanvas.speed.clocks import PEAKS
+from commoncanvas.speed.clocks import peaks
 
-MACHINES = ("cpu", *(name.lower() for name in PEAKS))
+MACHINES = ("cpu", *(name.lower() for name in peaks()))
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Quantity:
 
     def __truediv__(self, other: "Number") -> "Quantity":
         return self._with(other, operator.truediv)
+
+    def __rtruediv__(self, other: float) -> "Quantity":
+        return Quantity(other / self.value, self.sources)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -87,15 +90,21 @@ class Rates:
     def seconds(self, name: str, num: Quantity) -> Quantity:
         """Return how long `num` pictures, texts or rows take at a rate [s].
 
-        An A100's time becomes another machine's by their rates of training. A core's
-        is taken as it is, since what a GPU would do was not measured.
+        An A100's time becomes another GPU's by their peaks, and a core's by their rates
+        of training. A core's time is taken as it is, since what a GPU would do was not
+        measured.
         """
         found = num / self[name]
         measured_on = self._rates[name]["machine"]
-        if measured_on == "A100" and self.machine != "a100":
+        if measured_on == "A100" and self.machine == "cpu":
             published = Rates("a100", self.resolution_px).training()
             found = (found * published / self.training()).noting(
-                f"an A100's time as {self.machine}'s: by their rates of training"
+                "an A100's time as a core's: by their rates of training"
+            )
+        elif measured_on == "A100" and self.machine != "a100":
+            found = found * self["peak_a100"] / self[f"peak_{self.machine}"]
+            found = found.noting(
+                f"an A100's time as {self.machine}'s: by the peaks of both"
             )
         elif measured_on != "A100" and self.machine != "cpu":
             found = found.noting(
@@ -107,7 +116,8 @@ class Rates:
         """Return the arithmetic of a training step [FLOP/s].
 
         A CPU's as measured at `mini`; a GPU's as measured at Stable Diffusion 2's size,
-        or else its data sheet's peak times the share that the authors reached.
+        or else its data sheet's peak times the share that was published for it, or else
+        that the authors reached.
         """
         is_cpu = self.machine == "cpu"
         file = paths.RESULTS / f"bench_train_{'mini' if is_cpu else 'sd2'}.json"
@@ -118,10 +128,10 @@ class Rates:
             place = f"{found['hardware']['device']}: {shown(file)}"
             line = f"training: {rate / 1e9:,.4g} GFLOP/s, {place}, row {FUSED.name!r}"
             return Quantity(rate, (line,))
-        peak = PEAKS[self.machine.upper()]
-        line = f"peak: {peak / 1e12:g} TFLOP/s, {self.machine.upper()}: data sheet"
-        share = self["mfu_256" if self.resolution_px <= 256 else "mfu_512"]
-        return share * Quantity(peak, (f"{line}, dense bfloat16",))
+        share = "mfu_256" if self.resolution_px <= 256 else "mfu_512"
+        if self.machine in ("h100", "h200") and self.resolution_px > 256:
+            share = "mfu_512_h100"  # both reach the same peak
+        return self[share] * self[f"peak_{self.machine}"] * 1e12
 
     def price(self, given: float | None = None) -> Quantity | None:
         """Return the price of an hour [dollars], or None where none is known."""

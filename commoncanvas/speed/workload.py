@@ -1,21 +1,23 @@
 """How much a scale has to do: pictures, samples, and the UNets' arithmetic.
 
-`plan` asks before a run; nothing is computed or fetched for an answer. Networks are
-built on the meta device, without weights.
+`plan` asks before a run; nothing is computed, and only the ends of files are fetched.
+Networks are built on the meta device, without weights.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import duckdb
 import torch
 from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, CLIPTextConfig
 
+from commoncanvas.catalog import splits
+from commoncanvas.catalog.sources import yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
-from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import NAME
 from commoncanvas.evaluate.prompts import gate_prompts
@@ -27,35 +29,40 @@ from commoncanvas.speed.rates import Quantity, Rates
 
 
 def count_pictures(
-    scale: str, licenses: Mapping[str, Any], rates: Rates
+    scale: str, licenses: Mapping[str, Any], rates: Rates, given: int | None = None
 ) -> tuple[Quantity, Quantity]:
     """Count the pictures of a scale as cheaply as can be.
 
-    They are those of stage 01 where it has run, else those of the pinned packages
-    before any is rejected, else the paper's.
+    They are those of stage 01 where it has run, else as many as are given, else those
+    that the sources of the profile state before any is rejected: a pinned package in
+    its description, CommonCatalog's parquet files, here or on the Hub, in their ends.
 
     Returns:
         (licensed, stored); stored are the captioned web's too.
 
     Raises:
-        ParameterError: only stage 01 can count a source.
+        ParameterError: the profile names no source, or only stage 01 can count one.
     """
     folder = paths.stage_dir(scale, "01_licenses")
     if (folder / NAME).is_file():
         file = folder / "metrics.json"
-        splits = read_json(file)["splits"]
-        licensed, other = splits["c"] + splits["nc"], splits["nd"] + splits["web"]
+        counts = read_json(file)["splits"]
+        licensed, other = counts["c"] + counts["nc"], counts["nd"] + counts["web"]
         line = f"pictures: {shown(file)}, as stage 01 left them"
-    elif licenses["cc_sources"]:
+    elif given is not None:
+        licensed, other, line = given, 0, "pictures: as given, all of them licensed"
+    elif not licenses["cc_sources"]:
+        raise ParameterError(
+            f"profiles/{scale}.yaml names no picture: cc_sources is empty; name the "
+            "sources, as docs/PAPER.md shows, or give --pictures a number."
+        )
+    else:
         most = licenses["max_per_source"] or math.inf
         licensed, other = (
-            sum(min(_count_package(name, rates), most) for name in licenses[kind])
+            sum(min(_count_source(name, rates), most) for name in licenses[kind])
             for kind in ("cc_sources", "web_sources")
         )
-        line = "pictures: pinned packages before any is rejected, an upper bound"
-    else:
-        licensed, other = load_paper()["claims"]["catalog_sizes"]["value"]["nc"], 0
-        line = "pictures: docs/paper.yaml, catalog_sizes, all of NC, an upper bound"
+        line = "pictures: as the sources state before any is rejected, an upper bound"
     return Quantity(licensed, (line,)), Quantity(licensed + other, (line,))
 
 
@@ -118,14 +125,25 @@ def _is_local(folder: str) -> bool:
     return folder == OPEN_TEXT_ENCODER or (paths.ROOT / folder).is_dir()
 
 
-def _count_package(name: str, rates: Rates) -> float:
-    """Return the number of pictures that a pinned package states."""
+def _count_source(name: str, rates: Rates) -> float:
+    """Return the number of pictures that a source states."""
     if name == "openclipart":  # no package of npm's, and thousands of files
         return rates[name].value
     pins = read_pins()
-    if name not in pins:
-        raise ParameterError(
-            f"source {name!r} is no pinned package, so only stage 01 can count it; run "
-            "01_licenses first."
-        )
-    return read_members(pins[name], "info.json")[0]["total"]
+    if name in pins:
+        return read_members(pins[name], "info.json")[0]["total"]
+    kind, _, place = name.partition(":")
+    why = "only stage 01 can count it"
+    if kind == "commoncatalog":
+        ranges, _, root = place.partition(":")
+        chosen = [one for one in ranges.split(",") if one] or None
+        try:
+            rows = yfcc.read_commoncatalog(splits.connect(), root, chosen, ["key"])
+            [(number,)] = rows.aggregate("count(*)").fetchall()
+            return number
+        except (SourceError, duckdb.Error) as error:
+            why = f"it cannot be counted here ({' '.join(str(error).split())[:160]})"
+    raise ParameterError(
+        f"source {name!r} is no pinned package, and {why}; run 01_licenses first, or "
+        "give --pictures a number."
+    )

@@ -137,10 +137,14 @@ def test_kernel_distance_equals_a_plain_double_loop(features):
     assert distances.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
 
 
-def test_kernel_distance_does_not_depend_on_the_chunk():
-    a, b = draw(17, 5, 1), draw(23, 5, 2)
-    whole, parts = (distances._kernel_sum(a, b, chunk) for chunk in (100, 4))
-    assert whole == pytest.approx(parts, rel=1e-12)
+@pytest.mark.parametrize(("n", "m", "num"), [(17, 23, 4), (3, 23, 20), (40, 40, 20)])
+def test_kernel_estimate_is_the_jackknife_of_the_distance(n, m, num, monkeypatch):
+    a, b = draw(n, 5, 1), draw(m, 5, 2, shift=0.5)
+    slow = estimates.jackknife(distances.kernel_distance, a, b, num_blocks=num)
+    monkeypatch.setattr(distances, "ROWS", 4)
+    fast = distances.kernel_estimate(a, b, num)
+    for end in ("value", "low", "high", "n"):
+        assert getattr(fast, end) == pytest.approx(getattr(slow, end), rel=1e-9)
 
 
 def test_kernel_distance_equals_torchmetrics_on_the_same_features():

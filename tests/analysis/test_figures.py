@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from commoncanvas.analysis import figures, plots, tables
 from commoncanvas.core import paths
@@ -228,3 +229,28 @@ def test_a_readers_own_settings_change_no_byte(tmp_path):
     )  # fmt: skip
     here = plots.curves({"cc_nc": ([1, 2], [3, 4])}, alt="a").data
     assert done.stdout.decode() == here
+
+
+def test_a_large_picture_is_embedded_at_twice_its_displayed_width():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 512, 384, 3), np.uint8)
+    found = figures.sheet(noise, alt="noise", tile_px=96).data
+    assert found.count('width="192" height="256"') == 2
+    small = figures.sheet(noise[:, :64, :64], alt="noise", tile_px=96).data
+    assert small.count('width="64" height="64"') == 2
+
+
+def test_eighty_photographs_fit_on_a_page():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (86, 24, 24, 3), np.uint8)
+    pictures = [
+        np.asarray(Image.fromarray(one).resize((512, 512), Image.Resampling.BICUBIC))
+        for one in coarse
+    ]
+    assert len(figures.sheet(np.stack(pictures), alt="photographs").data) < 1_500_000
+
+
+def test_a_line_without_points_is_left_out():
+    both = plots.curves({"a": ([], []), "b": ([1, 2], [3, 4])}, alt="lines")
+    one = plots.curves({"b": ([1, 2], [3, 4])}, alt="lines")
+    assert both.data.count("<path") == one.data.count("<path")
+    assert "nothing to show" in plots.curves({"a": ([], [])}, alt="x").data

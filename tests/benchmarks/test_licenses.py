@@ -105,13 +105,15 @@ def test_an_engine_that_fails_is_an_error_in_one_line(tmp_path):
 
 
 def test_a_goal_missed_is_reported_as_missed():
-    run = {"seconds": 1.0, "mib": 100.0, "rows_per_second": 2e6}
+    run = {"seconds": 1.0, "cpu": 1.0, "mib": 100.0, "rows_per_second": 2e6}
     runs = dict.fromkeys(["ours", "ours, fewer rows", "ours, bz2", "bz2"], run)
     runs["pandas"] = run | {"seconds": 5.0}
     runs["pandas by row"] = run | {"seconds": 50.0}
+    runs["polars"] = run | {"seconds": 0.9, "cpu": 1.1}
     holds = {g["goal"].split(" >")[0]: g["holds"] for g in licenses._goals(runs)}
     assert holds["rows a second"] and holds["speed to pandas by row"]
-    assert not holds["speed to pandas"]
+    assert not holds["speed to pandas"] and not holds["speed to polars"]
+    assert holds["speed to polars by processor time"]
 
 
 @pytest.mark.slow

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipImageProcessorPil,
-    PreTrainedTokenizerFast,
-)
+from toys import save_blip2
+from transformers import Blip2ForConditionalGeneration
 
 from commoncanvas.captions import blip2
 from commoncanvas.core.errors import ParameterError
@@ -21,70 +15,9 @@ ROWS = [(f"k{i:02d}", encode_png(pixels)) for i, pixels in enumerate(PIXELS)]
 GREEDY = {"num_beams": 1, "max_new_tokens": 6}
 
 
-def make_blip2(folder):
-    words = ["<pad>", "<s>", "</s>", "<image>", *(f"w{i}" for i in range(60))]
-    words = {word: i for i, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    # As OPT's: a begin before the words, padding elsewhere.
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=["<image>"],
-    )
-    layers = {"hidden_size": 16, "num_attention_heads": 2}
-    config = Blip2Config(
-        vision_config={
-            **layers,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "image_size": 32,
-            "patch_size": 16,
-        },
-        qformer_config={
-            **layers,
-            "vocab_size": 64,
-            "num_hidden_layers": 2,
-            "intermediate_size": 16,
-            "encoder_hidden_size": 16,
-            "cross_attention_frequency": 1,
-        },
-        text_config={
-            **layers,
-            "model_type": "opt",
-            "vocab_size": 64,
-            "num_hidden_layers": 1,
-            "ffn_dim": 16,
-            "word_embed_proj_dim": 16,
-            "max_position_embeddings": 64,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        },
-        num_query_tokens=4,
-        image_token_index=3,
-    )
-    torch.manual_seed(0)
-    model = Blip2ForConditionalGeneration(config)
-    # Random networks say the same of all pictures; this lets them be heard.
-    for name, weight in model.language_model.named_parameters():
-        if weight.ndim == 2 and "embed" not in name:
-            weight.data.mul_(30)
-    model.save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    image_processor = BlipImageProcessorPil(size=size)
-    Blip2Processor(image_processor, tokenizer, 4).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return make_blip2(tmp_path_factory.mktemp("blip2"))
+    return save_blip2(tmp_path_factory.mktemp("blip2"), [f"w{i}" for i in range(60)])
 
 
 @pytest.fixture
@@ -200,7 +133,7 @@ def test_the_identity_is_that_of_the_weights(folder, small, tmp_path):
 def test_the_paper_s_model_is_asked_for_by_its_commit(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        Blip2Processor,
+        blip2.AutoConfig,
         "from_pretrained",
         lambda *names, **words: asked.append((*names, words["revision"])) or 1 / 0,
     )
@@ -208,6 +141,16 @@ def test_the_paper_s_model_is_asked_for_by_its_commit(monkeypatch):
         blip2.Blip2Captioner()
     assert asked == [("Salesforce/blip2-opt-2.7b", blip2.REVISION)]
     assert len(blip2.REVISION) == 40
+
+
+def test_what_it_is_is_told_without_its_weights(folder, tmp_path):
+    for file in folder.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    captioner = blip2.Blip2Captioner(tmp_path)
+    assert captioner.identity.startswith("blip2:") and captioner.decoding["num_beams"]
+    with pytest.raises(Exception, match="(?i)header|safetensor"):
+        assert captioner.model
 
 
 def test_another_model_of_the_hub_needs_its_revision():

@@ -263,12 +263,12 @@ def test_a_file_that_names_none_of_the_pictures_is_refused(tmp_path):
     captions = ImportedCaptions(
         write_lines(tmp_path / "a.jsonl", [1], ["a"]), key_prefix="x/"
     )
-    captions.need_some(captions.table([("x/1", b""), ("y/1", b"")]))
-    captions.need_some(captions.table([]))
+    captions.need_some([captions.table([(key, b"")]) for key in ("y/1", "x/1")])
+    captions.need_some([captions.table([])])
     with pytest.raises(
         ParameterError, match="a key there is 'x/1', here 'y/1'; set `key"
     ):
-        captions.need_some(captions.table([("y/1", b""), ("y/2", b"")]))
+        captions.need_some([captions.table([("y/1", b""), ("y/2", b"")])])
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])

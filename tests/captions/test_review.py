@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
 import pytest
 from browser import drive, needs_browser
 from hypothesis import given
@@ -18,6 +19,7 @@ from commoncanvas.analysis import estimates
 from commoncanvas.captions import review
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.images import encode_png
 from commoncanvas.core.text import is_seen, printable
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(is_seen)
@@ -99,11 +101,25 @@ def test_a_caption_cannot_leave_the_data_and_a_title_is_escaped(tmp_path):
         ([], "0 rows, 0 different keys"),
         ([ROWS[0], ROWS[0]], "2 rows, 1 different keys"),
         ([(7, png("red"), "seven")], "all of it text"),
-        ([("icons/apple", b"GIF89a", "a red apple")], "'icons/apple' is not PNG"),
     ],
 )
 def test_a_sample_that_cannot_be_voted_on_is_refused(tmp_path, rows, words):
     with pytest.raises(ParameterError, match=re.escape(words)):
+        review.write_page(tmp_path / "page.html", rows, "Captions")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_small_and_so_is_the_page(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    rows = [(f"{i}", encode_png(noise), "noise") for i in range(4)]
+    jpegs = review._shrunk(rows)
+    assert Image.open(io.BytesIO(jpegs[0])).size == (256, 171)
+    monkeypatch.setattr(review, "MAX_BYTES", sum(map(len, jpegs)) // 2)
+    smaller = review._shrunk(rows)
+    assert sum(map(len, smaller)) <= review.MAX_BYTES
+    assert Image.open(io.BytesIO(smaller[0])).width in review.EDGES[1:]
+    monkeypatch.setattr(review, "MAX_BYTES", 100)
+    with pytest.raises(ParameterError, match="4 pictures are too many for a page"):
         review.write_page(tmp_path / "page.html", rows, "Captions")
     assert not list(tmp_path.iterdir())
 

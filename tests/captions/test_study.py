@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from toys import CLIP_SIZE, save_clip
 
 from commoncanvas.captions import study
+from commoncanvas.core.errors import ParameterError
+from commoncanvas.models.clip import Clip
 
 NAMES = np.array(["red cat", "blue dog", "sun", "green tree"])
 TEXTS = np.array(["red cat", "dog", "moon", "tree in green"])
@@ -44,7 +47,8 @@ def test_names_that_survive_are_counted_group_by_group():
 
 
 def test_equal_texts_get_equal_embeddings_whatever_stands_beside_them():
-    embeds = study.embed_captions({"x": ["a cat", "sun", "a cat"], "y": ["a cat"]})
+    told = {"x": ["a cat", "sun", "a cat"], "y": ["a cat"]}
+    embeds = study.embed_captions(told, study.load_judge({"scorer": "open"}))
     assert embeds["x"].shape == (3, 384)
     assert np.array_equal(embeds["x"][0], embeds["x"][2])
     assert np.array_equal(embeds["x"][0], embeds["y"][0])
@@ -102,3 +106,25 @@ def test_a_larger_share_keeps_what_a_smaller_one_had():
         first, second, first, np.eye(200), embeds, [0.25, 0.5, 0.75], seed=0
     )["distinct"].tolist()
     assert counts == sorted(counts) and 40 < counts[0] < 62
+
+
+def test_the_profile_s_scorer_ranks_the_pictures(tmp_path):
+    """CLIP for photographs; the open scorer knows drawings."""
+    settings = {"scorer": "clip", "model": str(save_clip(tmp_path))}
+    judge = study.load_judge(settings)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    clip, texts = Clip(str(tmp_path)), ["a cat", "sun"]
+    assert judge.size == CLIP_SIZE
+    for rows, wanted in [
+        (judge.image_embeds(pictures), clip.image_embeds(pictures)),
+        (judge.text_embeds(texts), clip.text_embeds(texts)),
+    ]:
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1)
+        assert np.allclose(rows * np.linalg.norm(wanted, axis=1)[:, None], wanted)
+    with pytest.raises(ParameterError, match="'minilm'; expected one of open, clip"):
+        study.load_judge({"scorer": "minilm"})
+
+
+def test_a_scale_without_marks_measures_none():
+    nobody = np.zeros(4, bool)
+    assert study.leaked_names(TEXTS, NAMES, {"marks": nobody, "places": nobody}) == {}

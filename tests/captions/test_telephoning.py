@@ -1,6 +1,7 @@
 """Captions do not depend on who wrote them down, how often it was killed, or when."""
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -10,20 +11,29 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from toys import save_captioner
 
-from commoncanvas.captions import telephoning
+from commoncanvas.captions import telephoning, written
 from commoncanvas.core import paths
-from commoncanvas.core.errors import EngineError, ParameterError
+from commoncanvas.core.errors import EngineError, ManifestError, ParameterError
+from commoncanvas.core.files import sha256_of
 from commoncanvas.core.images import encode_png
-from commoncanvas.core.shards import run_shards
-from commoncanvas.latents.encode import latent_table
+from commoncanvas.core.picture_store import (
+    picture_file,
+    picture_files,
+    read_pictures,
+    write_pictures,
+)
+from commoncanvas.core.shards import named_files
+from commoncanvas.latents.encode import latent_file
 from commoncanvas.pretrain import autoencoder
 
-SHARD_SIZE = 4
+PER_FILE = 4
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +42,29 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def items():
+def rows():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (60, 24, 24, 3), np.uint8)
     return [(f"set/{i:02d}", encode_png(picture)) for i, picture in enumerate(pixels)]
+
+
+@pytest.fixture
+def world(tmp_path, rows):
+    """Stage 01's folder: two thirds of the pictures are licensed, four a file."""
+    return write_world(tmp_path / "01_licenses", rows)
+
+
+def write_world(folder, rows):
+    splits = itertools.cycle(["c", "nc", "web"])
+    for number, start in enumerate(range(0, len(rows), PER_FILE)):
+        part = rows[start : start + PER_FILE]
+        told = [(key, next(splits), data) for key, data in part]
+        write_pictures(folder, number, told)
+    return folder
+
+
+def licensed(rows):
+    return [row for i, row in enumerate(rows) if i % 3 < 2]
 
 
 @pytest.fixture(scope="module")
@@ -57,37 +86,121 @@ def settings(folder):
     return {"captioner": "open", "folder": str(folder), "batch_size": 2, "top_p": 0.9}
 
 
-def telephone(settings, items, pictures="p", **words):
-    return telephoning.telephone(
-        "synthetic", settings, items, pictures, SHARD_SIZE, **words
-    )
+def files_of(world):
+    """Return the world's files by their hashes, as stage 01's manifest names them."""
+    return {sha256_of(file)[:32]: file for file in picture_files(world)}
 
 
-def test_every_picture_gets_a_row_in_order(settings, items):
-    _, table = telephone(settings, items)
-    assert table["key"].to_pylist() == [key for key, _ in items]
+def telephone(settings, world, name="toy", **words):
+    return telephoning.telephone("synthetic", settings, files_of(world), name, **words)
+
+
+def read(files):
+    return pa.concat_tables([pq.read_table(f) for f in files]).combine_chunks()
+
+
+def test_every_licensed_picture_gets_a_row_in_order(settings, world, rows):
+    _, files = telephone(settings, world)
+    table = read(files)
+    assert table["key"].to_pylist() == [key for key, _ in licensed(rows)]
     assert len(set(table["caption_raw"].to_pylist())) > 5
 
 
-def test_the_work_s_key_follows_pictures_settings_and_decoding(settings, items):
+def test_captions_do_not_depend_on_how_pictures_lie_in_files(
+    settings, world, rows, tmp_path
+):
+    whole = telephoning.caption_rows(settings, licensed(rows))
+    assert read(telephone(settings, world)[1]) == whole
+    _, sample = telephoning.caption_sample(settings, licensed(rows)[:9])
+    assert sample.tolist() == whole["caption_raw"].to_pylist()[:9]
+
+
+def test_a_work_that_is_taken_down_repeats_its_own_file_alone(settings, world):
+    _, before = telephone(settings, world)
+    times = [file.stat().st_mtime_ns for file in before]
+    gone = read_pictures(picture_file(world, 3))[1:]
+    write_pictures(world, 3, [(key, "c", data) for key, data in gone])
+    _, after = telephone(settings, world)
+    same = [a == b and a.stat().st_mtime_ns == t
+            for a, b, t in zip(after, before, times, strict=True)]  # fmt: skip
+    assert same == [number != 3 for number in range(len(before))]
+    assert read(after[3:4])["key"].to_pylist() == [key for key, _ in gone]
+    assert not before[3].exists()
+
+
+def test_the_work_s_key_follows_settings_decoding_and_world(settings, world):
     keys = {
         telephone(*arguments)[0]
         for arguments in [
-            (settings, items[:4]),
-            (settings, items[:4], "other pictures"),
-            ({**settings, "top_p": 0.8}, items[:4]),
-            ({**settings, "seed": 1}, items[:4]),
+            (settings, world),
+            (settings, world, "another"),
+            ({**settings, "top_p": 0.8}, world),
+            ({**settings, "seed": 1}, world),
         ]
     }
     assert len(keys) == 4
 
 
-def test_imported_captions_go_through_the_same_door(tmp_path, items):
+def test_imported_captions_go_through_the_same_door(tmp_path, world, rows):
     file = tmp_path / "told.jsonl"
-    file.write_text(json.dumps({"key": items[5][0], "caption": "a told one"}))
-    _, table = telephone({"captioner": "imported", "file": str(file)}, items)
-    told = dict(zip(*table.to_pydict().values(), strict=True))
-    assert told.pop(items[5][0]) == "a told one" and set(told.values()) == {None}
+    file.write_text(json.dumps({"key": rows[4][0], "caption": "a told one"}))
+    _, files = telephone({"captioner": "imported", "file": str(file)}, world)
+    told = dict(zip(*read(files).to_pydict().values(), strict=True))
+    assert told.pop(rows[4][0]) == "a told one" and set(told.values()) == {None}
+
+
+def test_imported_captions_are_read_once_for_many_files(
+    tmp_path, world, rows, monkeypatch
+):
+    file = tmp_path / "told.jsonl"
+    told = [{"key": key, "caption": f"of {key}"} for key, _ in rows[::2]]
+    file.write_text("\n".join(map(json.dumps, told)))
+    settings, calls = {"captioner": "imported", "file": str(file)}, []
+    each = pa.concat_tables(
+        [telephoning.caption_file(settings, one) for one in picture_files(world)]
+    )
+    table = telephoning.ImportedCaptions.table
+    monkeypatch.setattr(
+        telephoning.ImportedCaptions,
+        "table",
+        lambda *args: calls.append(0) or table(*args),
+    )
+    monkeypatch.setattr(telephoning, "FILES_AT_ONCE", 6)
+    _, files = telephone(settings, world, engine="ray")  # which is not started
+    assert read(files).to_pydict() == each.to_pydict()
+    assert len(files) == 15 and len(calls) == 3
+
+
+def test_what_is_handed_on_has_a_caption_or_a_reason(settings, world, rows, tmp_path):
+    _, files = telephone(settings, world)
+    told = tmp_path / "told.jsonl"
+    lines = [{"key": rows[0][0], "caption": text} for text in ("b", "a a")]
+    lines += [{"key": rows[1][0], "caption": " "}]
+    told.write_text("\n".join(map(json.dumps, lines)))
+    imported = {"captioner": "imported", "file": str(told)}
+    _, others = telephoning.telephone("told", imported, files_of(world), "toy")
+    counts = written.write_captions(
+        tmp_path, picture_files(world), {"synthetic": files, "told": others}
+    )
+    pictures = counts.groupby("source")["pictures"].sum()
+    assert pictures.to_dict() == {"synthetic": 40, "told": 40}
+    reasons = counts.set_index(["source", "reason"])["pictures"]["told"].to_dict()
+    missing = "not among the imported captions"
+    assert reasons == {"": 1, "empty caption": 1, missing: 38}
+    table = pd.read_parquet(tmp_path / "captions")
+    assert (table["caption"].eq("") == table["reason"].ne("")).all()
+    own = table[(table["source"] == "told") & (table["key"] == rows[0][0])]
+    assert own["caption"].tolist() == ["a", "b"]
+    works = pd.DataFrame({"key": [rows[i][0] for i in (7, 0, 1)], "file": [1, 0, 0]})
+    assert written.first_captions(tmp_path, works, "told").tolist() == ["", "a", ""]
+
+
+def test_captions_of_other_works_are_not_handed_on(settings, world, tmp_path):
+    _, files = telephone(settings, world)
+    with pytest.raises(ManifestError, match="synthetic has captions of other works"):
+        written.write_captions(
+            tmp_path, picture_files(world), {"synthetic": files[::-1]}
+        )
 
 
 @pytest.mark.parametrize(
@@ -107,9 +220,9 @@ def test_wrong_settings_are_refused_with_the_right_ones(settings, message):
 
 
 @pytest.mark.parametrize("name", ["human", "alt_text"])
-def test_a_captioner_may_not_take_the_name_of_other_captions(settings, items, name):
+def test_a_captioner_may_not_take_the_name_of_other_captions(settings, world, name):
     with pytest.raises(ParameterError, match="choose another name"):
-        telephoning.telephone(name, settings, items, "p", SHARD_SIZE)
+        telephoning.telephone(name, settings, files_of(world), "toy")
 
 
 def test_paths_are_those_of_the_repository_wherever_one_stands(monkeypatch, tmp_path):
@@ -118,12 +231,12 @@ def test_paths_are_those_of_the_repository_wherever_one_stands(monkeypatch, tmp_
     assert telephoning.load_captioner(settings).identity.startswith("open:")
 
 
-def work(settings, items, checkpoints):
+def work(settings, world, checkpoints):
     """Telephone in a process of its own, with its work folder where the test's is."""
     paths.CHECKPOINTS = checkpoints
     paths.FINISHED = checkpoints.with_name("finished")
     torch.set_num_threads(1)
-    telephone(settings, items)
+    telephone(settings, world)
 
 
 def shard_times(whole):
@@ -133,8 +246,8 @@ def shard_times(whole):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_no_byte_and_redo_no_shard(settings, items):
-    key, whole = telephone(settings, items, "uninterrupted")
+def test_ten_kills_at_random_moments_change_no_byte_and_redo_no_shard(settings, world):
+    key, whole = telephone(settings, world, "uninterrupted")
     # A fork server has imported everything once, so that a kill hits work and not
     # the import of torch.
     context = multiprocessing.get_context("forkserver")
@@ -143,7 +256,7 @@ def test_ten_kills_at_random_moments_change_no_byte_and_redo_no_shard(settings, 
     while kills < 10:
         before = shard_times(key)
         process = context.Process(
-            target=work, args=(settings, items, paths.CHECKPOINTS)
+            target=work, args=(settings, world, paths.CHECKPOINTS)
         )
         process.start()
         # Half of the kills come while the process starts, the others once it writes.
@@ -164,60 +277,78 @@ def test_ten_kills_at_random_moments_change_no_byte_and_redo_no_shard(settings, 
         counts.add(len(after))
     assert len(counts) > 3  # kills came early and late
     finished = shard_times(key)
-    _, table = telephone(settings, items)
-    assert table == whole
+    _, files = telephone(settings, world)
     last = shard_times(key)
     assert {file: last[file] for file in finished} == finished
-    twins = [paths.CHECKPOINTS / key / file.name for file in last]
-    assert [f.read_bytes() for f in last] == [f.read_bytes() for f in twins]
+    assert [f.name for f in files] == [f.name for f in whole]
+    assert [f.read_bytes() for f in files] == [f.read_bytes() for f in whole]
 
 
-def kills_one_worker(settings, flag, rows):
-    """Caption a shard; the first worker to come here with shard 3 is killed."""
-    if rows[0][0] == "set/12" and not flag.exists():
+def kills_one_worker(settings, flag, file):
+    """Caption a file; the first worker to come here with file 3 is killed."""
+    if file.stem == "00003" and not flag.exists():
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return telephoning.caption_shard(settings, rows)
+    return telephoning.caption_file(settings, file)
 
 
-def kills_every_worker(rows):
+def first_gpu(item):
+    """Return the GPU where this process's first model lies, and the one assigned."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = globals().setdefault("_FIRST_GPU", gpu)
+    time.sleep(0.02 + 0.1 * (item % 3 == 0))
+    return pa.table({"first": [first], "assigned": [gpu], "pid": [os.getpid()]})
+
+
+def kills_every_worker(item):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fails(rows):
-    raise ParameterError(f"found {rows[0]}; expected nothing; do nothing.")
+def fails(item):
+    raise ParameterError(f"found {item}; expected nothing; do nothing.")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [2, 3])
 def test_ray_workers_one_of_them_killed_write_the_same_bytes(
-    settings, items, tmp_path, num_workers, vae_folder
+    settings, world, tmp_path, num_workers, vae_folder
 ):
     """Captions with a killed worker, then latents."""
     ray = pytest.importorskip("ray")
     # Workers cannot import the tests.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    _, here = telephone(settings, items, "here")
+    _, here = telephone(settings, world, "here")
     ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
     try:
         flag = tmp_path / "killed"
         function = functools.partial(kills_one_worker, settings, flag)
-        there = run_shards("there", items, SHARD_SIZE, function, "captions", "ray")
+        there = named_files("there", files_of(world), function, "captions", "ray")
         assert flag.exists()
-        files = sorted((paths.CHECKPOINTS / "there").glob("shard-*.parquet"))
-        assert there == here and len(files) == len(items) // SHARD_SIZE
-        key, _ = telephone(settings, items, "here")
-        for file in files:
-            twin = paths.CHECKPOINTS / key / file.name
-            assert file.read_bytes() == twin.read_bytes()
-        encode = functools.partial(latent_table, vae_folder, 16)
-        tables = [
-            run_shards(f"latents-{engine}", items[:20], 5, encode, "latents", engine)
+        encode = functools.partial(latent_file, vae_folder, 16)
+        some = dict(list(files_of(world).items())[:4])
+        local, far = (
+            named_files(f"latents-{engine}", some, encode, "latents", engine)
             for engine in ("local", "ray")
-        ]
-        assert tables[0] == tables[1] and tables[0].num_rows == 20
+        )
+        for one, other in zip([*here, *local], [*there, *far], strict=True):
+            assert one.name == other.name and one.read_bytes() == other.read_bytes()
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_ray_worker_has_one_gpu_for_life():
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        inputs = {f"{i:02d}": i for i in range(24)}
+        files = named_files("gpus", inputs, first_gpu, "gpus", "ray")
+    finally:
+        ray.shutdown()
+    found = read(files).to_pandas()
+    assert (found["first"] == found["assigned"]).all()
+    assert set(found["assigned"]) == {"0", "1"} and found["pid"].nunique() == 2
 
 
 @pytest.mark.slow
@@ -227,26 +358,20 @@ def test_what_fails_on_ray_ends_in_one_line(tmp_path):
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(ParameterError, match="found 1; expected nothing"):
-            run_shards("fails", [1, 2], 1, fails, "fails", "ray")
+            named_files("fails", {"a": 1, "b": 1}, fails, "fails", "ray")
         with pytest.raises(EngineError, match="died 4 times"):
-            run_shards("dies", [1], 1, kills_every_worker, "dies", "ray")
+            named_files("dies", {"a": 1}, kills_every_worker, "dies", "ray")
         torch.set_num_threads(2)
         with pytest.raises(EngineError, match="no node of the cluster has more than"):
-            run_shards("big", [1], 1, fails, "big", "ray")
+            named_files("big", {"a": 1}, fails, "big", "ray")
     finally:
         ray.shutdown()
 
 
-def test_without_ray_one_line_says_how_to_get_it(settings, items, monkeypatch):
+def test_without_ray_one_line_says_how_to_get_it(settings, world, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EngineError, match="Ray is not installed; run"):
-        telephone(settings, items, engine="ray")
-
-
-def test_a_shard_s_file_can_be_read_by_anything(settings, items):
-    key, table = telephone(settings, items)
-    file = paths.CHECKPOINTS / key / "shard-00000.parquet"
-    assert pq.read_table(file) == table.slice(0, SHARD_SIZE)
+        telephone(settings, world, engine="ray")
 
 
 def test_stage_02_studies_the_captioner_that_the_claims_are_about():
@@ -255,13 +380,14 @@ def test_stage_02_studies_the_captioner_that_the_claims_are_about():
         telephoning.leading({"recap": {}, "told": {}})
 
 
-def test_imported_captions_of_other_pictures_stop_the_stage(items, tmp_path):
+def test_imported_captions_of_other_pictures_stop_the_stage(world, tmp_path):
     file = tmp_path / "told.jsonl"
     file.write_text('{"key": "other/1", "caption": "a cat"}\n')
     with pytest.raises(ParameterError, match="none of the pictures is among"):
-        telephone({"captioner": "imported", "file": str(file)}, items)
+        telephone({"captioner": "imported", "file": str(file)}, world)
 
 
-def test_without_a_picture_there_is_nothing_to_caption(settings):
+def test_without_a_picture_there_is_nothing_to_caption(settings, tmp_path):
+    write_pictures(tmp_path / "web", 0, [("a", "web", b"")])
     with pytest.raises(ParameterError, match="there is no picture to caption"):
-        telephone(settings, [])
+        telephone(settings, tmp_path / "web")

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from commoncanvas.catalog import catalog, drawing
+from commoncanvas.catalog import catalog, drawing, originals
 from commoncanvas.catalog.sources import yfcc
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.licenses import attribution
@@ -454,6 +454,22 @@ def test_an_empty_tar_beside_others_is_a_row(tmp_path):
     assert len(reasons) == 2 and all(reasons)
 
 
+def test_reasons_beyond_the_commonest_are_counted_together():
+    reasons = pd.DataFrame({"reason": ["a"] * 3 + ["b"] * 2 + ["c", "d"]})
+    counts = catalog.count_reasons(reasons, 2)
+    assert counts == {"a": 3, "b": 2, "other reasons": 2}
+    assert "other reasons" not in catalog.count_reasons(reasons)
+
+
+def test_a_frame_of_sources_holds_the_rows_of_each(folder):
+    frame = catalog.read_frame([folder], ["zmdi"])
+    rows = catalog.read_sources([folder], ["zmdi"])
+    assert frame["key"].tolist() == [row["key"] for row in rows]
+    judged = [catalog.assign_splits(given, [], 0) for given in (frame, rows)]
+    pd.testing.assert_frame_equal(*judged)
+    assert judged[0].loc[judged[0]["spec"] == "zmdi", "start"].eq(-1).all()
+
+
 @pytest.mark.parametrize("kind", ["svg", "picture", "path"])
 def test_the_source_s_hash_is_that_of_its_own_bytes(tmp_path, kind):
     data = "<svg>é</svg>".encode()
@@ -461,7 +477,7 @@ def test_the_source_s_hash_is_that_of_its_own_bytes(tmp_path, kind):
     values = {"svg": data.decode(), "picture": data, "path": str(tmp_path / "a")}
     others = dict.fromkeys(values, float("nan"))
     row = others | {kind: values[kind]}
-    assert catalog.source_sha256(row) == hashlib.sha256(data).hexdigest()
+    assert originals.source_sha256(row) == hashlib.sha256(data).hexdigest()
 
 
 NAMES = st.sampled_from(["a.png", "é.png", "e\u0301.png", "b.c.png", "in\\a.png", "x"])

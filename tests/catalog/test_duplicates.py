@@ -1,10 +1,16 @@
 """Copies are marked with their first member, exact and near, and others are not."""
 
+import hashlib
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from commoncanvas.catalog import duplicates
+from commoncanvas.catalog.drawing import draw_rows, thumbnail
+from commoncanvas.catalog.sources import iconify
+from commoncanvas.core.images import flatten
 
 RNG = np.random.default_rng(0)
 
@@ -19,8 +25,12 @@ def drawing(seed=0, size=96):
     return pixels
 
 
+def thumbnails(pictures):
+    return np.array([thumbnail(p) for p in pictures])
+
+
 def groups(*pictures):
-    return duplicates.near_leaders(np.stack(pictures)).tolist()
+    return duplicates.near_leaders(thumbnails(pictures)).tolist()
 
 
 def test_copies_bear_the_name_of_their_first_and_others_their_own():
@@ -28,8 +38,9 @@ def test_copies_bear_the_name_of_their_first_and_others_their_own():
     pixels[2] = pixels[0]
     pixels[3] = pixels[0]
     pixels[3, 0, 0, 0] ^= 1
-    rows = pd.DataFrame({"key": list("abcd")})
-    marked = duplicates.mark_duplicates(rows, pixels)
+    sums = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
+    rows = pd.DataFrame({"key": list("abcd"), "sha256": sums})
+    marked = duplicates.mark_duplicates(rows, thumbnails(pixels))
     assert marked["exact_group"].tolist() == ["a", "b", "a", "d"]
     assert marked["near_group"].tolist() == ["a", "b", "a", "a"]
 
@@ -71,9 +82,62 @@ def test_blank_pictures_are_copies_of_one_another_only():
 
 def test_a_leader_copies_nobody_and_comes_first():
     pixels = np.stack([drawing(seed % 3) for seed in range(9)])
-    leaders = duplicates.near_leaders(pixels)
+    leaders = duplicates.near_leaders(thumbnails(pixels))
     assert (leaders[leaders] == leaders).all() and (leaders <= np.arange(9)).all()
 
 
 def test_no_pictures_are_no_groups():
-    assert duplicates.near_leaders(np.zeros((0, 8, 8, 3), np.uint8)).tolist() == []
+    assert duplicates.near_leaders(np.zeros((0, 24, 24, 3), np.uint8)).tolist() == []
+
+
+def compared_with_all_before(views):
+    """Return what `near_leaders` returns, by comparing every pair in its order."""
+    views = views.astype(np.float32)
+    leaders, heads = np.arange(len(views)), []
+    for place, view in enumerate(views):
+        limit = np.ptp(view) * duplicates.TOLERANCE
+        both = np.stack([view, view[:, ::-1]])
+        far = np.abs(views[heads][:, None] - both).max((2, 3, 4)).min(1, initial=999)
+        copied = np.array(heads)[far <= limit] if heads else []
+        leaders[place] = min(copied, default=place)
+        heads += [] if len(copied) else [place]
+    return leaders
+
+
+def crowd(kind, num, rng):
+    """Return (num, 24, 24, 3) uint8 views of which many are copies of others."""
+    if kind == "real":
+        rows = [row for row in iconify.read_set("twemoji") if row["svg"]][:num]
+        pixels, _ = draw_rows(rows, 48)
+        return thumbnails(flatten(pixels))
+    views = rng.integers(0, 256, (num, 3, 3, 3)).repeat(8, 1).repeat(8, 2)
+    for place in range(1, num):
+        noise = rng.integers(-36, 37, (24, 24, 3))
+        other = views[rng.integers(place)]
+        one = [
+            views[place],
+            other + noise,
+            other[:, ::-1] + noise // 2,
+            noise // 18 + 90,
+        ]
+        views[place] = one[rng.integers(4)]
+    return views.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("random", 100), ("real", 1)])
+def test_the_search_finds_what_comparing_every_pair_finds(kind, least):
+    views = crowd(kind, 500, np.random.default_rng(1))
+    wanted = compared_with_all_before(views)
+    found = duplicates.near_leaders(views)
+    assert (found == wanted).all() and (found != np.arange(500)).sum() >= least
+
+
+def test_the_time_of_the_search_grows_with_the_pictures_not_with_their_square():
+    rng = np.random.default_rng(2)
+    views = rng.integers(0, 256, (16_000, 3, 3, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    seconds = []
+    for num in (2_000, 16_000):
+        start = time.process_time()
+        duplicates.near_leaders(views[:num])
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0]  # the square would be 64 times

@@ -152,7 +152,8 @@ def test_whatever_is_stated_rows_in_are_rows_out(tmp_path_factory, pairs):
 
 
 def test_many_batches_lose_nothing_and_mix_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(splits, "ROWS", 2048)
+    monkeypatch.setattr(splits, "BATCH", 2048)
+    monkeypatch.setattr(splits, "ROWS", 3000)
     names = list(PAIRS)
     rows = [PAIRS[names[i * 7 % 4]] for i in range(20_001)]
     counts = split(table_of(rows), tmp_path / "out")
@@ -165,10 +166,23 @@ def test_many_batches_lose_nothing_and_mix_nothing(tmp_path, monkeypatch):
 def test_each_statement_is_read_once(tmp_path, monkeypatch):
     calls = []
     real = splits.verdict
-    monkeypatch.setattr(splits, "ROWS", 2048)
+    monkeypatch.setattr(splits, "BATCH", 2048)
     monkeypatch.setattr(splits, "verdict", lambda *s: calls.append(s) or real(*s))
     split(table_of([PAIRS["c"], PAIRS["nd"]] * 5000), tmp_path / "out")
     assert len(calls) == 2
+
+
+def test_words_that_statements_share_are_read_as_plain_text(tmp_path):
+    """Two statements say by, two reasons reject: a file's dictionary has each once."""
+    video = {"reason": "a video, not a picture"}
+    other = ("CC-BY-4.0", "")
+    rows = [PAIRS["c"], other, PAIRS["c"], PAIRS["rejected"], (*PAIRS["c"], video)]
+    split(table_of(rows), tmp_path / "out")
+    found = rows_in(tmp_path / "out", "license_slug, license_version, reason <> ''")
+    assert found[:3] == [("by", "2.0", False), ("by", "4.0", False), found[0]]
+    assert found[3][0] == "unread" and found[4] == ("by", "2.0", True)
+    for path in (tmp_path / "out").glob("*/*.parquet"):
+        assert pq.read_schema(path).field("license_slug").type == pa.string()
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path):

@@ -374,3 +374,38 @@ def test_changing_a_rule_changes_the_verdict_and_no_measurement():
         if row[key] != other[key]
     }
     assert changed == {("data_saturation", "verdict"), ("data_saturation", "why")}
+
+
+def test_a_reason_is_computed_from_what_the_run_has():
+    runs = world()
+    del runs["web_human"]
+    whole = {"splits": {"c": 26232417, "nc": 40782914}, "alt_texts": 0}
+    rows = verdicts(runs, {}, whole)
+    assert "no row of this run's experiment" in rows["cc_matches_web"]["why"]
+    assert "`web_human` is no row" in rows["preference_37_38_50"]["why"]
+    assert "has 1 times as many" in rows["catalog_sizes"]["why"]
+    assert "names no sets of marks" in rows["telephoning_suppresses_marks"]["why"]
+    assert "`human`, `synthetic`" in rows["caption_domain_shift"]["why"]
+
+
+def test_a_distance_to_other_pictures_judges_nothing():
+    runs = world()
+    for run in runs.values():
+        table = run["guidance"]["3.0"]
+        run["guidance"]["3.0"] = {
+            "fid_inception_to_held_out" if name == "fd_efficientnet" else name: value
+            for name, value in table.items()
+        }
+    row = verdicts(runs)["cc_matches_web"]
+    assert row["verdict"] == OPEN
+    assert "only fid_inception_to_held_out was taken" in row["why"]
+
+
+def test_a_set_that_is_not_the_references_is_compared_with_it_all_the_same():
+    a, b = rows_of(1), rows_of(2)
+    plain = scorecard.paired(a, b, "fd_efficientnet", "absolute")
+    name = "fd_efficientnet_to_held_out"
+    renamed = [
+        {**rows, "human": {name: rows["human"]["fd_efficientnet"]}} for rows in (a, b)
+    ]
+    assert scorecard.paired(*renamed, name, "absolute") == plain

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commoncanvas.core import paths
+from commoncanvas.core import paths, shards
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import finish, key_of, work_folder
-from commoncanvas.core.shards import run_shards
+from commoncanvas.core.shards import named_files, run_shards
 
 KEY = "0123456789abcdef"
 
@@ -74,7 +74,7 @@ def test_other_cuts_under_the_same_key_start_again():
 
 def test_a_half_written_shard_is_not_read():
     folder = work_folder(KEY)
-    (folder / ".part-9-shard-00000.parquet").write_bytes(b"PAR1")
+    (folder / ".part-9-shard-00000000-00000001.parquet").write_bytes(b"PAR1")
     assert run_shards(KEY, [1], 1, Doubler(), "double").num_rows == 1
 
 
@@ -141,7 +141,7 @@ def test_what_was_damaged_is_named_and_done_again(seed, is_finished, capsys):
     if is_finished:
         finish(KEY)
     files = sorted(work_folder(KEY).iterdir())
-    assert len(files) == 7  # three shards, three records and the plan
+    assert len(files) == 6  # three shards and three records
     file = random.Random(seed).choice(files)
     before = file.read_bytes()
     damage(file, seed)
@@ -150,21 +150,62 @@ def test_what_was_damaged_is_named_and_done_again(seed, is_finished, capsys):
     assert file.read_bytes() == before
     told = capsys.readouterr().err
     if file.suffix == ".parquet" and seed % 6 != 5:  # a dangling link is no file
-        number = int(file.stem.partition("-")[2])
-        assert f"shard {number} of 'double' is not what was written" in told
-        assert again.calls == [[2 * number, 2 * number + 1]]
+        name = file.stem.removeprefix("shard-")
+        assert f"shard {name} of 'double' is not what was written" in told
+        assert again.calls == [list(range(*map(int, name.split("-"))))]
 
 
 def test_a_shard_of_another_place_is_not_taken_for_its_own():
     whole = run_shards(KEY, range(6), 2, Doubler(), "double")
     folder = work_folder(KEY)
-    shutil.copy(folder / "shard-00000.parquet", folder / "shard-00002.parquet")
+    first, *_, last = sorted(folder.glob("*.parquet"))
+    shutil.copy(first, last)
     assert run_shards(KEY, range(6), 2, Doubler(), "double").equals(whole)
 
 
 def test_a_shard_whose_record_was_not_written_is_done_again():
     run_shards(KEY, range(4), 2, Doubler(), "double")
-    (work_folder(KEY) / "shard-00001.json").unlink()
+    sorted(work_folder(KEY).glob("*.json"))[1].unlink()
     again = Doubler()
     run_shards(KEY, range(4), 2, again, "double")
     assert again.calls == [[2, 3]]
+
+
+def twice(path):
+    numbers = [int(word) for word in path.read_text().split()]
+    return pa.table({"twice": [2 * number for number in numbers]})
+
+
+def test_of_named_files_only_the_changed_one_is_done_again(tmp_path):
+    inputs = {}
+    for name in "abc":
+        inputs[name] = tmp_path / name
+        inputs[name].write_text(f"{ord(name)}")
+    before = named_files(KEY, inputs, twice, "double")
+    facts = {file.name: file.stat().st_mtime_ns for file in before}
+    (tmp_path / "b").write_text("")
+    inputs = {"a": tmp_path / "a", "B": tmp_path / "b", "c": tmp_path / "c"}
+    done = []
+    after = named_files(KEY, inputs, lambda p: done.append(p) or twice(p), "double")
+    assert done == [tmp_path / "b"]
+    assert [file.name for file in after] == [f"shard-{name}.parquet" for name in "aBc"]
+    assert all(f.stat().st_mtime_ns == facts.get(f.name) for f in after[::2])
+    assert not before[1].exists() and not before[1].with_suffix(".json").exists()
+
+
+def test_an_interrupted_run_keeps_what_another_world_needs_until_it_is_done():
+    named_files(KEY, {"a": [1], "b": [2]}, Doubler(), "double")
+    with pytest.raises(RuntimeError):
+        named_files(KEY, {"b": [2], "c": [3]}, Doubler(fails_at=3), "double")
+    assert (work_folder(KEY) / "shard-a.parquet").exists()
+
+
+def test_an_engine_is_not_started_when_all_is_done(monkeypatch):
+    named_files(KEY, {"a": [1]}, Doubler(), "double")
+    monkeypatch.setitem(shards.ENGINES, "ray", None)
+    assert named_files(KEY, {"a": [1]}, Doubler(), "double", "ray")
+
+
+def test_no_name_is_nothing_to_do():
+    with pytest.raises(ParameterError, match="got nothing to do"):
+        named_files(KEY, {}, Doubler(), "double")

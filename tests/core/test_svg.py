@@ -82,6 +82,28 @@ def test_an_svg_may_carry_a_picture(kind):
     assert (svg_to_pixels(svg(body), 8)[4, 4] == [255, 0, 0, 255]).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "reason"),
+    [
+        ("image/svg+xml", b"<svg><text>A</text></svg>", "another SVG"),
+        ("image/png", b"no picture", "a picture that is broken"),
+        (
+            "image/png",
+            file_of(Image.new("RGB", (64, 64)))[:-40],
+            "a picture that is",
+        ),
+    ],
+)
+@pytest.mark.parametrize("element", ["image", "feImage"])
+def test_a_carried_picture_that_would_be_left_out_is_refused(
+    element, kind, data, reason
+):
+    text = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    body = f'{RED}<{element} width="10" height="10" xlink:href="{text}"/>'
+    with pytest.raises(PictureError, match=f"SVG carries {reason}"):
+        svg_to_pixels(svg(body), 8)
+
+
 def bomb(reference, levels=9, times=10):
     """Return a short SVG whose parts each repeat the one before ten times."""
     parts = [f'<g id="p0">{RED}</g>']

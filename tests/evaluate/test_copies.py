@@ -11,7 +11,7 @@ from scipy.stats import binom
 from toys import write_real_world
 
 from commoncanvas.analysis.estimates import wilson
-from commoncanvas.core.images import pictures_of
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate import copies
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 
@@ -98,6 +98,27 @@ def test_a_seed_gives_the_same_control_in_any_order(works):
         assert not a.equals(getattr(other, name))
 
 
+def test_a_study_reads_the_works_once_and_finds_what_each_search_finds(works):
+    samples = pictures_of(works.folder, works.keys[:9], 64)
+    expected, alone = copies.control(works, 64, seed=4), nearest(samples, works)
+    read = []
+
+    def chunks(self):
+        read.append(self)
+        return TrainingWorks.chunks(works)
+
+    once = type("Works", (TrainingWorks,), {"chunks": chunks})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies, "TrainingWorks", once)
+        study = copies.study(samples, works.folder, works.keys, seed=4)
+    assert len(read) == 1
+    assert np.array_equal(study.places, alone[0])
+    np.testing.assert_allclose(study.similarity, alone[1], atol=1e-4)
+    for name in ("copies", "others"):
+        a, b = getattr(study.control, name), getattr(expected, name)
+        pd.testing.assert_frame_equal(a, b, atol=1e-4)
+
+
 def test_the_curve_rises_from_corner_to_corner_and_holds_the_area(controls):
     rates, recalls = (np.array(side) for side in controls.roc())
     assert (rates[0], rates[-1], recalls[-1]) == (0, 1, 1)
@@ -135,7 +156,8 @@ def test_what_is_measured_is_what_was_found():
 def test_the_most_similar_samples_come_first_beside_their_works():
     works = SimpleNamespace(keys=np.array(list("abc"), object))
     places, similarity = np.array([2, 0, 1, 2]), np.array([0.5, 0.8, 0.9, 0.8])
-    study = copies.Study(works, MADE_UP, 0.8, places, similarity, {})
+    found = places[:, None], similarity[:, None]
+    study = copies.Study(works, MADE_UP, 0.8, *found, {})
     rows = study.most_similar(3)
     assert rows["place"].tolist() == [2, 1, 3]
     assert rows["key"].tolist() == ["b", "a", "c"]

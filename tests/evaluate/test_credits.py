@@ -14,8 +14,8 @@ from worlds import relist
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError, PictureError
-from commoncanvas.core.images import pictures_of
 from commoncanvas.core.manifest import write_manifest
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution
@@ -167,3 +167,14 @@ def test_faults_end_in_one_line(tmp_path, here):
         credits.report("a.png", "toy", "all", 0)
     message = call("credits", tmp_path / "none.png", fails=True)
     assert re.search("none.png cannot be read .*correct the path", message)
+
+
+def test_a_model_whose_works_are_not_known_gives_no_credits(here):
+    works = here / "data" / "toy" / "04_train" / "all" / "works.parquet"
+    data = works.read_bytes()
+    works.unlink()
+    relist(works.parent)
+    with pytest.raises(ParameterError, match="all is a published model.*--variant"):
+        credits.open_works("toy", "all")
+    works.write_bytes(data)
+    relist(works.parent)

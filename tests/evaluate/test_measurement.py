@@ -1,16 +1,12 @@
 """Every value comes with its interval and count, and a copy is found."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from commoncanvas.analysis import matching, tables
-from commoncanvas.core import images
-from commoncanvas.core.images import encode_png
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.models import efficientnet
@@ -49,7 +45,15 @@ def scorer(name):
 
 OPEN = judge("efficientnet", "fd_efficientnet", "kd_efficientnet")
 REAL = {"efficientnet": FEATURES[30:]}
-ARGS = TEXTS, scorer("alignment"), [OPEN], REAL, FEATURES[20:], 10
+
+
+def trained():
+    """Yield the features of the works trained on, in blocks of two sizes."""
+    yield FEATURES[20:33]
+    yield FEATURES[33:]
+
+
+ARGS = TEXTS, scorer("alignment"), [OPEN], REAL, trained, 10
 
 
 @pytest.fixture
@@ -100,7 +104,7 @@ def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
     judges = [judge("inception", "fid_inception", "kid_inception")]
     judges.append(judge("clip", "clip_fid", ""))
     real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
-    args = TEXTS, scorer("clip_score"), judges, real, FEATURES[20:], 10, 1
+    args = TEXTS, scorer("clip_score"), judges, real, trained, 10, 1
     found = measurement.measure(pixels, *args).values
     names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
     names |= {"fid_inception", "kid_inception"}
@@ -143,8 +147,8 @@ class Reader:
     def __init__(self, keys, start):
         self.keys, self.start = keys, start
 
-    def features(self):
-        return FEATURES[self.start : self.start + len(self.keys)]
+    def features(self, places):
+        return FEATURES[self.start + places]
 
 
 def test_features_of_works_are_found_in_the_prompts_order():
@@ -188,16 +192,13 @@ def test_curves_and_headlines_are_read_off_a_run():
     assert line == ([12, 12], [9, 9], [8, 8], [11, 11])
 
 
-def test_the_reference_is_read_once_for_each_judge_that_needs_it(tmp_path):
-    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
-    pictures[:, 0, 0, 0] = [7, 8, 9]
-    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
-    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
-    held = SimpleNamespace(keys=["c", "a"], features=lambda: "from stage 03")
-    judges = [OPEN, judge("inception", "fid_inception", "kid_inception")]
-    real = measurement.reference(judges, held, tmp_path, 6)
-    assert real["efficientnet"] == "from stage 03"
-    assert np.array_equal(real["inception"], FEATURES[[9, 7]])
+def test_a_distance_to_other_pictures_says_so_in_its_name(pixels, measured):
+    found = measurement.measure(pixels, *ARGS, seed=1, suffix="_to_held_out")
+    plain = {"fd_efficientnet", "kd_efficientnet"}
+    assert set(found.values) == METRICS - plain | {f"{n}_to_held_out" for n in plain}
+    for name in plain:
+        assert found.values[f"{name}_to_held_out"] == measured[name]
+    assert "fd_efficientnet_to_held_out" in found.rows
 
 
 def test_a_planted_copy_is_found(pixels):
@@ -207,6 +208,19 @@ def test_a_planted_copy_is_found(pixels):
     assert places.shape == cosines.shape == (NUM,)
     assert places[5] == 17 and cosines[5] == pytest.approx(1)
     assert np.delete(cosines, 5).max() < 0.999
+
+
+@pytest.mark.parametrize("num", [1, 7, 40, 99])
+def test_blocks_of_works_change_nothing(pixels, num, monkeypatch):
+    trained = RNG.normal(size=(40, 12))
+    trained[30] = trained[2]  # of equals the first is named
+    unit = [x / np.linalg.norm(x, axis=1)[:, None] for x in (FEATURES[:NUM], trained)]
+    cosines = unit[0] @ unit[1].T
+    monkeypatch.setattr(efficientnet, "NUM_COMPARED", 3)
+    blocks = (trained[i : i + num] for i in range(0, 40, num))
+    places, found = efficientnet.closest(pixels, blocks)
+    assert np.array_equal(places, cosines.argmax(1))
+    np.testing.assert_allclose(found, cosines.max(1), atol=1e-6)
 
 
 def test_features_that_are_known_are_not_made_again(pixels, monkeypatch):
@@ -239,9 +253,10 @@ def test_samples_and_prompts_come_back_as_they_were_written(tmp_path, pixels):
         assert np.array_equal(found, expected) and words == prompts
 
 
-def test_pictures_are_found_by_key_and_in_order(tmp_path):
-    pictures = RNG.integers(0, 256, (3, 6, 6, 3), np.uint8)
-    rows = {"key": list("abc"), "png": [encode_png(p) for p in pictures]}
-    pd.DataFrame(rows).to_parquet(tmp_path / "pictures.parquet")
-    found = images.pictures_of(tmp_path, ["c", "a"], 6)
-    assert np.array_equal(found, pictures[[2, 0]])
+def test_so_many_samples_are_handed_on_as_pages_and_votes_show(
+    tmp_path, pixels, monkeypatch
+):
+    monkeypatch.setattr(results, "NUM_KEPT", 5)
+    results.write_samples(tmp_path, {1.0: pixels}, map(str, range(NUM)))
+    found, words = results.read_samples(tmp_path, 1.0)
+    assert np.array_equal(found, pixels[:5]) and words == list("01234")

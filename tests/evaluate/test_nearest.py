@@ -6,7 +6,7 @@ from PIL import Image
 from toys import write_real_world
 
 from commoncanvas.core.errors import ManifestError
-from commoncanvas.core.images import pictures_of
+from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate.copies import CHANGES
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from commoncanvas.catalog.catalog import assign_splits, read_source
+from commoncanvas.catalog.originals import with_originals
 from commoncanvas.core.errors import SourceError
 from tests.hardening.frame import Case, Fault, handled, refused
 from tests.hardening.tables import PICTURE, ROW, kept_only
@@ -50,6 +51,8 @@ def rows_of(tars: dict[str, bytes]) -> list[dict[str, Any]]:
             path.write_bytes(data)
         before = sorted(Path(folder).rglob("*"))
         rows = read_source(f"webdataset:{folder}/*.tar*")
+        found = [one.get("picture", b"") for one in with_originals(rows)]
+        rows = [r | {"picture": p} for r, p in zip(rows, found, strict=True)]
         if sorted(Path(folder).rglob("*")) != before:
             raise Fault("wrong outcome", "files were unpacked")
     return rows

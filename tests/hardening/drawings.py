@@ -260,6 +260,7 @@ def _words() -> Family:
         return np.array_equal(found, plain)
 
     text = '<text x="0" y="7" font-size="6" fill="#fff">{}</text>'
+    carried = base64.b64encode(svg(text.format("STOP")).encode()).decode()
     for name, body in {
         "text": text.format("STOP"), "tspan": text.format("<tspan>STOP</tspan>"),
         "deep": f"<g><g>{text.format('STOP')}</g></g>",
@@ -272,6 +273,8 @@ def _words() -> Family:
         "Greek": text.format("ΣΤΟΠ"), "stroke": text.format("STOP").replace(
             'fill="#fff"', 'fill="none" stroke="#fff"'),
         "link": f'<a href="https://example.org">{text.format("STOP")}</a>',
+        "carried": '<image width="8" height="8" '
+        f'href="data:image/svg+xml;base64,{carried}"/>',
     }.items():  # fmt: skip
         yield f"seen, {name}", svg(disc + body), shown_or_refused
     for name, body in {

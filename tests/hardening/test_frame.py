@@ -150,7 +150,7 @@ def raw_page(function):
 def halved(function):
     def read(name):
         rows = function(name)
-        return [row | {"picture": row["picture"][:9]} for row in rows]
+        return [row | {"length": min(9, row["length"])} for row in rows]
 
     return read
 

@@ -1,5 +1,6 @@
 """A picture goes to the bucket nearest its shape, and is encoded and trained there."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from toys import UNET, make_recipe, raw
 
 from commoncanvas.core import paths
@@ -19,7 +20,7 @@ from commoncanvas.core.images import encode_png, stored_pixels
 from commoncanvas.latents import buckets, mixing
 from commoncanvas.latents.encode import latent_table
 from commoncanvas.latents.reader import Latents
-from commoncanvas.latents.store import write_latents
+from commoncanvas.latents.store import write_index, write_latents
 from commoncanvas.models import encoders
 from commoncanvas.models.efficientnet import image_features
 from commoncanvas.models.unets import make_unet
@@ -64,6 +65,16 @@ def test_of_two_as_near_the_first_is_taken(w, h):
     assert buckets.nearest_bucket(h, w, [[h, w], [2 * h, 2 * w]]) == 0
 
 
+def test_a_turned_photograph_goes_to_the_bucket_of_what_one_sees():
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
+    Image.new("RGB", (60, 30), "red").save(buffer, "JPEG", exif=exif)
+    sizes = [[32, 16], [16, 32]]
+    assert buckets.bucket_of(buffer.getvalue(), sizes) == 1
+    number, pixels, square = buckets.crop(buffer.getvalue(), 8, sizes)
+    assert (number, pixels.shape, square.shape) == (1, (32, 16, 3), (8, 8, 3))
+
+
 def test_latents_are_rows_of_columns():
     assert buckets.bucket_shape(4, (96, 64)) == (4, 8, 12)
 
@@ -98,7 +109,8 @@ def store(tmp_path_factory):
     states = pa.table({"text": texts, "states": raw(states)})
     folder = tmp_path_factory.mktemp("latents")
     shape = buckets.bucket_shape(4, (16, 16))
-    write_latents(folder, shards, [states], index, shape, TEXT_SHAPE, BUCKETS)
+    write_index(folder, [(index, texts)])
+    write_latents(folder, shards, [states], shape, TEXT_SHAPE, BUCKETS)
     return folder, pngs, encoders.load_vae(vae_folder)
 
 

@@ -24,7 +24,12 @@ from commoncanvas.latents import mixing
 from commoncanvas.latents import store as latents_store
 from commoncanvas.latents.mirror import local_files, read_listing
 from commoncanvas.latents.reader import Latents
-from commoncanvas.latents.store import WORKS_PER_FILE, num_rows, write_latents
+from commoncanvas.latents.store import (
+    WORKS_PER_FILE,
+    num_rows,
+    write_index,
+    write_latents,
+)
 from commoncanvas.models.efficientnet import NUM_FEATURES
 
 SHAPE, TEXT_SHAPE = (4, 2, 2), (3, 5)
@@ -141,7 +146,8 @@ def mixed(written):
     index, texts = mixing.make_index(CATALOG, MIXED)
     numbers = np.arange(len(texts))[:, None, None] * np.ones(TEXT_SHAPE)
     states = pa.table({"text": texts, "states": raw(numbers)})
-    write_latents(folder, [table], [states], index, SHAPE, TEXT_SHAPE)
+    write_index(folder, [(index, texts)])
+    write_latents(folder, [table], [states], SHAPE, TEXT_SHAPE)
     return folder, texts
 
 
@@ -215,21 +221,63 @@ def test_a_work_without_captions_of_one_source_draws_from_the_others(mixed):
     assert mixed[1][int(states[0, 0, 0])] == titles[data.keys[place]]
 
 
-def test_latents_of_other_works_are_not_written(tmp_path):
-    index, _ = mixing.make_index(CATALOG, CAPTIONS)
+def test_latents_of_other_works_are_not_written(written):
+    folder, index = written[:2]
+    before = hashes(folder)
     table = pa.table({"key": index["key"].tolist()[::-1]})
-    with pytest.raises(ManifestError, match="same keys in the same order"):
-        write_latents(tmp_path / "new", [table], [table], index, SHAPE, TEXT_SHAPE)
-    assert not (tmp_path / "new").exists()
+    with pytest.raises(ManifestError, match="the same in the same order"):
+        write_latents(folder, [table], [], SHAPE, TEXT_SHAPE)
+    assert hashes(folder) == before
+
+
+def test_states_of_other_texts_are_not_written(written):
+    table, states = tables_of(written)
+    texts = states.set_column(0, "text", [states["text"].to_pylist()[::-1]])
+    with pytest.raises(ManifestError, match="texts are encoded, and the index has"):
+        write_latents(written[0], [table], [texts], SHAPE, TEXT_SHAPE)
 
 
 @pytest.mark.parametrize("num", [0, NUM - 1, NUM + 1])
-def test_a_missing_or_an_extra_latent_is_counted(tmp_path, num):
-    index, _ = mixing.make_index(CATALOG, CAPTIONS)
-    keys = [*index["key"], "toy/more"][:num]
+def test_a_missing_or_an_extra_latent_is_counted(written, num):
+    keys = [*written[1]["key"], "toy/more"][:num]
     tables = [pa.table({"key": pa.array(keys, "string")})]
-    with pytest.raises(ManifestError, match=f"{num} latents, {NUM} index rows"):
-        write_latents(tmp_path / "new", tables, [], index, SHAPE, TEXT_SHAPE)
+    with pytest.raises(ManifestError, match=f"{num} keys are encoded, .* has {NUM};"):
+        write_latents(written[0], tables, [], SHAPE, TEXT_SHAPE)
+
+
+@pytest.mark.parametrize("buckets", [(), [[16, 16]]])
+def test_an_index_in_pieces_reads_as_a_whole_one(written, tmp_path, buckets):
+    """A piece's texts come after those of the pieces before it."""
+    folder, index, _, _ = written
+    rows = CATALOG.set_index("key").loc[index["key"]].reset_index()
+    pieces = [
+        mixing.make_index(rows[start : start + 10], CAPTIONS, ["synthetic"])
+        for start in range(0, NUM, 10)
+    ]
+    new = tmp_path / "pieces"
+    named = write_index(new, iter(pieces))
+    groups = [group for _, group in named.values()]
+    assert groups == [0, 1, 2] and {file.name for file, _ in named.values()} == {
+        "texts.parquet"
+    }
+    rest = mixing.make_index(rows[10:20][1:], CAPTIONS, ["synthetic"])
+    without = write_index(tmp_path / "without", [pieces[0], rest, pieces[2]])
+    same = [a == b for a, b in zip(named, without, strict=True)]
+    assert same == [True, False, True]  # a take-down encodes its own piece again
+    texts = [text for _, texts in pieces for text in texts]
+    table = tables_of(written)[0]
+    states = [raw(np.full((1, *TEXT_SHAPE), i))[0] for i in range(len(texts))]
+    states = pa.table({"text": texts, "states": states})
+    if buckets:
+        table = table.append_column("bucket", [[0] * NUM])
+    write_latents(new, [table[:7], table[7:]], [states], SHAPE, TEXT_SHAPE, buckets)
+    for source in ("human", {"synthetic": 1, "human": 1}):
+        whole, parts = (Latents(f, ["c", "nc"], source) for f in (folder, new))
+        assert parts.keys == whole.keys and parts.texts() == whole.texts()
+        places = torch.arange(len(parts))
+        assert torch.equal(parts.posterior(places)[0], whole.posterior(places)[0])
+        first = parts.prompt_embeds(places, torch.zeros(len(parts), dtype=torch.bool))
+        assert [texts[int(row[0, 0])] for row in first] == parts.texts()
 
 
 def sizes(folder, kind, name):
@@ -252,12 +300,20 @@ def test_files_end_at_their_limit_and_the_last_has_the_rest(written, request):
     assert {file.name for file in folder.iterdir() if "-" not in file.name} == others
 
 
-def test_a_whole_number_of_files_leaves_no_empty_one(written, monkeypatch, tmp_path):
+def test_a_whole_number_of_files_leaves_no_empty_one(written, monkeypatch):
     monkeypatch.setattr(latents_store, "WORKS_PER_FILE", NUM // 3)
     table, states = tables_of(written)
-    args = [table], [states], written[1], SHAPE, TEXT_SHAPE
-    write_latents(tmp_path / "new", *args)
-    assert sizes(tmp_path / "new", "latents", "mean") == [NUM // 3] * 3
+    write_latents(written[0], [table], [states], SHAPE, TEXT_SHAPE)
+    assert sizes(written[0], "latents", "mean") == [NUM // 3] * 3
+
+
+def test_no_file_is_larger_than_asked(written, monkeypatch):
+    table, states = tables_of(written)
+    size = 2 * 2 * np.prod(SHAPE)  # mean and logvar of a work [bytes]
+    monkeypatch.setattr(latents_store, "FILE_BYTES", 3 * size + 1)
+    write_latents(written[0], [table], [states], SHAPE, TEXT_SHAPE)
+    assert sizes(written[0], "latents", "mean") == [3] * (NUM // 3)
+    assert sizes(written[0], "features", "features") == [1] * NUM
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -317,21 +373,23 @@ def test_bytes_do_not_depend_on_how_the_rows_come(written, tmp_path, shard_size)
         for shard, path in zip(shards, paths, strict=True):
             pq.write_table(shard, path)
         sources.append((shards, paths))
-    args = written[1], SHAPE, TEXT_SHAPE
+    args = SHAPE, TEXT_SHAPE
     assert [num_rows(files) for _, files in sources] == [NUM, len(written[2])]
     for name, kind in {"tables": 0, "files": 1}.items():
         table, states = (iter(source[kind]) for source in sources)
+        for file in ("index.parquet", "texts.parquet"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            shutil.copy(written[0] / file, tmp_path / name)
         write_latents(tmp_path / name, table, states, *args)
         assert hashes(tmp_path / name) == before
 
 
 def test_a_smaller_world_leaves_no_file_of_a_larger_one(written, monkeypatch):
-    folder, index = written[:2]
+    folder = written[0]
     table, states = tables_of(written)
     (folder / "latents.safetensors").write_bytes(b"of an earlier release")
     monkeypatch.setattr(latents_store, "WORKS_PER_FILE", NUM * 2)
-    args = index, SHAPE, TEXT_SHAPE
-    write_latents(folder, [table], [states], *args)
+    write_latents(folder, [table], [states], SHAPE, TEXT_SHAPE)
     assert sorted(file.name for file in folder.glob("*.safetensors")) == [
         f"{kind}-00000.safetensors" for kind in ("features", "latents", "texts")
     ]
@@ -390,7 +448,7 @@ def large(tmp_path):
         columns["key"] = keys[number * size : (number + 1) * size]
         table = pa.table(columns | {"features": [feature] * size})
         pq.write_table(table, file)
-    yield index, files
+    yield pa.Table.from_pandas(index, preserve_index=False), files
     shutil.rmtree(tmp_path)  # pytest would keep it for three runs
 
 
@@ -403,7 +461,8 @@ def test_memory_stays_flat_while_writing_and_reading(large, monkeypatch):
     texts = pa.table({"text": ["", "word"], "states": states})
     monkeypatch.setattr(latents_store, "WORKS_PER_FILE", 512)
     tracemalloc.start()
-    write_latents(store, files, [texts], index, (16, 32, 32), TEXT_SHAPE)
+    write_index(store, [(index, ["", "word"])])
+    write_latents(store, files, [texts], (16, 32, 32), TEXT_SHAPE)
     written = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     stored = [file.stat().st_size / 2**20 for file in store.glob("latents-*")]

@@ -50,6 +50,7 @@ def test_names_of_held_out_works_need_no_tensors(store):
 def test_the_choice_is_the_one_written_out_here(asked):
     index, _ = make_index(CATALOG, CAPTIONS)
     works = choose_works(index, **asked)
+    index = index.to_pandas()
     slugs = {"c": ["by", "cc0"], "nc": ["by-nc"], "cc0": ["cc0"]}
     allowed = [slug for name in asked["licenses"] for slug in slugs[name]]
     sources = asked["caption_source"]

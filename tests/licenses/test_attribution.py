@@ -117,6 +117,28 @@ def test_the_text_names_work_author_licence_and_change():
     assert "CC BY 4.0" in text and "Resized. 1 work:" in text
 
 
+def test_works_that_were_changed_otherwise_are_listed_apart():
+    rows = pd.DataFrame([FIELDS, FIELDS | {"title": "dog"}])
+    found = attribution.ledger(rows, pd.Series(["Drawn.", "Resized."]))
+    text = attribution.attribution_text(found)
+    assert "Drawn. 1 work:\n\n[cat]" in text and "Resized. 1 work:\n\n[dog]" in text
+
+
+@pytest.mark.parametrize("most", [None, 3, 4])
+def test_a_text_of_a_few_works_is_whole(most):
+    found = credits(*({"title": f"n{i}"} for i in range(3)))
+    text = attribution.attribution_text(found, most)
+    assert text == attribution.attribution_text(found) and "ledger" not in text
+
+
+def test_a_text_of_many_works_lists_the_first_and_says_where_all_are():
+    found = credits(*({"title": f"n{i}"} for i in range(1500)))
+    text = attribution.attribution_text(found, 2)
+    assert "[n1](" in text and "n2" not in text
+    assert "1,498 more works are in [ledger.parquet](ledger.parquet)" in text
+    assert 'href="ledger.parquet"' in attribution.attribution_page(text)
+
+
 @pytest.mark.parametrize("field", ["author", "author_url"])
 @pytest.mark.parametrize("value", ["", None])
 def test_no_work_is_dropped_where_a_name_is_missing(field, value):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commoncanvas.catalog.catalog import source_sha256
+from commoncanvas.catalog.originals import source_sha256
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.pretrain import websets
 

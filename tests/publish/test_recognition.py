@@ -95,3 +95,17 @@ def test_a_model_of_none_of_the_asked_sets_is_one_line(store):
 def test_a_model_of_the_web_has_no_gallery(store):
     with pytest.raises(ParameterError, match="trained on the captioned web"):
         recognition.choose_names(store, keys_of("noto", [0]), ["emoji"], 4, 0)
+
+
+def test_a_scale_without_web_pictures_is_one_line(tmp_path):
+    rows = [
+        {"key": f"emoji/{word}", "source": "emoji", "title": word, "is_holdout": True}
+        for word in WORDS
+    ]
+    catalog = pd.DataFrame(rows).assign(alt_text="", license_slug="by", order=0.5)
+    catalog["split"] = "c"
+    said = pd.DataFrame({"key": catalog["key"], "source": "synthetic", "caption": "x"})
+    shapes = (4, 2, 2), (3, 8)
+    write_store(tmp_path, catalog, said, *shapes, np.random.default_rng(0))
+    with pytest.raises(ParameterError, match="no captioned web pictures.*web_sources"):
+        recognition.choose_names(tmp_path, [], ["emoji"], 4, 0)

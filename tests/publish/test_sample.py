@@ -14,8 +14,8 @@ from worlds import MARKUP, relist, write_trained_world
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
-from commoncanvas.core.images import stored_pixels
 from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.picture_store import stored_pictures
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.licenses import attribution
@@ -112,8 +112,8 @@ def test_a_copy_is_called_one_and_a_stranger_s_name_does_nothing(
     licensed = root / "data/toy/01_licenses"
     frame = pd.read_parquet(licensed / "catalog.parquet")
     (key,) = frame["key"][frame["title"] == MARKUP]
-    stored = pd.read_parquet(licensed / "pictures.parquet").set_index("key")["png"]
-    monkeypatch.setattr(sample, "draw", lambda *_: stored_pixels(stored[key], 32))
+    (copied,) = stored_pictures(licensed, [key], 32)
+    monkeypatch.setattr(sample, "draw", lambda *_: copied)
     told = call("sample", "a", "--scale", "toy", "--model", root / "model")
     assert told.startswith("sample.png\n") and "\x1b" not in told
     assert f"(a copy): {MARKUP!r} by {MARKUP!r}" in told and told.count("\n") == 6

@@ -1,8 +1,7 @@
 """Clocks, counts and names of machines say what they mean."""
 
-import numpy as np
+import pyarrow as pa
 import pytest
-import torch
 from toys import UNET
 
 from commoncanvas.models.unets import make_unet
@@ -26,28 +25,22 @@ def test_the_rate_counts_every_item():
 
 
 class Parrot:
-    """A captioner whose tokens depend on the picture, and on the batch if asked to."""
-
-    size = 8
+    """A captioner that says the picture, and the batch's length if asked to."""
 
     def __init__(self, is_moody=False):
-        self.is_moody, self.model, self.tokenizer = is_moody, self, self
-        self.bos_token_id, self.eos_token_id = 0, 1
+        self.is_moody = is_moody
 
-    def generate(self, images, bos, eos):
-        first = 2 + (images.mean(dim=(1, 2, 3)) > 0).long()
-        first += int(self.is_moody and len(images) > 1)
-        pads = torch.full((len(images), len(images)), eos)  # longer in a longer batch
-        return torch.cat([first[:, None], pads], 1)
-
-    def caption(self, pixels):
-        return ["word"] * len(pixels)
+    def table(self, rows):
+        mood = str(len(rows) > 1) * self.is_moody
+        texts = [f"{data.decode()} {mood}" for _, data in rows]
+        keys = [key for key, _ in rows]
+        return pa.table({"key": keys, "caption_raw": texts})
 
 
 @pytest.mark.parametrize(("is_moody", "same"), [(False, 4), (True, 0)])
 def test_captions_that_depend_on_the_batch_are_found(is_moody, same):
-    pixels = np.stack([np.full((8, 8, 3), v, np.uint8) for v in (0, 90, 180, 255)])
-    rates, found = clocks.measure_captioner(Parrot(is_moody), pixels, 2)
+    works = [(str(i), f"picture {i}".encode()) for i in range(4)]
+    rates, found = clocks.measure_captioner(Parrot(is_moody), works, 2)
     assert found == same
     assert [len(values) for values in rates.values()] == [2, 2]
 

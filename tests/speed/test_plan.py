@@ -5,16 +5,21 @@ import functools
 import json
 import shutil
 
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from doors import call
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from commoncanvas.catalog.sources import iconify
+from commoncanvas.analysis.tables import digits
+from commoncanvas.catalog.sources import iconify, yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.parameters import read_sections
-from commoncanvas.speed import plan, workload
+from commoncanvas.speed import needs, plan, workload
 from commoncanvas.speed.rates import Quantity, Rates
 
 RATES = json.loads((paths.RESULTS / "rates.json").read_text(encoding="utf-8"))["rates"]
@@ -215,9 +220,9 @@ def test_a_gpu_s_own_measurement_goes_before_the_data_sheet(tmp_path, monkeypatc
     measured["hardware"]["device"] = "NVIDIA H100 80GB HBM3"
     (paths.RESULTS / "bench_train_sd2.json").write_text(json.dumps(measured))
     assert Rates("h100").training().value == Rates("cpu").training().value
-    assert "data sheet" in sheet.sources[1]
+    assert "data-sheets" in sheet.sources[1]
     assert "bench_train_sd2.json" in Rates("h100").training().sources[0]
-    assert "data sheet" in Rates("a100").training().sources[1]
+    assert "data-sheets" in Rates("a100").training().sources[1]
 
 
 def test_figures_keep_the_sources_of_all_they_were_made_of():
@@ -233,10 +238,10 @@ def test_a_package_states_as_many_pictures_as_it_shows(name):
     assert info["total"] == sum(not row["is_hidden"] for row in iconify.read_set(name))
 
 
-def counted(cc_sources, most=0, web_sources=()):
+def counted(cc_sources, most=0, web_sources=(), given=None):
     words = {"cc_sources": cc_sources, "web_sources": list(web_sources)}
     licenses = {"max_per_source": most, **words}
-    return workload.count_pictures("unheard-of", licenses, Rates("cpu"))
+    return workload.count_pictures("unheard-of", licenses, Rates("cpu"), given)
 
 
 def test_pictures_are_counted_from_packages_before_stage_01_has_run():
@@ -263,9 +268,122 @@ def test_pictures_are_stage_01_s_where_it_has_run(tmp_path, monkeypatch):
     assert "data/unheard-of/01_licenses/metrics.json" in stored.sources[0]
 
 
-def test_the_paper_s_world_has_the_paper_s_pictures():
-    licensed, stored = counted([])
-    assert licensed == stored and licensed.value == 67_015_331
+def test_a_profile_without_sources_is_refused_in_one_line():
+    with pytest.raises(ParameterError, match="names no picture: cc_sources") as error:
+        counted([])
+    assert "--pictures" in str(error.value) and "\n" not in str(error.value)
+
+
+def write_catalog(root, least, numbers):
+    """Write CommonCatalog's folders with files of so many rows."""
+    for place, number in enumerate(numbers):
+        folder = root / str(place) / f"least_dim_range={least}"
+        folder = folder / "aspect_ratio_bucket=1-1"
+        folder.mkdir(parents=True)
+        columns = {n: pa.array(["1"] * number) for n in yfcc.CATALOG_COLUMNS}
+        columns["jpg"] = pa.array([b"no picture"] * number)
+        pq.write_table(pa.table(columns), folder / "part-0.parquet")
+
+
+def test_commoncatalog_is_counted_by_the_ends_of_its_files(tmp_path):
+    write_catalog(tmp_path / "by", "256-512", [3, 4])
+    write_catalog(tmp_path / "by", "512-768", [5])
+    licensed, _ = counted([f"commoncatalog:256-512:{tmp_path}/by"])
+    assert licensed.value == 7
+    both = counted([f"commoncatalog:256-512,512-768:{tmp_path}/by"])[0]
+    assert both.value == 12
+    assert counted([f"commoncatalog:256-512:{tmp_path}/by"], 2)[0].value == 2
+
+
+@pytest.mark.parametrize(
+    "source", ["commoncatalog:256-512:no/such", "webdataset:shards/*.tar"]
+)
+def test_what_cannot_be_counted_takes_a_number(source):
+    with pytest.raises(ParameterError, match="--pictures a number") as error:
+        counted([source])
+    assert "\n" not in str(error.value)
+    licensed, stored = counted([source], given=1000)
+    assert licensed == stored and licensed.value == 1000
+    assert "as given" in licensed.sources[0]
+
+
+def test_a_gpu_that_is_too_small_is_refused(monkeypatch):
+    assert plan.plan("paper", ["cc_synthetic"], "h100")["refused"] == []
+    change(monkeypatch, "train", micro_batch_size=512)
+    found = plan.plan("paper", ["cc_synthetic"], "h100")
+    (line,) = found["refused"]
+    assert list(plan.as_lines(found))[-1] == f"does not fit: {line}"
+    assert "04_train takes" in line and "has 80.0GB" in line and "lower" in line
+    words = "--scale paper --variants cc_synthetic --machine h100".split()
+    assert "the run would not fit" in call("plan", *words, fails=True)
+
+
+def test_stage_07_at_the_paper_s_size_fits_a_card_of_80_gb():
+    found = rows("paper", ["cc_synthetic"], "h100")["07_speed"]
+    assert 30e9 < found["gpu_memory"] < 60e9
+
+
+def test_the_h100_trains_at_512_px_as_fast_as_was_published():
+    seconds = training_seconds("paper-512", ["cc_synthetic"], machine="h100")
+    seen = rows("paper-512", ["cc_synthetic"])["04_train"]["pictures"]
+    assert seen / seconds == pytest.approx(127.3, rel=0.01)
+
+
+def profile_of(**changes):
+    """Return sections that ask for nothing but what is named."""
+    licenses = {"cc_sources": [], "web_sources": []}
+    return {"licenses": licenses, **changes}
+
+
+def test_memory_and_disk_that_are_not_here_are_named():
+    memory, disk = needs.lacks(profile_of(), 1e18, 1e18)
+    assert memory.startswith("memory: ") and "1.00EB needed" in memory
+    assert disk.startswith("disk: ") and "1.00EB needed" in disk
+    assert list(needs.lacks(profile_of(), 1, 1)) == []
+
+
+def test_files_and_pictures_that_are_not_here_are_named():
+    sections = profile_of(evaluate={"prompt_sets": {"coco": {"file": "no/coco.json"}}})
+    sections["licenses"]["cc_sources"] = ["commoncatalog:256-512:no/by", "nonsense"]
+    lines = list(needs.lacks(sections, 1, 1))
+    assert [line.partition(" ")[0] for line in lines] == ["file:"] + 2 * ["pictures:"]
+    assert "no/coco.json" in lines[0] and "no/by is missing" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (GatedRepoError, "is gated; accept its terms"),
+        (RepositoryNotFoundError, "neither here nor on the Hub"),
+        (ConnectionError, "the Hub does not answer"),
+        (None, None),
+    ],
+)
+def test_a_model_that_the_hub_does_not_give_is_named(monkeypatch, error, words):
+    asked = []
+
+    def auth_check(name, repo_type):
+        asked.append((name, repo_type))
+        if error:
+            found = error.__new__(error)
+            Exception.__init__(found, "no")
+            raise found
+
+    def nothing(*_, **words):
+        raise OSError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "auth_check", auth_check)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing)
+    captioners = {"synthetic": {"captioner": "blip2", "revision": "5" * 40}}
+    sections = profile_of(captions={"captioners": captioners})
+    source = "commoncatalog:256-512:hf://datasets/common-canvas/by@" + "4" * 40
+    sections["licenses"]["cc_sources"] = [source]
+    lines = list(needs.lacks(sections, 1, 1))
+    wanted = [("Salesforce/blip2-opt-2.7b", "model"), ("common-canvas/by", "dataset")]
+    assert asked == wanted
+    assert len(lines) == (2 if error else 0)
+    for line, (name, _) in zip(lines, wanted, strict=bool(error)):
+        assert name in line and words in line and "\n" not in line
 
 
 def test_samples_are_counted_over_scales_and_prompt_sets():
@@ -326,8 +444,38 @@ def test_the_table_and_the_file_say_the_same(tmp_path):
     assert hours[-1] == pytest.approx(sum(hours[:-1]), rel=0.01)
 
 
+PLANNED = {"pilot": 1_000_000, "paper": 26_232_417, "paper-512": 26_232_417}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", PLANNED)
+def test_the_page_for_the_paper_says_what_a_plan_says(monkeypatch, scale):
+    monkeypatch.setattr(plan, "count_pictures", workload.count_pictures)
+    words = {"pictures": PLANNED[scale], "price": 2.5}
+    found = plan.plan(scale, ["cc_synthetic"], "h100", **words)
+    text = (paths.ROOT / "docs" / "PAPER.md").read_text(encoding="utf-8")
+    text = text.partition("<!-- plan:")[2].partition("<!-- /plan -->")[0]
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()[1:]]
+    (place,) = [i for i, head in enumerate(lines[0]) if head.startswith(f"{scale},")]
+    cells = {line[0]: line[place] for line in lines[2:]}
+    total = {"stage": "together", **found["total"]}
+    for row in [*found["rows"], total]:
+        hours, money = digits(row["hours"]), digits(row["money"])
+        assert cells[row["stage"]] == f"{hours} h, ${money}", row["stage"]
+    assert set(cells) == {row["stage"] for row in [*found["rows"], total]}
+
+
 def test_help_names_every_option():
     printed = call("plan", "--help")
-    for word in ("--scale", "--variants", "--machine", "--seeds", "--price", "--json"):
+    for word in (
+        "--scale",
+        "--variants",
+        "--machine",
+        "--seeds",
+        "--price",
+        "--json",
+        "--pictures",
+        "--here",
+    ):
         assert word in printed
     assert "Example:" in printed

@@ -1,5 +1,6 @@
 """Small things that several tests play with: works, latents, estimates, networks."""
 
+import hashlib
 import json
 import string
 
@@ -8,15 +9,26 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+)
 
 from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.duplicates import mark_duplicates
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.images import encode_png, flatten
+from commoncanvas.core.picture_store import write_all
 from commoncanvas.evaluate import inception
 from commoncanvas.latents import mixing
-from commoncanvas.latents.store import write_latents
+from commoncanvas.latents.store import write_index, write_latents
 from commoncanvas.models import captioner
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.pretrain import training
@@ -139,15 +151,16 @@ def write_store(folder, catalog, captions, shape, text_shape, rng):
     arrays["states"] = rng.normal(size=(len(texts), *text_shape))
     table = pa.table(
         {
-            "key": index["key"].tolist(),
+            "key": index["key"],
             "mean": raw(arrays["mean"]),
             "logvar": raw(arrays["logvar"]),
             "features": raw(arrays["features"], "float32"),
         }
     )
     states = pa.table({"text": texts, "states": raw(arrays["states"])})
-    write_latents(folder, [table], [states], index, shape, text_shape)
-    return index, texts, arrays
+    write_index(folder, [(index, texts)])
+    write_latents(folder, [table], [states], shape, text_shape)
+    return index.to_pandas(), texts, arrays
 
 
 def save_captioner(folder):
@@ -228,6 +241,68 @@ def save_clip(folder, seed=0):
     return folder
 
 
+def save_blip2(folder, said):
+    """Save a BLIP-2 with an OPT, of random weights, that says some words."""
+    words = ["<pad>", "<s>", "</s>", "<image>", *dict.fromkeys(said)]
+    words = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    # As OPT's: a begin before the words, padding elsewhere.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )
+    layers = {"hidden_size": 16, "num_attention_heads": 2}
+    config = Blip2Config(
+        vision_config={
+            **layers,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "image_size": 32,
+            "patch_size": 16,
+        },
+        qformer_config={
+            **layers,
+            "vocab_size": len(words),
+            "num_hidden_layers": 2,
+            "intermediate_size": 16,
+            "encoder_hidden_size": 16,
+            "cross_attention_frequency": 1,
+        },
+        text_config={
+            **layers,
+            "model_type": "opt",
+            "vocab_size": len(words),
+            "num_hidden_layers": 1,
+            "ffn_dim": 16,
+            "word_embed_proj_dim": 16,
+            "max_position_embeddings": 64,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        num_query_tokens=4,
+        image_token_index=3,
+    )
+    torch.manual_seed(0)
+    model = Blip2ForConditionalGeneration(config)
+    # Random networks say the same of all pictures; this lets them be heard.
+    for name, weight in model.language_model.named_parameters():
+        if weight.ndim == 2 and "embed" not in name:
+            weight.data.mul_(30)
+    model.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    image_processor = BlipImageProcessorPil(size=size)
+    Blip2Processor(image_processor, tokenizer, 4).save_pretrained(folder)
+    return folder
+
+
 def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     """Write some real drawings of a few sets as stage 01 does; return the catalogue."""
     rows = [row for name in sets for row in catalog.read_source(name)]
@@ -235,8 +310,9 @@ def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     frame = frame[frame["split"] != "rejected"]
     pixels, _ = drawing.draw_rows(frame.to_dict("records"), 64, 1)
     pixels = flatten(pixels)
-    frame = mark_duplicates(frame, pixels)
+    frame["sha256"] = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
+    frame = mark_duplicates(frame, np.array([drawing.thumbnail(p) for p in pixels]))
+    pngs = [encode_png(p) for p in pixels]
+    frame["file"] = write_all(folder, frame["key"], frame["split"], pngs)
     frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")
-    stored = {"key": frame["key"], "png": [encode_png(p) for p in pixels]}
-    pd.DataFrame(stored).to_parquet(folder / "pictures.parquet", index=False)
     return frame

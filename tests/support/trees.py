@@ -1,8 +1,10 @@
 """The files of the project, in a clone or in a tree that was unpacked without git."""
 
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from commoncanvas.core import paths
@@ -34,6 +36,24 @@ def kept_files() -> list[Path]:
     names = set(done.stdout.decode().split("\0"))
     files = [paths.ROOT / name for name in sorted(names - {""})]
     return [file for file in files if file.is_file()]
+
+
+def copy_project(root: Path, scale: str, experiment: Sequence[str]) -> None:
+    """Copy what git keeps or would keep; let params.yaml choose scale and rows."""
+    for file in kept_files():
+        copy = root / file.relative_to(paths.ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    choose(root, scale, experiment)
+
+
+def choose(root: Path, scale: str, experiment: Sequence[str]) -> None:
+    """Let a copy's params.yaml choose a scale and the rows of the experiment."""
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    text = re.sub("^scale: .*", f"scale: {scale}", text, flags=re.MULTILINE)
+    chosen = f"experiment: [{', '.join(experiment)}]\n\n"
+    text = re.sub(r"^experiment:.*?\n\n", chosen, text, flags=re.DOTALL | re.MULTILINE)
+    (root / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def unpacked_files(root: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trees import kept_files
+from trees import copy_project
 
 from commoncanvas.core import paths
 
@@ -29,17 +29,9 @@ BIN = Path(sys.executable).parent
 def world(tmp_path_factory):
     """A copy of what git keeps or would keep, at scale tiny with two variants."""
     root = tmp_path_factory.mktemp("world")
-    for file in kept_files():
-        copy = root / file.relative_to(paths.ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, copy)
+    copy_project(root, "tiny", VARIANTS)
     (root / "sources").symlink_to(paths.SOURCES)
     (root / "dvc.lock").unlink(missing_ok=True)
-    text = (root / "params.yaml").read_text()
-    text = text.replace("scale: mini", "scale: tiny")
-    chosen = f"experiment: [{', '.join(VARIANTS)}]\n\n"
-    text = re.sub(r"experiment:.*?\n\n", chosen, text, flags=re.DOTALL)
-    (root / "params.yaml").write_text(text)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     return root
 

@@ -28,7 +28,8 @@ NESTED = {  # name: settings
     "prompt_sets",
 }
 REPEATS = {"04_repeat": "04_train", "05_repeat": "05_evaluate"}
-SCALES = ["tiny", "mini", "full", "pilot", "paper", "paper-512"]
+SCALES = ["tiny", "mini", "full", "rehearsal", "rehearsal-512"]
+SCALES += ["pilot", "paper", "paper-512"]
 # Documents that a run reads, each by one module.
 READERS = {
     "docs/paper.yaml": "claims.rules",
@@ -100,7 +101,7 @@ def test_a_repeat_is_its_stage_with_a_seed_after_the_name(slug, first):
     ("slug", "kind", "suffix", "writer"),
     [
         ("04_train", "plots", "csv", 'to_csv(folder.with_suffix(\\".csv\\")'),
-        ("05_evaluate", "metrics", "json", "results.write_metrics(folder, trained"),
+        ("05_evaluate", "metrics", "json", "results.write_all(folder, trained"),
     ],
 )
 def test_dvc_compares_the_losses_and_values_of_every_variant(
@@ -219,9 +220,10 @@ def test_there_is_a_profile_for_each_scale():
 def test_a_profile_is_flat_and_literal_but_for_captioners(scale):
     profile = load(f"profiles/{scale}.yaml")
     words = {slug.partition("_")[2] for slug in STAGES}
-    assert set(profile) <= {"common", "unets", *words}
-    sections = [s for name, s in profile.items() if name != "unets"]
-    sections += profile.get("unets", {}).values()
+    assert set(profile) <= {"common", "unets", "own_variants", *words}
+    of_names = ("unets", "own_variants")
+    sections = [s for name, s in profile.items() if name not in of_names]
+    sections += [s for name in of_names for s in profile.get(name, {}).values()]
     items = [item for section in sections for item in section.items()]
     assert not [name for name, value in items if value is None]
     assert {name for name, value in items if isinstance(value, dict)} <= NESTED

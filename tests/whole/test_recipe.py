@@ -34,9 +34,65 @@ RECIPE = {
 }
 
 
+# Where a rehearsal may differ from the run that it rehearses; all else is the same.
+SIZES = """licenses.holdout_share licenses.picture_size_px licenses.shard_size
+licenses.metadata_rows
+captions.captioners.synthetic.batch_size captions.num_compared captions.num_studied
+captions.num_reviewed latents.resolution_px train.num_train_steps
+train.train_batch_size train.micro_batch_size train.lr_warmup_steps
+train.checkpoint_steps train.preview_steps unets.small.block_out_channels
+unets.small.layers_per_block unets.small.attention_head_dim
+unets.large.block_out_channels unets.large.layers_per_block
+unets.large.attention_head_dim unets.large.transformer_layers_per_block
+evaluate.prompt_sets.parti.num evaluate.num_samples evaluate.guidance_scales
+evaluate.num_reference evaluate.num_inference_steps evaluate.sample_batch_size
+evaluate.num_choices figures.num_prompts figures.num_pairs speed.num_repeats
+speed.steps_per_repeat speed.train_batch_size""".split()
+PLACES = """licenses.cc_sources captions.captioners.synthetic.model
+captions.captioners.synthetic.revision captions.second_captioner.model
+captions.second_captioner.revision captions.scorer.model captions.scorer.revision
+latents.vae_folder latents.vae_revision
+latents.text_encoder latents.text_encoder_revision train.init_from train.scheduler
+train.scheduler_revision evaluate.features.inception.weights
+evaluate.features.inception.sha256 evaluate.features.clip.model
+evaluate.features.clip.revision evaluate.scorer.model evaluate.scorer.revision
+evaluate.prompt_sets.coco.file evaluate.prompt_sets.coco.pictures
+evaluate.prompt_sets.parti.file own_variants.web_human.pipeline
+own_variants.web_human.revision own_variants.released.pipeline
+own_variants.released.revision""".split()
+DEVICES = """common.num_threads latents.encoder_dtype train.mixed_precision
+train.attention train.compile train.num_processes evaluate.sample_dtype""".split()
+
+
+def flat(settings, start=""):
+    """Return {dotted name: value} of nested settings."""
+    found = {}
+    for name, value in settings.items():
+        inner = isinstance(value, dict) and value
+        found |= flat(value, f"{start}{name}.") if inner else {f"{start}{name}": value}
+    return found
+
+
+def profile(scale):
+    return yaml.safe_load((paths.PROFILES / f"{scale}.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "rehearsed"),
+    [("rehearsal", "pilot"), ("rehearsal-512", "paper-512")],
+)
+def test_a_rehearsal_differs_in_sizes_places_and_devices_alone(rehearsal, rehearsed):
+    ours, theirs = flat(profile(rehearsal)), flat(profile(rehearsed))
+    changed = {n for n in ours | theirs if ours.get(n, 0) != theirs.get(n, 0)}
+    assert sorted(changed - {*SIZES, *PLACES, *DEVICES}) == []
+    named = [n for n in changed & {*PLACES} if not n.endswith(("revision", "sha256"))]
+    for name in named:  # nothing of it lies elsewhere
+        values = ours[name] if isinstance(ours[name], list) else [ours[name]]
+        assert all(re.search("sources/rehearsal/|data/rehearsal/", v) for v in values)
+
+
 def section(scale, name):
-    text = (paths.PROFILES / f"{scale}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)[name]
+    return profile(scale)[name]
 
 
 def on_meta(scale, name):

@@ -211,6 +211,80 @@ def test_a_variant_may_not_invent_a_parameter():
         parameters.collect("04_train", "mini", "odd", sections, DECLARED)
 
 
+def sections_of(**own):
+    return {
+        "train": {"steps": 1},
+        "variants": {"base": {}, "web": {"steps": 9}},
+        "own_variants": own,
+    }
+
+
+def test_a_profile_says_what_a_row_is_at_its_scale():
+    collect, row = parameters.collect, ("04_train", "pilot", "web")
+    assert collect(*row, sections_of(), DECLARED)["steps"] == 9
+    assert collect(*row, sections_of(web={"steps": 3}), DECLARED)["steps"] == 3
+    # DVC hands a training its own row alone.
+    alone = sections_of(other={"steps": 3}) | {"variants": {"web": {"steps": 9}}}
+    assert collect(*row, alone, DECLARED)["steps"] == 9
+
+
+def test_a_row_that_a_profile_alone_has_is_refused():
+    parameters.check_own(sections_of(web={}))
+    with pytest.raises(ParameterError, match="names `wed`; `variants` .* lacks them"):
+        parameters.check_own(sections_of(wed={}))
+
+
+def test_a_published_row_is_the_base_and_a_pipeline():
+    sections = sections_of(web={"pipeline": "someone/model", "revision": "abc"})
+    values = parameters.collect("04_train", "pilot", "web", sections, DECLARED)
+    assert values == {"scale": "pilot", "variant": "web", "steps": 1}
+    assert parameters.published("web", sections) == ("someone/model", "abc")
+    assert parameters.published("web-18", sections) == ("someone/model", "abc")
+    assert parameters.published("base", sections) is None
+    local = sections_of(web={"pipeline": "some/folder"})
+    assert parameters.published("web", local) == ("some/folder", "")
+
+
+@pytest.mark.parametrize(
+    "row", [{"pipeline": "a/b", "steps": 2}, {"pipeline": ["a/b", "c"]}]
+)
+def test_a_published_row_says_nothing_else(row):
+    with pytest.raises(ParameterError, match="`pipeline` and `revision`, both text"):
+        parameters.collect("04_train", "pilot", "web", sections_of(web=row), DECLARED)
+
+
+def test_a_published_row_is_taken_and_told_in_place_of_a_training(house, monkeypatch):
+    (house / "notebooks" / "01_chapter.ipynb").rename(
+        house / "notebooks/04_train.ipynb"
+    )
+    text = PROFILE.replace("chapter:", "train:")
+    text += "own_variants: {base: {pipeline: sd2}}\n"
+    (house / "profiles" / "mini.yaml").write_text(text)
+    (house / "sd2").mkdir()
+    told = []
+
+    def take(source, values, page):
+        told.append((source, values))
+        note = nbformat.v4.new_markdown_cell("# 04 · Train\n\nNothing was trained.")
+        nbformat.write(nbformat.v4.new_notebook(cells=[note]), page)
+
+    monkeypatch.setattr(run, "_take", take)
+    monkeypatch.setattr(run, "collect", lambda *_: {"num_steps": 3})
+    run.run_stage("04_train", "mini", "base")
+    assert told == [(("sd2", ""), {"num_steps": 3})]
+    written = nbformat.read(executed(house, "04_train-base"), as_version=4)
+    assert [cell.id for cell in written.cells] == ["cell-1"]
+    assert not executed(house, "04_train-base.failed").exists()
+
+
+def test_a_published_folder_that_is_missing_is_told_before_anything_runs(house):
+    with pytest.raises(ParameterError, match="'sd2' is no folder here .* `experiment`"):
+        run._check_published("sd2", "")
+    run._check_published("someone/model", "abc")
+    (house / "sd2").mkdir()
+    run._check_published("sd2", "")
+
+
 def test_a_seed_of_a_variant_is_its_training_s_alone():
     declared = {"seed": {"name": "seed", "inferred_type_name": "int"}, **DECLARED}
     sections = {

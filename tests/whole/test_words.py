@@ -14,6 +14,7 @@ OURS = (
 WRITTEN = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
     *("docs/GLOSSARY.md", "docs/DEVIATIONS.md", "docs/TAKEDOWN.md", "docs/FINDINGS.md"),
+    *("docs/HOWTO.md", "docs/PAPER.md"),
 ]
 
 

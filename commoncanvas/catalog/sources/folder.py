@@ -189,6 +189,8 @@ def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], st
             values[column] = " | ".join(dict.fromkeys(found))  # each once
         else:
             values[column] = found[0] if found else ""
+            if twice := [n for n in names if len(set(texts.get(n, ()))) > 1]:
+                reason = reason or f"{twice[0]} stands there twice and differs"
     try:
         day = values["date_seen"] or "2000-01-01"
         if dt.date.fromisoformat(day).isoformat() != day:  # as of 2024-W01-1

@@ -6,11 +6,9 @@ file's own RDF states, never what the library as a whole promises.
 
 import codecs
 import hashlib
-import io
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
@@ -22,16 +20,18 @@ from typing import Any
 from tqdm import tqdm
 
 from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.sources import debian
 from commoncanvas.core.errors import PictureError, SourceError
-from commoncanvas.core.files import regular
 from commoncanvas.core.paths import SOURCES
 
-FOLDER = SOURCES / "openclipart"
+NAME = "openclipart"
+FOLDER = SOURCES / NAME
 PACKAGE = "openclipart-svg"
 VERSION = "1:0.18+dfsg-19"
 PACKED = "2020-07-06"  # the day of this version in the package's changelog
 DEB_SHA256 = "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
 TREE_SHA256 = "0cc4c09dce83c30c1dd2fa3620d836d941d9bba3e526326868232269b404f5f5"
+PINNED = f"{NAME}: {PACKAGE} {VERSION}"
 INSIDE = "./usr/share/openclipart/svg/"  # where the package keeps its drawings
 
 MAX_BYTES = 4_000_000  # of a file; more than twice the largest of the package
@@ -74,8 +74,9 @@ def fetch(
                 if unpacked:
                     shutil.copytree(unpacked, new)
                 else:
-                    _unpack(Path(deb or _download(scratch)), new)
-                _verify("the drawings", tree_sha256(new), TREE_SHA256)
+                    found = deb or debian.download(NAME, PACKAGE, VERSION, scratch)
+                    debian.unpack(PINNED, Path(found), DEB_SHA256, INSIDE, new)
+                debian.verify(PINNED, "the drawings", tree_sha256(new), TREE_SHA256)
                 if folder.exists():
                     shutil.rmtree(folder)
                 new.rename(folder)
@@ -85,49 +86,6 @@ def fetch(
                 f"files of {PACKAGE} {VERSION} and room to write; correct that."
             ) from None
     return len(drawings(folder))
-
-
-def _verify(what: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise SourceError(
-            f"openclipart: sha256 of {what} is {found[:12]}…, expected "
-            f"{expected[:12]}…; take {PACKAGE} {VERSION} again."
-        )
-
-
-def _download(scratch: str) -> Path:
-    """Download the pinned package into the folder `scratch` and return its path."""
-    command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
-    try:
-        done = subprocess.run(
-            command, cwd=scratch, stderr=subprocess.PIPE, text=True, timeout=600
-        )
-        problem = " ".join(re.findall("^E: (.*)", done.stderr, re.MULTILINE))
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = type(error).__name__
-    found = sorted(Path(scratch).glob("*.deb"))
-    if not found:
-        raise SourceError(
-            f"openclipart: apt-get could not download {PACKAGE} {VERSION} "
-            f"({problem[:200]!a}); expected Debian, a network and package lists that "
-            "name it; run `apt-get update` as root, or give --deb FILE."
-        )
-    return found[0]
-
-
-def _unpack(deb: Path, folder: Path) -> None:
-    """Unpack the drawings of a .deb, an `ar` archive, once its hash agrees."""
-    data = regular(deb).read_bytes()
-    _verify(ascii(deb.name), hashlib.sha256(data).hexdigest(), DEB_SHA256)
-    start = 8  # after the magic; a member has a header of 60 bytes, its data, a pad
-    while not data.startswith(b"data.tar", start):
-        size = int(data[start + 48 : start + 58])
-        start += 60 + size + size % 2
-    with tarfile.open(fileobj=io.BytesIO(data[start + 60 :])) as archive:
-        for member in tqdm(archive, "unpacking", unit="file"):
-            if member.name.startswith(INSIDE) and member.name != INSIDE:
-                member.name = member.name.removeprefix(INSIDE)
-                archive.extract(member, folder, filter="data")
 
 
 def drawings(folder: Path | str) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from commoncanvas.catalog.columns import NOWHERE
 from commoncanvas.catalog.sources.folder import (
     MAX_BYTES,
     PICTURES,
@@ -33,7 +34,9 @@ _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # name and ending
 class _Member(NamedTuple):
     name: str  # of the sample, "" for what concerns the whole tar
     ending: str = ""  # in lower case behind its last dot
-    data: bytes = b""
+    data: bytes = b""  # of words; a picture stays in the tar
+    start: int = -1
+    length: int = -1
     reason: str = ""  # why it could not be read
     day: str = ""  # ISO date
 
@@ -56,10 +59,11 @@ def read_webdataset(
     without date_seen was seen on the day (UTC) of its file in the tar, or of the tar.
 
     Yields:
-        One row a sample, in order: the columns of `STATED`, and picture, the undecoded
-        bytes, b"" where there is a reason. The key is source/tar/name; it is not unique
-        if the tar is called like another or holds a name twice. A tar that breaks off
-        or is empty gives one more row, with the reason.
+        One row a sample, in order: the columns of `STATED` and of `LOCATED`, which say
+        where the picture lies, nowhere if there is a reason. The key is
+        source/tar/name; it is not unique if the tar is called like another or holds a
+        name twice. A tar that breaks off or is empty gives one more row, with the
+        reason.
     """
     for tar in map(Path, tars):
         place = f"{source}/{nfc(as_unicode(tar.name))}"
@@ -68,9 +72,9 @@ def read_webdataset(
         for name, members in _samples(tar):
             is_empty = False
             key = f"{place}/{as_unicode(name)}".rstrip("/")
-            yield _sample_row(source, key, members, day)
+            yield _sample_row(source, key, members, day) | {"path": str(tar)}
         if is_empty:
-            yield make_row(source, place, EMPTY, picture=b"")
+            yield make_row(source, place, EMPTY, **NOWHERE)
 
 
 def _sample_row(
@@ -91,8 +95,8 @@ def _sample_row(
     days = [columns["date_seen"], *(member.day for member in pictures), day]
     columns["date_seen"] = next(filter(None, days), "")
     reason = next(filter(None, [*reasons, no_json, no_text]), "")
-    picture = b"" if reason else pictures[0].data
-    return make_row(source, key, reason, **columns, picture=picture)
+    lies = {} if reason else {"start": pictures[0].start, "length": pictures[0].length}
+    return make_row(source, key, reason, **columns, **NOWHERE | lies)
 
 
 def _json_pairs(data: bytes | None) -> tuple[tuple[tuple[str, Any], ...], str]:
@@ -156,15 +160,25 @@ def _members(tar: Path) -> Iterator[_Member]:
                 name, data, reason = found[1], b"", ""
                 stem, dot, kind = found[2].rpartition(".")
                 ending = f"{stem}{dot}{kind.lower()}"
-                if not header.isreg():
-                    reason = f"{ending[:40]!a} is a link or device, expected a file"
+                if not header.isreg() or header.issparse():
+                    what = "sparse" if header.issparse() else "a link or device"
+                    reason = f"{ending[:40]!a} is {what}, expected a plain file"
                 elif ending in (*PICTURES, "json", "txt"):
                     num_bytes += header.size
                     if num_bytes > MAX_BYTES:
                         reason = f"sample is larger than {MAX_BYTES // 2**20} MiB"
                     elif file := archive.extractfile(header):
-                        data = file.read()
-                yield _Member(name, ending, data, reason, day_of(header.mtime))
+                        data = file.read()  # a picture's too, which shows a cut
+                is_words = ending in ("json", "txt")
+                yield _Member(
+                    name,
+                    ending,
+                    data if is_words else b"",
+                    header.offset_data,
+                    header.size,
+                    reason,
+                    day_of(header.mtime),
+                )
                 ending = ""
     except Exception as error:
         # What the readers of tar, gzip and xz raise on broken bytes is their own.

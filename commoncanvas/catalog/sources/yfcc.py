@@ -28,6 +28,7 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 from duckdb.func import ARROW
 
+from commoncanvas.catalog.columns import LOCATED
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.text import html_to_text
@@ -56,6 +57,8 @@ _RANGES = {
 }
 Paths = Path | str | Iterable[Path | str]
 CATALOG_COLUMNS = [*COLUMNS[:-1], *_SCRAPED, *_UNUSED]
+# The six sets, by the last folder of a root.
+_SETS = re.compile(r"(?:^|[/-])(cc-by(?:-nc)?(?:-sa|-nd)?)(?:@[0-9a-f]*)?$")
 # Columns of parquet that are not text, and what DuckDB may call their types. Any column
 # may be text, and a column of nothing but NULL has a type of its own.
 _NUMBERS = """photoid dateuploaded longitude latitude accuracy serverid farmid marker
@@ -151,9 +154,9 @@ def read_parquet(connection: Connection, paths: Paths) -> Relation:
     for (file,) in found.filter("num_rows = 0").select("file_name").fetchall():
         name = Path(file).name
         raise SourceError(f"metadata {name} is empty; expected rows; fetch it again.")
-    place = "parse_filename(filename) || ':' || file_row_number AS place"
-    cells = f"'' AS fault, {place}, {', '.join(COLUMNS)}"
-    return _stated(connection, rows.select(cells))
+    cells = f"'' AS fault, filename, file_row_number, {', '.join(COLUMNS)}"
+    place = "parse_filename(filename) || ':' || file_row_number"
+    return _stated(connection, rows.select(cells), place=place)
 
 
 def _open_parquet(
@@ -161,7 +164,7 @@ def _open_parquet(
 ) -> Relation:
     try:
         rows = connection.read_parquet(paths, filename=True, file_row_number=True)
-    except duckdb.Error as error:
+    except Exception as error:  # DuckDB's, or of a file system without a network
         raise SourceError(
             f"cannot read {Path(paths[0]).name if paths else 'no file'}: "
             f"{' '.join(str(error).split())[:160]}; expected parquet; fetch it again."
@@ -201,13 +204,15 @@ def read_commoncatalog(
             `hf://datasets/common-canvas/commoncatalog-cc-by@REVISION`, where REVISION
             is a commit hash of 40 digits.
         ranges: of the shorter side [pixels], such as ["256-512"]; None for all.
-        columns: which columns to read; None for all but the pictures.
+        columns: which columns to read; None for all but the pictures and their places.
 
     Returns:
         One row a picture: STATED and the columns of `read_tsv`, then
         blip2_caption, width, height, original_width, original_height [pixels], sha256
-        and, if `columns` names it, jpg (the picture file's bytes). alt_text is the
-        column caption, or the description where that is empty.
+        and, if `columns` names them, jpg (the picture file's bytes) and `LOCATED`.
+        source tells the six sets apart by the root's last folder, e.g.
+        commoncatalog/cc-by. alt_text is the column caption, or the description where
+        that is empty.
 
     Raises:
         SourceError: nothing is found, columns are missing, or REVISION is no commit.
@@ -220,13 +225,16 @@ def read_commoncatalog(
         f"""CASE WHEN coalesce(status, '') IN ('', 'success') THEN ''
         ELSE 'the scrape failed: ' || coalesce(error_message, '') END AS fault,
         parse_filename(filename) || ':' || file_row_number AS place,
-        * EXCLUDE ({", ".join(["jpg", "key", "url", "filename"])}),
+        * EXCLUDE ({", ".join(["jpg", "key", "url", "filename", "file_row_number"])}),
+        filename AS path, file_row_number AS start, CAST(-1 AS BIGINT) AS length,
         '0' AS marker, {jpg} AS jpg"""
     )
     alt_text = "coalesce(nullif(caption, ''), description)"
     stated = _stated(connection, rows, "commoncatalog", alt_text)
+    if one := _SETS.search(str(root).rstrip("/")):
+        stated = stated.select(f"* REPLACE ('commoncatalog/{one[1]}' AS source)")
     if columns is None:
-        return stated.select("* EXCLUDE jpg")
+        return stated.select(f"* EXCLUDE ({', '.join(['jpg', *LOCATED])})")
     lacking = [name for name in columns if name not in stated.columns]
     if lacking:
         raise SourceError(
@@ -241,6 +249,7 @@ def _stated(
     rows: Relation,
     source: str = "yfcc100m",
     alt_text: str = "description",
+    place: str = "place",
 ) -> Relation:
     """Return STATED and the rest from fault, place, the 23 columns and the scrape's."""
     _add_html_to_text(connection)
@@ -251,14 +260,15 @@ def _stated(
     day = "DATE '1970-01-01' + CAST(dateuploaded // 86400 AS INTEGER)"
     taken = "TRY_CAST(datetaken AS TIMESTAMP)"
     tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
-    scraped = [n for n in _SCRAPED if n in rows.columns and n not in _RANGES]
+    others = [*_SCRAPED, *LOCATED]
+    scraped = [n for n in others if n in rows.columns and n not in _RANGES]
     plain = ("secret", "secretoriginal", "ext")
     rows = rows.select(
         f"* REPLACE ({photoid} AS photoid, {uploaded} AS dateuploaded, {taken} AS "
         f"datetaken, CAST({marker} AS VARCHAR) AS marker, {alt_text} AS description)"
     )
     columns = {
-        "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), place)",
+        "key": f"'{source}/' || coalesce(CAST(photoid AS VARCHAR), {place})",
         "source": f"'{source}'",
         "title": _plain("title"),
         "author": _plain("unickname"),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from commoncanvas.catalog.columns import STATED
+from commoncanvas.catalog.columns import LOCATED, STATED
+from commoncanvas.catalog.originals import with_originals
 from commoncanvas.catalog.sources import folder as folders
 from commoncanvas.catalog.sources import webdataset
 from commoncanvas.catalog.sources.folder import day_of, read_folder
@@ -213,6 +214,14 @@ def test_two_licences_for_one_picture_are_refused_by_the_reader(pictures):
     assert read_license(b["license_text"], b["license_url"]).slug == "cc0"
 
 
+def test_two_columns_of_one_name_that_differ_cost_the_row(pictures):
+    table = "file,author,Author\na.png,Ada,Ben\nb.png,Ada,Ada\nc.png,,Cem\n"
+    a, b, c = pictures(table, "a.png", "b.png", "c.png")
+    assert a["reason"] == "author stands there twice and differs"
+    assert (b["reason"], b["author"]) == ("", "Ada")
+    assert (c["reason"], c["author"]) == ("", "Cem")
+
+
 @pytest.mark.parametrize(
     "table", [b"", b"title\nA\n", b"file;title\na.png;A\n", "file\n".encode("utf-16")]
 )
@@ -260,9 +269,14 @@ def json_bytes(**fields):
 
 def tar_rows(*tars):
     rows = list(webdataset.read_webdataset(tars))
-    assert all(set(row) == {*STATED, "picture"} for row in rows)
-    assert all(bool(row["reason"]) is (row["picture"] == b"") for row in rows)
+    assert all(set(row) == {*STATED, *LOCATED} for row in rows)
+    assert all(bool(row["reason"]) is (row["start"] == -1) for row in rows)
     return rows
+
+
+def picture_of(row):
+    (found,) = with_originals([row])
+    return found["picture"]
 
 
 GOOD = [("0.jpg", b"p"), ("0.json", b'{"license": "CC0"}')]
@@ -279,7 +293,7 @@ def test_a_sample_says_what_its_json_says(tmp_path, mode):
     members = [("./0.jpg", b"p"), ("./0.json", catalog), ("./0.txt", b"A dog\n")]
     members += [("in/1.json", download), ("in/1.webp", b"q"), ("in/1.txt", b"other")]
     a, b = tar_rows(tar_of(tmp_path / "0.tar", members, mode))
-    assert a["key"] == "webdataset/0.tar/0" and a["picture"] == b"p"
+    assert a["key"] == "webdataset/0.tar/0" and picture_of(a) == b"p"
     assert a["title"] == SCRIPT and a["author"] == "Ann" and a["alt_text"] == "A dog"
     assert a["pageurl"] == "http://p.example"
     assert a["downloadurl"] == "http://d.example"
@@ -413,7 +427,7 @@ def test_a_mask_beside_a_picture_is_no_picture_and_a_second_sample_is_one(tmp_pa
     members = [*GOOD, ("0.seg.png", b"q"), ("0.b.png", b"q"), ("0.b.json", b"{}")]
     rows = tar_rows(tar_of(tmp_path / "0.tar", members))
     assert [row["reason"] for row in rows] == ["", webdataset.DOTS]
-    assert rows[0]["picture"] == b"p" and rows[1]["key"] == "webdataset/0.tar/0.b"
+    assert picture_of(rows[0]) == b"p" and rows[1]["key"] == "webdataset/0.tar/0.b"
 
 
 def test_names_of_a_sample_compare_nfc(tmp_path):

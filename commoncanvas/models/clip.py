@@ -66,6 +66,11 @@ class Clip:
         self.identity = identity_of("clip", model, revision)
 
     @property
+    def size(self) -> int:
+        """Edge of the squares that the model looks at [pixels]."""
+        return self.processor.crop_size["height"]
+
+    @property
     def resize(self) -> str:
         """What the processor does to a picture, in words."""
         rule = self.processor

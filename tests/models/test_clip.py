@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from commoncanvas.analysis import matching
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.evaluate import clip
+from commoncanvas.models import clip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 20, 28, 3), np.uint8)
 TEXTS = ["a red cat", "", "dog", "a cat a dog " * 20, "blue"]

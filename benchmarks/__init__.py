@@ -1,0 +1,1 @@
+"""What is timed beside others: the licence split, training, and a whole GPU."""

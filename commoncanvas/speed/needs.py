@@ -1,0 +1,137 @@
+"""What a machine lacks for a plan, before the run starts: one line each.
+
+`plan --here` asks. Disk and memory are this machine's; weights and pictures are looked
+for here, then, as far as access goes, on the Hub, from which nothing is fetched.
+"""
+
+import glob
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from tqdm import tqdm
+
+from commoncanvas.captions.blip2 import MODEL
+from commoncanvas.catalog.sources.iconify import read_pins
+from commoncanvas.core import paths
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER
+from commoncanvas.speed.rates import Rates
+
+# Keys of a profile that name a model, and those that name files of one's own.
+MODELS = ("model", "vae_folder", "text_encoder", "scheduler")
+FILES = ("weights", "file", "ids")
+
+
+def too_large(rows: Sequence[Mapping[str, Any]], rates: Rates) -> Iterator[str]:
+    """Yield a line for each stage that one GPU of the machine cannot hold."""
+    if rates.machine == "cpu":
+        return
+    most = rates[f"memory_{rates.machine}"].value * 1e9
+    for row in rows:
+        if (row["gpu_memory"] or 0) > most:
+            yield (
+                f"{row['stage']} takes {_size(row['gpu_memory'])} of a GPU; a "
+                f"{rates.machine.upper()} has {_size(most)}; lower the batch "
+                "(micro_batch_size; train_batch_size of speed), set shard: true, or "
+                "take a larger GPU."
+            )
+
+
+def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[str]:
+    """Yield a line for each thing that is missing here.
+
+    Args:
+        sections: of the profile.
+        memory, disk: what the plan takes [bytes].
+    """
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory > present:
+        yield (
+            f"memory: {_size(present)} here, {_size(memory)} needed; take a larger "
+            "machine, fewer processes or fewer pictures."
+        )
+    free = shutil.disk_usage(paths.ROOT).free
+    if disk > free:
+        yield (
+            f"disk: {_size(free)} free here, {_size(disk)} needed, DVC's copies "
+            "included; free some, move the clone, set DVC's cache.type to reflink or "
+            "hardlink, or take fewer pictures."
+        )
+    for name in _files(sections):
+        if not glob.glob(str(paths.ROOT / name)):  # captions may be named by a pattern
+            yield f"file: {name} is missing; fetch it, or name another in the profile."
+    licenses = sections["licenses"]
+    for name, revision in sorted({*_models(sections)}):
+        if line := _no_access(name, revision, "model"):
+            yield line
+    for source in [*licenses["cc_sources"], *licenses["web_sources"]]:
+        root = source.rpartition("hf://datasets/")[2]
+        if root != source:
+            name, _, revision = root.partition("@")
+            if line := _no_access(name, revision, "dataset"):
+                yield line
+        elif (kind := source.partition(":")[0]) in ("folder", "commoncatalog"):
+            place = source.split(":", 1 if kind == "folder" else 2)[-1]
+            if not (paths.ROOT / place).exists():
+                yield f"pictures: {place} is missing; fetch it, or correct cc_sources."
+        elif (
+            ":" not in source and source != "openclipart" and source not in read_pins()
+        ):
+            yield f"pictures: {source} is no source; correct cc_sources."
+
+
+def _models(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, revision) of every model that a profile names."""
+    if values.get("captioner") == "blip2" and "model" not in values:
+        values = {"model": MODEL, **values}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _models(value)
+        elif key in MODELS and value and value != OPEN_TEXT_ENCODER:
+            stem = "" if key == "model" else f"{key.removesuffix('_folder')}_"
+            yield value, values.get(f"{stem}revision") or ""
+
+
+def _files(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _files(value)
+        elif key in FILES and isinstance(value, str) and value:
+            yield value
+
+
+def _no_access(name: str, revision: str, kind: str) -> str:
+    """Say why a model or data set can be read neither here nor from the Hub."""
+    if (paths.ROOT / name).exists():
+        return ""
+    try:
+        huggingface_hub.snapshot_download(
+            name, repo_type=kind, revision=revision or None, local_files_only=True
+        )
+        return ""
+    except Exception:  # not here: the Hub is asked
+        pass
+    what = f"{kind} {name}"
+    try:
+        huggingface_hub.auth_check(name, repo_type=kind)
+        return ""
+    except GatedRepoError:
+        return (
+            f"{what} is gated; accept its terms on its page of the Hub, then log in "
+            "with `hf auth login`."
+        )
+    except RepositoryNotFoundError:
+        return f"{what} is neither here nor on the Hub; correct its name."
+    except Exception as error:  # no network, or a Hub that is down
+        why = " ".join(str(error).split())[:80]
+        return (
+            f"{what} is not here, and the Hub does not answer ({why}); download it, or "
+            "name a local folder."
+        )
+
+
+def _size(number: float) -> str:
+    return tqdm.format_sizeof(number, "B")
