@@ -24,7 +24,6 @@ from commoncanvas.captions.text import (
 )
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.core.settings import call_named
-from commoncanvas.models.clip import Clip
 from commoncanvas.models.scorer import load_scorer, sentence_embeds, text_encoder
 
 Scores = dict[str, dict]  # by name, each an `Estimate.as_dict`
@@ -110,6 +109,9 @@ def judge_open() -> Judge:
 
 def judge_clip(model: str, revision: str | None = None) -> Judge:
     """Return a CLIP, for photographs; see `clip.Clip`."""
+    # Importing it takes seconds, which those who study drawings need not wait.
+    from commoncanvas.models.clip import Clip
+
     clip = Clip(model, revision)
     return Judge(
         clip.size,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
@@ -126,8 +127,12 @@ class Latents:
 
     @property
     def keys(self) -> list[str]:
-        """The works' keys, in order; made anew at each call."""
+        """The works' keys, in order; a list that is made anew at each call."""
         return self._works.keys
+
+    def keys_at(self, places: np.ndarray) -> list[str]:
+        """Return the keys of the works at (n,) places."""
+        return self._works.key_column.take(pa.array(places)).to_pylist()
 
     @property
     def latent_shape(self) -> torch.Size:

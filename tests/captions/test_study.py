@@ -1,10 +1,15 @@
 """What captions lose is counted as a reader would, on worlds small enough to see."""
 
+import json
+from unittest.mock import Mock
+
 import numpy as np
+import pandas as pd
 import pytest
 from toys import CLIP_SIZE, save_clip
 
 from commoncanvas.captions import study
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.clip import Clip
 
@@ -128,3 +133,19 @@ def test_the_profile_s_scorer_ranks_the_pictures(tmp_path):
 def test_a_scale_without_marks_measures_none():
     nobody = np.zeros(4, bool)
     assert study.leaked_names(TEXTS, NAMES, {"marks": nobody, "places": nobody}) == {}
+
+
+def test_a_page_without_marks_draws_nothing_of_them():
+    """Photographs have no `mark_sources`: nothing is drawn of no pictures."""
+    text = (paths.NOTEBOOKS / "02_captions.ipynb").read_text(encoding="utf-8")
+    cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
+    (first,) = [n for n, cell in enumerate(cells) if cell.startswith("groups = ")]
+    drawn = Mock()
+    known = {"mark_sources": [], "place_prefix": "flag ", "plots": drawn}
+    known |= {"figures": drawn, "picture_store": drawn, "np": np, "study": study}
+    known |= {"pd": pd, "texts": TEXTS, "titles": NAMES}
+    known["sample"] = pd.DataFrame({"title": NAMES, "source": SETS})
+    known["pairs"] = list(zip(NAMES, TEXTS, strict=True))
+    exec(cells[first], known)
+    exec(cells[first + 2], known)  # after a sentence
+    assert known["leaks"] == {} and drawn.mock_calls == []

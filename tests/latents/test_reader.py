@@ -275,6 +275,7 @@ def test_an_index_in_pieces_reads_as_a_whole_one(written, tmp_path, buckets):
         whole, parts = (Latents(f, ["c", "nc"], source) for f in (folder, new))
         assert parts.keys == whole.keys and parts.texts() == whole.texts()
         places = torch.arange(len(parts))
+        assert parts.keys_at(places.numpy()[::-1]) == parts.keys[::-1]
         assert torch.equal(parts.posterior(places)[0], whole.posterior(places)[0])
         first = parts.prompt_embeds(places, torch.zeros(len(parts), dtype=torch.bool))
         assert [texts[int(row[0, 0])] for row in first] == parts.texts()
