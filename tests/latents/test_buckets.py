@@ -17,7 +17,7 @@ from toys import UNET, make_recipe, raw
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError, ShapeError
 from commoncanvas.core.images import encode_png, stored_pixels
-from commoncanvas.latents import buckets, mixing
+from commoncanvas.latents import buckets, encode, mixing
 from commoncanvas.latents.encode import latent_table
 from commoncanvas.latents.reader import Latents
 from commoncanvas.latents.store import write_index, write_latents
@@ -195,13 +195,16 @@ def test_the_reader_alone_is_timed_over_all_buckets(store):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_pictures_are_cropped_once_each_and_by_bucket(store, batch_size):
+def test_pictures_are_cropped_once_each_and_by_bucket(store, batch_size, monkeypatch):
+    monkeypatch.setattr(encode, "BATCH_SIZE", batch_size)
     pngs, seen = list(store[1]), []
-    for number, places, pixels in buckets.crops(pngs, BUCKETS, batch_size):
+    cut = (buckets.crop(png, 16, BUCKETS) for png in pngs)
+    for number, places, pixels, squares in encode._batches(cut):
         width, height = BUCKETS[number]
         assert pixels.shape == (len(places), height, width, 3)
         assert 0 < len(places) <= batch_size
-        for place, found in zip(places, pixels, strict=True):
+        for place, found, square in zip(places, pixels, squares, strict=True):
+            assert (square == stored_pixels(pngs[place], 16)).all()
             assert buckets.bucket_of(pngs[place], BUCKETS) == number
             assert (found == stored_pixels(pngs[place], width, height)).all()
         seen += places
