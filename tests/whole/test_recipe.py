@@ -191,3 +191,20 @@ def test_noise_is_sd2_s():
     assert (config.beta_start, config.beta_end) == (0.00085, 0.012)
     assert config.beta_schedule == "scaled_linear"
     assert config.prediction_type == "epsilon"
+
+
+@pytest.mark.parametrize(
+    "scale", sorted({p.stem for p in paths.PROFILES.glob("*.yaml")} - {"pretrain"})
+)
+def test_the_texts_that_variants_train_on_are_encoded(scale):
+    params = yaml.safe_load((paths.ROOT / "params.yaml").read_text("utf-8"))
+    own = profile(scale).get("own_variants", {})
+    encoded = {*section(scale, "latents")["text_sources"]}
+    encoded |= section(scale, "captions")["captioners"].keys()
+    for row in params["experiment"]:
+        changes = params["variants"][row] | own.get(row, {})
+        settings = section(scale, "train") | changes
+        # The web's names are always encoded; published weights are not trained.
+        if settings["licenses"] != ["web"] and "pipeline" not in changes:
+            weights = settings["caption_weights"] or {settings["caption_source"]: 1}
+            assert weights.keys() <= encoded, row
