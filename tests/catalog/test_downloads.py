@@ -479,7 +479,7 @@ def test_waits_between_retries_double(server, tmp_path):
 
 
 def test_requests_at_once_are_bounded_in_all_and_per_host(server, tmp_path):
-    server.pause_s = 0.03
+    server.pause_s = 0.1
     hosts = ["127.0.0.1", "127.0.0.1", "127.0.0.1", "localhost"]
     rows = [row(server.url(f"good/{n}.jpg", hosts[n % 4])) for n in range(80)]
     counts = fetch_pictures(rows, tmp_path, concurrency=6, per_host=4)

@@ -29,7 +29,7 @@ RUN_BY_DEVELOPERS = {
     "pytest-xdist": "two workers",
     "ruff": "make lint",
 }
-OPTIONAL = {"ray", "polars"}  # extras of the package and the benchmarks
+OPTIONAL = {"flash-attn", "ray", "polars"}  # extras of the package and the benchmarks
 
 
 def plain(requirement):
@@ -102,7 +102,7 @@ def test_what_is_run_and_not_imported_is_declared():
 
 
 def test_what_is_optional_is_an_extra():
-    extras = {name for extra in ("ray", "bench") for name in declared(extra)}
+    extras = {name for extra in ("flash", "ray", "bench") for name in declared(extra)}
     assert extras == OPTIONAL
 
 
