@@ -61,7 +61,8 @@ evaluate.prompt_sets.parti.file own_variants.web_human.pipeline
 own_variants.web_human.revision own_variants.released.pipeline
 own_variants.released.revision""".split()
 DEVICES = """common.num_threads latents.encoder_dtype train.mixed_precision
-train.attention train.compile train.num_processes evaluate.sample_dtype""".split()
+train.attention train.compile train.num_processes evaluate.engine
+evaluate.sample_dtype""".split()
 
 
 def flat(settings, start=""):
