@@ -205,8 +205,8 @@ def do_on_ray(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
     workers come free.
 
     Raises:
-        EngineError: Ray is not installed, no node has enough CPUs, or a shard's worker
-            died four times. What `function` raises comes through unchanged.
+        EngineError: Ray is not installed or does not start, no node has enough CPUs, or
+            a shard's worker died four times. What `function` raises comes through.
     """
     try:
         import ray
@@ -219,9 +219,18 @@ def do_on_ray(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     is_ours = not ray.is_initialized()
     if is_ours:
-        ray.init(
-            include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
+        try:
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # it raises that class itself
+            raise EngineError(
+                f"Ray did not start ({' '.join(str(error).split())[:200]}); finished "
+                "shards are kept. Run again on a machine less busy, or set `engine: "
+                "local`."
+            ) from None
     try:
         num_workers, gpus = _room_for(ray, threads)
         variables = {name: os.environ[name] for name in CARRIED if name in os.environ}

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.core import paths, shards
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.keys import finish, key_of, work_folder
 from commoncanvas.core.shards import named_files, run_shards
 
@@ -209,3 +209,14 @@ def test_an_engine_is_not_started_when_all_is_done(monkeypatch):
 def test_no_name_is_nothing_to_do():
     with pytest.raises(ParameterError, match="got nothing to do"):
         named_files(KEY, {}, Doubler(), "double")
+
+
+def test_a_cluster_that_does_not_start_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def time_out(**_):
+        raise Exception("The current node timed out\nduring startup.")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", time_out)
+    with pytest.raises(EngineError, match="Ray did not start .*kept.*engine: local"):
+        list(shards.do_on_ray(len, iter([(0, ["a"])])))
