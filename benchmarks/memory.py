@@ -77,8 +77,7 @@ def profile_of(num: int) -> dict[str, Any]:
     profile["licenses"] |= {"cc_sources": sources, "picture_size_px": EDGE}
     profile["licenses"] |= {"metadata_rows": 2000}
     profile["captions"] |= {"captioners": {"synthetic": told}}
-    profile["captions"] |= {"shard_size": 1024}
-    profile["latents"] |= {"resolution_px": EDGE, "shard_size": 4096}
+    profile["latents"] |= {"resolution_px": EDGE}
     for section in profile.values():
         section |= {"engine": "local"} if "engine" in section else {}
     return profile
