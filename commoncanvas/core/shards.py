@@ -195,6 +195,32 @@ def do_here(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
         yield name, function(item)
 
 
+def start_cluster(ray: Any, **options: Any) -> None:
+    """Start Ray, or join the cluster of RAY_ADDRESS; a busy machine has three tries.
+
+    Raises:
+        EngineError: it does not start.
+    """
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
+            return
+        except Exception as error:  # it raises that class itself
+            ray.shutdown()
+            if "timed out" in str(error) and tries_left:
+                continue
+            raise EngineError(
+                f"Ray did not start ({' '.join(str(error).split())[:200]}); finished "
+                "shards are kept. Run again on a machine less busy, or set `engine: "
+                "local`."
+            ) from None
+
+
 def do_on_ray(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
     """Yield (name, table) of each shard as Ray's workers finish them, in any order.
 
@@ -219,18 +245,7 @@ def do_on_ray(function: Function, shards: Iterable[Named]) -> Iterator[Named]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     is_ours = not ray.is_initialized()
     if is_ours:
-        try:
-            ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except Exception as error:  # it raises that class itself
-            raise EngineError(
-                f"Ray did not start ({' '.join(str(error).split())[:200]}); finished "
-                "shards are kept. Run again on a machine less busy, or set `engine: "
-                "local`."
-            ) from None
+        start_cluster(ray)
     try:
         num_workers, gpus = _room_for(ray, threads)
         variables = {name: os.environ[name] for name in CARRIED if name in os.environ}

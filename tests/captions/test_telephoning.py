@@ -29,7 +29,7 @@ from commoncanvas.core.picture_store import (
     read_pictures,
     write_pictures,
 )
-from commoncanvas.core.shards import named_files
+from commoncanvas.core.shards import named_files, start_cluster
 from commoncanvas.latents.encode import latent_file
 from commoncanvas.pretrain import autoencoder
 
@@ -318,7 +318,7 @@ def test_ray_workers_one_of_them_killed_write_the_same_bytes(
     # Workers cannot import the tests.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     _, here = telephone(settings, world, "here")
-    ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
+    start_cluster(ray, num_cpus=num_workers)
     try:
         flag = tmp_path / "killed"
         function = functools.partial(kills_one_worker, settings, flag)
@@ -340,7 +340,7 @@ def test_ray_workers_one_of_them_killed_write_the_same_bytes(
 def test_a_ray_worker_has_one_gpu_for_life():
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    start_cluster(ray, num_cpus=4, num_gpus=2)
     try:
         inputs = {f"{i:02d}": i for i in range(24)}
         files = named_files("gpus", inputs, first_gpu, "gpus", "ray")
@@ -355,7 +355,7 @@ def test_a_ray_worker_has_one_gpu_for_life():
 def test_what_fails_on_ray_ends_in_one_line(tmp_path):
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    start_cluster(ray, num_cpus=1)
     try:
         with pytest.raises(ParameterError, match="found 1; expected nothing"):
             named_files("fails", {"a": 1, "b": 1}, fails, "fails", "ray")

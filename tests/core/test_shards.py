@@ -214,9 +214,13 @@ def test_no_name_is_nothing_to_do():
 def test_a_cluster_that_does_not_start_is_one_line(monkeypatch):
     ray = pytest.importorskip("ray")
 
-    def time_out(**_):
-        raise Exception("The current node timed out\nduring startup.")  # noqa: TRY002
+    tries = []
+
+    def time_out(**options):
+        tries.append(options)
+        raise Exception("The current node timed out\nduring startup.")
 
     monkeypatch.setattr(ray, "init", time_out)
     with pytest.raises(EngineError, match="Ray did not start .*kept.*engine: local"):
         list(shards.do_on_ray(len, iter([(0, ["a"])])))
+    assert len(tries) == 3
