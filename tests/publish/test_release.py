@@ -433,7 +433,7 @@ def test_a_work_that_the_catalogue_lost_is_refused(copy):
     file = stage(copy, "01") / "catalog.parquet"
     frame = pd.read_parquet(file)
     write_sealed(frame[frame["key"] != trained_keys(copy).iloc[0]], file)
-    refused(ManifestError, "that 01_licenses lacks.*dvc repro", copy)
+    refused(ManifestError, "that 01_licenses of toy lacks.*dvc repro", copy)
 
 
 def test_a_work_that_was_taken_down_is_refused(copy, monkeypatch):
