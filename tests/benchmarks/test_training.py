@@ -75,7 +75,7 @@ def test_made_up_works_are_encoded_only_online(small):
         data = training.MadeUpLatents(vae, text_encoder, 16, 5, is_online)
         places, draws = torch.tensor([3, 255, 9]), Draws(0, "test")
         loss = denoising.diffusion_loss(unet, schedule, data, places, 1.0, 0.1, draws)
-        assert torch.isfinite(loss) and calls == expected
+        assert torch.isfinite(loss) and sorted(calls) == expected
 
 
 @pytest.mark.parametrize(
