@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from commoncanvas.core.files import write_json
+from commoncanvas.evaluate.credits import marked
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.publish.sample import Pipeline, draw
 
@@ -58,7 +59,8 @@ def write_pictures(
                 # (seeds * h, w, 3): one below the other, then enlarged
                 tiles.append(np.concatenate(drawn).repeat(zoom, 0).repeat(zoom, 1))
                 bar.update(len(seeds))
-            contact_sheet(tiles, labels).save(folder / f"{name}.png", optimize=True)
+            whole = contact_sheet(tiles, labels)
+            whole.save(folder / f"{name}.png", optimize=True, pnginfo=marked())
             caption = f"{', '.join(labels)}: the gate's {shows[name]}, {at}."
             content = {"caption": caption, "prompts": labels, "seeds": columns}
             write_json(folder / f"{name}.json", content)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from xml.etree import ElementTree
 
 import numpy as np
@@ -99,6 +101,23 @@ def test_origin_comes_back_from_the_file_as_it_was_written(tmp_path, pixels, fou
     assert np.array_equal(credits.read_picture(file), pixels)
     credits.write_png(file, pixels, prompt, thanks, "toy all", 17, "20 steps")
     assert credits.read_png(file)[1] == texts | {"Comment": "20 steps"}
+
+
+def test_a_generated_picture_says_that_a_trained_model_made_it(tmp_path, pixels):
+    credits.write_png(tmp_path / "a.png", pixels, "", "", "toy all", 0)
+    with Image.open(tmp_path / "a.png") as picture:
+        packet = ElementTree.fromstring(picture.info["xmp"])
+    (told,) = packet.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    name = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+    assert told.attrib[name].endswith("/digitalsourcetype/trainedAlgorithmicMedia")
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
+def test_exiftool_reads_the_mark(tmp_path, pixels):
+    credits.write_png(tmp_path / "a.png", pixels, "", "", "toy all", 0)
+    command = ["exiftool", "-s3", "-DigitalSourceType", tmp_path / "a.png"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == credits.TRAINED
 
 
 def test_a_png_without_origin_has_none(tmp_path, pixels):
