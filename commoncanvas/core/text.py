@@ -61,6 +61,14 @@ def printable(text: object) -> str:
     return nfc(line)
 
 
+def markdown_text(text: object) -> str:
+    """Return a stranger's text as Markdown that shows it and does nothing else."""
+    line = html.escape(printable(text), quote=False)
+    line = re.sub(r"([\\`*_\[\]~$|#])", r"\\\1", line)
+    # At the start of a line these begin a list, a rule or a heading.
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
+
+
 def nfc(text: str) -> str:
     """Return text in NFC, with 30 combining marks in a row at most.
 

@@ -3,8 +3,6 @@
 Stage 01 writes it, since it selects the works, so no later packaging can lose a row.
 """
 
-import html
-import re
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -14,7 +12,7 @@ import mistune
 import numpy as np
 import pandas as pd
 
-from commoncanvas.core.text import is_page, is_seen, printable, says_something
+from commoncanvas.core.text import is_page, is_seen, markdown_text, says_something
 from commoncanvas.licenses.license import SLUGS
 
 # Catalogue column -> ledger column.
@@ -108,7 +106,7 @@ def attribution_text(ledger_frame: pd.DataFrame, most: int | None = None) -> str
         named = zip(works["title"], works["source_url"], strict=True)
         names = ", ".join(_link(name, url, "untitled") for name, url in named)
         lines += [
-            f"## {_plain(source)}",
+            f"## {markdown_text(source)}",
             "",
             f"By {_link(author, author_url, 'an unnamed author')}, "
             f"{_link(title, deed)}. "
@@ -128,16 +126,8 @@ def attribution_text(ledger_frame: pd.DataFrame, most: int | None = None) -> str
 
 def attribution_page(markdown: str) -> str:
     """Return `attribution_text` as one HTML page that needs nothing else."""
-    # mistune lets raw HTML through; `_plain` has left none.
+    # mistune lets raw HTML through; `markdown_text` has left none.
     return PAGE.format(mistune.html(markdown))
-
-
-def _plain(text: object) -> str:
-    """Return a stranger's text as Markdown that shows it and does nothing else."""
-    line = html.escape(printable(text), quote=False)
-    line = re.sub(r"([\\`*_\[\]~$|#])", r"\\\1", line)
-    # At the start of a line these begin a list, a rule or a heading.
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
 
 
 def _link(text: str, url: str, instead: str = "") -> str:
@@ -147,8 +137,8 @@ def _link(text: str, url: str, instead: str = "") -> str:
     """
     text = text if is_seen(text) else instead
     if not is_page(url):
-        return _plain(text)
-    return f"[{_plain(text)}]({quote(url, safe=':/?#&=%+,;@!~*-._')})"
+        return markdown_text(text)
+    return f"[{markdown_text(text)}]({quote(url, safe=':/?#&=%+,;@!~*-._')})"
 
 
 def licenses_of(licenses_folder: Path, keys: Iterable[str]) -> pd.DataFrame:
