@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 
+from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.keys import key_of
@@ -28,9 +29,11 @@ from commoncanvas.licenses.ancestry import LICENSE, WORKS, ancestors
 from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
+from commoncanvas.publish.captioners import captioner_of, named
 from commoncanvas.publish.card import make_card
 from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
 from commoncanvas.publish.strips import write_pictures
+from commoncanvas.publish.uploading import upload
 from commoncanvas.train.published import refuse_published
 
 MAX_MB = 25  # of the whole folder, unless another limit is asked for
@@ -251,10 +254,6 @@ def _metrics(scale: str, variant: str) -> dict[str, Any]:
     return metrics
 
 
-def _named(folder: str, revision: str | None = "") -> str:
-    return f"{folder} at {revision}" if revision else folder
-
-
 def _settings(
     scale: str, caption_source: str | dict[str, float], metrics: dict[str, Any]
 ) -> dict[str, Any]:
@@ -268,13 +267,12 @@ def _settings(
         for slug in ("03_latents", "02_captions")
     )
     parts = [
-        ["text encoder", _named(*latents["text_encoder"])],
-        ["VAE", _named(*latents["vae"])],
+        ["text encoder", named(*latents["text_encoder"])],
+        ["VAE", named(*latents["vae"])],
     ]
     sources = [caption_source] if isinstance(caption_source, str) else caption_source
     for source in sorted({*sources} & captions.keys()):
-        used = captions[source]["captioner"]
-        name = _named(used.get("model", used["captioner"]), used.get("revision", ""))
+        name = captioner_of(captions[source]["captioner"])
         parts.append([f"captioner, for the {source} captions", name])
     return {
         "parts": parts,
@@ -284,3 +282,21 @@ def _settings(
         "max_tokens": latents["text"][0],
         "size": latents["resolution_px"],
     }
+
+
+def report(
+    scale: str, variant: str, out: Path | None, limit: int, repo: str | None
+) -> None:
+    """Release as `release` and print what was made; upload it if a repository is named.
+
+    Args:
+        out: None is results/model.
+        limit: megabytes at most.
+    """
+    settle()
+    folder = Path(out or MODEL)
+    facts = release(scale, variant, folder, limit)["facts"]
+    size = size_of(folder) / 1e6
+    print(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
+    if repo:
+        print(upload(folder.resolve(), repo, "model"))

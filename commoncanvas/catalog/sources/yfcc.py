@@ -29,6 +29,7 @@ from duckdb import DuckDBPyRelation as Relation
 from duckdb.func import ARROW
 
 from commoncanvas.catalog.columns import LOCATED
+from commoncanvas.catalog.sources.released import own_columns, own_names, with_own
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.text import html_to_text
@@ -212,7 +213,7 @@ def read_commoncatalog(
         and, if `columns` names them, jpg (the picture file's bytes) and `LOCATED`.
         source tells the six sets apart by the root's last folder, e.g.
         commoncatalog/cc-by. alt_text is the column caption, or the description where
-        that is empty.
+        that is empty. A data set of `release-data` also says its captioner.
 
     Raises:
         SourceError: nothing is found, columns are missing, or REVISION is no commit.
@@ -227,12 +228,13 @@ def read_commoncatalog(
         parse_filename(filename) || ':' || file_row_number AS place,
         * EXCLUDE ({", ".join(["jpg", "key", "url", "filename", "file_row_number"])}),
         filename AS path, file_row_number AS start, CAST(-1 AS BIGINT) AS length,
-        '0' AS marker, {jpg} AS jpg"""
+        {", ".join(["'0' AS marker", f"{jpg} AS jpg", *own_columns(rows)])}"""
     )
     alt_text = "coalesce(nullif(caption, ''), description)"
     stated = _stated(connection, rows, "commoncatalog", alt_text)
     if one := _SETS.search(str(root).rstrip("/")):
         stated = stated.select(f"* REPLACE ('commoncatalog/{one[1]}' AS source)")
+    stated = with_own(stated)
     if columns is None:
         return stated.select(f"* EXCLUDE ({', '.join(['jpg', *LOCATED])})")
     lacking = [name for name in columns if name not in stated.columns]
@@ -260,7 +262,7 @@ def _stated(
     day = "DATE '1970-01-01' + CAST(dateuploaded // 86400 AS INTEGER)"
     taken = "TRY_CAST(datetaken AS TIMESTAMP)"
     tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
-    others = [*_SCRAPED, *LOCATED]
+    others = [*_SCRAPED, *LOCATED, *own_names(rows.columns)]
     scraped = [n for n in others if n in rows.columns and n not in _RANGES]
     plain = ("secret", "secretoriginal", "ext")
     rows = rows.select(
