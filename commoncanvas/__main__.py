@@ -51,6 +51,9 @@ SCALE = click.option("--scale", required=True, type=NAMED, help=PROFILE)
 MINI = click.option("--scale", default="mini", type=NAMED, help=PROFILE)
 ROW = "Row of the experiment."
 VARIANT = click.option("--variant", required=True, type=NAMED, help=ROW)
+OUT = click.option("--out", required=True, type=ANY, help="Folder to write.")
+REPO = click.option("--repo", help="Then upload it to this repository of the Hub.")
+DATE = click.option("--date", help="ISO date of publication. Default: today, UTC.")
 
 
 class Door(click.Group):
@@ -157,15 +160,9 @@ def plan(scale: str, variants: str | None, file: Path | None, **options: Any) ->
 
     Example: commoncanvas plan --scale paper --variants cc_synthetic --machine a100
     """
-    from commoncanvas.core.files import write_json
-    from commoncanvas.speed import plan as planning
+    from commoncanvas.speed.plan import report
 
-    names = [name for name in (variants or "").split(",") if name]
-    found = planning.plan(scale, names, **options)
-    click.echo("\n".join(planning.as_lines(found)))
-    if file:
-        write_json(file, found)
-    if found["refused"]:
+    if report(scale, variants or "", file, **options):
         stop("the run would not fit; mend what is named above, then plan again.")
 
 
@@ -177,18 +174,9 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
     """Fetch and verify the pinned sources: `icons` (the default) or `openclipart`."""
     if deb and folder:
         raise click.UsageError("--deb and --folder exclude each other; give one.")
-    if what == "openclipart":
-        from commoncanvas.catalog.sources import openclipart
+    from commoncanvas.catalog.sources.pinned import report
 
-        click.echo(f"{openclipart.fetch(deb, folder):,} drawings verified")
-        return
-    from commoncanvas.catalog.sources import iconify
-    from commoncanvas.models import weights
-
-    megabytes = iconify.fetch_all() / 1e6
-    files = len([weights.weights_path(name) for name in weights.WEIGHTS])
-    sets = f"{len(iconify.read_pins())} picture sets and {files} weight files"
-    click.echo(f"{sets} verified, {megabytes:.0f} MB")
+    report(what, deb, folder)
 
 
 class Download(click.Command):
@@ -225,19 +213,14 @@ def download(
     catalog: Path, folder: Path, limit: int | None, verify: bool, **settings: Any
 ) -> None:
     """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
-    from commoncanvas.catalog import downloads
+    from commoncanvas.catalog.downloads import report
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:
-        if verify:
-            lost = len(downloads.verify(folder))
-            click.echo(f"{lost} pictures had vanished or changed")
-        rows = downloads.read_rows(catalog, limit)
-        counts = downloads.fetch_pictures(rows, folder, **settings)
+        failed = report(catalog, folder, limit, verify, **settings)
     except (CommonCanvasError, OSError, ValueError) as error:
         stop(f"downloads stopped: {in_one_line(error)}")
-    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
-    sys.exit(min(counts["failed"], 1))
+    sys.exit(min(failed, 1))
 
 
 @door.command()
@@ -266,10 +249,7 @@ def takedown(entry: tuple[str, ...], add: bool) -> None:
     help="How closely to follow the prompt; 1 is off. Default: as measured.",
 )
 @click.option(
-    "--steps",
-    "num_inference_steps",
-    type=int,
-    help="DDIM steps. Default: as measured.",
+    "--steps", "num_inference_steps", type=int, help="DDIM steps. Default: as measured."
 )
 @click.option("--model", type=ANY, help="Its folder. Default: results/model.")
 @click.option(
@@ -286,17 +266,9 @@ def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
 
     Example: commoncanvas sample "red apple" --seed 0 --out apple.png
     """
-    from commoncanvas.core.determinism import settle
-    from commoncanvas.publish import sample as sampling
+    from commoncanvas.publish.sample import report
 
-    settle()
-    folder = model or sampling.MODEL
-    for path, credits in sampling.sample(prompt, out, folder=folder, **options):
-        click.echo(path)
-        for work in credits.itertuples() if credits is not None else ():
-            copy = " (a copy)" if work.is_copy else ""
-            by = f"{work.title!r} by {work.author!r}"
-            click.echo(f"  {work.similarity:.4f}{copy}: {by}")
+    report(prompt, out, model, **options)
 
 
 @door.command()
@@ -325,19 +297,47 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 @click.option("--variant", default="cc_emoji", type=NAMED, help=ROW)
 @click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
 @click.option("--limit", default=25, type=POSITIVE, help="Megabytes at most.")
-def release(scale: str, variant: str, out: Path | None, limit: int) -> None:
+@REPO
+def release(**options: Any) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
 
     With card, attribution and pictures; stages 01 to 05 have run.
     """
-    from commoncanvas.core.determinism import settle
-    from commoncanvas.publish import release as releasing
+    from commoncanvas.publish.release import report
 
-    settle()
-    folder = out or releasing.MODEL
-    facts = releasing.release(scale, variant, folder, limit)["facts"]
-    size = releasing.size_of(Path(folder)) / 1e6
-    click.echo(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
+    report(**options)
+
+
+@door.command("release-data")
+@SCALE
+@OUT
+@DATE
+@REPO
+def release_data(**options: Any) -> None:
+    """Write a scale's catalogue with its captions as a data set that others load.
+
+    In CommonCatalog's columns and folders, with ledger, card and Croissant; stages 01
+    and 02 have run. A run that was stopped goes on.
+    """
+    from commoncanvas.publish.dataset import report
+
+    report(**options)
+
+
+@door.command()
+@OUT
+@click.option("--model", type=ANY, help="A released one. Default: results/model.")
+@click.option("--answers", type=EXISTING, help="YAML: what only a person can say.")
+@DATE
+def rights(**options: Any) -> None:
+    """Write a released model's rights in the forms that organisations ask for.
+
+    Croissant and SPDX of its works, the AI Act's public summary of training content,
+    and a page of them. Example: commoncanvas rights --out rights --answers answers.yaml
+    """
+    from commoncanvas.publish.rights import report
+
+    report(**options)
 
 
 @door.command()

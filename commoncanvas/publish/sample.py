@@ -17,6 +17,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from commoncanvas.core import paths
+from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.keys import key_of
@@ -158,6 +159,16 @@ def sample(
             ) from None
         drawn.append((file, credits))
     return drawn
+
+
+def report(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
+    """Draw as `sample` and print each file with the works that it is closest to."""
+    settle()
+    for path, credits in sample(prompt, out, folder=model or MODEL, **options):
+        print(path)
+        for work in credits.itertuples() if credits is not None else ():
+            copy = " (a copy)" if work.is_copy else ""
+            print(f"  {work.similarity:.4f}{copy}: {work.title!r} by {work.author!r}")
 
 
 def _works(scale: str, manifest: dict[str, Any]) -> tuple[TrainingWorks, float]:

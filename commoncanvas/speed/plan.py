@@ -9,6 +9,7 @@ fit is refused in a line each.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from commoncanvas.analysis.tables import digits
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.files import write_json
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
@@ -287,6 +289,20 @@ def _check(what: str, names: Iterable[str], known: Iterable[str]) -> None:
             f"there is no {what} {names_of(unknown)}; expected one of "
             f"{names_of(known)}."
         )
+
+
+def report(scale: str, variants: str, file: Path | None, **options: Any) -> bool:
+    """Print a plan, and write it to a file if one is named; say whether it is refused.
+
+    Args:
+        variants: names with commas between; "" for all that run.
+        options: of `plan`.
+    """
+    found = plan(scale, [name for name in variants.split(",") if name], **options)
+    print("\n".join(as_lines(found)))
+    if file:
+        write_json(file, found)
+    return bool(found["refused"])
 
 
 def as_lines(found: Mapping[str, Any]) -> Iterator[str]:
