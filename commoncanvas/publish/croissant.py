@@ -6,6 +6,7 @@ program can honour each without having read the card.
 Source: croissant-spec-1.1, "Data-level Provenance"; croissant-rai-spec 1.0.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ CONTEXT: dict[str, Any] = {
 CITATION = """@inproceedings{gokaslan2024commoncanvas, title={CommonCanvas: An Open
 Diffusion Model Trained with Creative-Commons Images}, author={Gokaslan, Aaron and
 others}, booktitle={CVPR}, year={2024}}""".replace("\n", " ")
+AUTHORS = "The authors of CommonCanvas, replicated"  # who releases, unless told
 CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
 
 
@@ -77,6 +79,11 @@ RIGHTS = [
     Field("sha256", "sc:Text", "SHA-256 of the picture's pixels."),
     Field("changes", "sc:Text", "What was done to the picture."),
 ]
+
+
+def urn(*parts: str) -> str:
+    """Return a name for what has no address; the same parts give the same one."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, "/".join(["commoncanvas", *parts])).urn
 
 
 def describe(

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -277,7 +276,7 @@ def write_rejected(
     num_taken, number = 0, 0
     columns = ", ".join([*STATED_REJECTED, "split", *takedown.SUMS])
     query = f"SELECT {columns} FROM read_parquet(?) ORDER BY key"
-    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
+    with dataset_card.connect() as connection:
         file = str(licensed / "catalog.parquet")
         reader = connection.sql(query, params=[file]).to_arrow_reader(2**16)
         writer, room = None, 0
@@ -315,7 +314,7 @@ def write_ledger(out: Path, files: list[Path]) -> None:
     columns: Mapping[str, str] = attribution.COLUMNS
     chosen = [f"{names.get(own, own)} AS {name}" for own, name in columns.items()]
     query = f"SELECT {', '.join(chosen)}, changes FROM read_parquet(?) ORDER BY key"
-    with duckdb.connect(config={"memory_limit": "2GB"}) as connection, writing(out):
+    with dataset_card.connect() as connection, writing(out):
         rows = connection.sql(query, params=[list(map(str, files))])
         rows.to_parquet(str(out / "ledger.parquet"), compression="zstd")
     ledger = pq.ParquetFile(out / "ledger.parquet")

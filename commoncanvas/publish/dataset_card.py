@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
+from duckdb import DuckDBPyConnection
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from commoncanvas.analysis import tables
+from commoncanvas.catalog import splits
+from commoncanvas.core import paths
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import markdown_text
 from commoncanvas.publish import croissant
@@ -62,6 +64,12 @@ FIELDS = [
 ]
 
 
+def connect() -> DuckDBPyConnection:
+    """Return a connection that keeps order, and sorts on disk what is too much."""
+    connection = splits.connect(folder=paths.CHECKPOINTS / "duckdb")
+    return connection.execute("SET preserve_insertion_order = true")
+
+
 def facts_of(
     files: list[Path], rejected: Mapping[str, int], captioners: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -73,8 +81,7 @@ def facts_of(
         by `COUNTED`, the largest first; captions, by [source, captioner, captions];
         and rejected, as given.
     """
-    with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
-        connection.execute("SET enable_progress_bar = false")
+    with connect() as connection:
         names = [str(file) for file in files]
 
         def ask(query: str) -> list[tuple]:
@@ -134,8 +141,8 @@ def write_card(
         name=f"commoncatalog-replicated-{scale}",
         description=f"{facts['works']:,} openly licensed pictures with synthetic "
         "captions; every record has its licence, credit and captioner.",
-        page=f"urn:commoncanvas:release-data:{facts['key']}",
-        creator="The authors of CommonCanvas, replicated",
+        page=croissant.urn("release-data", scale, facts["key"]),
+        creator=croissant.AUTHORS,
         date=facts["date"],
         licenses=license_ids,
         distribution=[croissant.file_set("records", "*/[0-9]/*/*/*.parquet")],

@@ -31,6 +31,7 @@ from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.publish.captioners import captioner_of, named
 from commoncanvas.publish.card import make_card
+from commoncanvas.publish.credited import LEDGER
 from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
 from commoncanvas.publish.strips import write_pictures
 from commoncanvas.publish.uploading import upload
@@ -47,6 +48,8 @@ def release(
     scale: str, variant: str, out: Path | str = MODEL, max_mb: float = MAX_MB
 ) -> dict[str, Any]:
     """Write a trained variant as a released model, replacing an older one.
+
+    Its works are credited twice: as text, and as a table for programs.
 
     Args:
         scale, variant: of the run, whose stages 01 to 05 are done.
@@ -98,6 +101,7 @@ def release(
         copy_halved(trained / "pipeline", folder, is_open)
         _check_size(folder, max_mb)  # before anything is drawn, too
         facts["attribution"] = write_attribution(folder, works)
+        works.to_parquet(folder / LEDGER, index=False)
         pipeline = load_pipeline(folder, facts["max_tokens"])
         facts["samples"] = write_pictures(
             folder, pipeline, facts["guidance_scale"], facts["num_inference_steps"]

@@ -1,0 +1,195 @@
+"""Rights to hand over: a released model's works and licences, in the forms asked for.
+
+`commoncanvas rights --out FOLDER` writes works.parquet and croissant.json (every work
+with licence, creator, page and captioner), training_summary.md and .json (AI Act),
+spdx.json, answers.yaml, which a person fills, and index.html, which shows them. All of
+it comes from the release's ledger; the same inputs give the same bytes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import mistune
+import pandas as pd
+from markupsafe import Markup
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.files import sha256_of, shown, write_json, write_text, writing
+from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.publish import croissant, spdx, summary
+from commoncanvas.publish.credited import by_source, captioners_of, read_ledger
+from commoncanvas.publish.croissant import AUTHORS, Field
+from commoncanvas.publish.dataset import published_on
+from commoncanvas.publish.pages import assets, write_page
+from commoncanvas.publish.sample import MODEL
+from commoncanvas.publish.sample import STAGE as RELEASED
+
+STAGE = "rights"  # of the manifest
+FILES = {
+    "training_summary.md": "the AI Act's public summary of training content",
+    "training_summary.json": "the same, for programs",
+    "croissant.json": "Croissant 1.1 with RAI: the works, record by record",
+    "works.parquet": "every work with licence, creator, page and captioner",
+    "spdx.json": "SPDX 3.0.1, AI and Dataset profiles",
+    "answers.yaml": "what only a person can say: fill it, and give it by --answers",
+}
+FIELDS = [
+    *croissant.RIGHTS,
+    Field(
+        "captioner",
+        "sc:Text",
+        "Who wrote the captions of this work that the model was trained on.",
+        ("prov:wasAttributedTo",),
+    ),
+]
+
+
+def write_rights(
+    out: Path, model: Path, answers_file: Path | None, date: str
+) -> dict[str, Any]:
+    """Write a released model's rights into a folder: new, empty, or of an earlier call.
+
+    Args:
+        model: folder of a release.
+        answers_file: what a person answered, see `summary.read_answers`.
+        date: of publication, ISO.
+
+    Returns:
+        The summary of training content, whose `open` names what is not answered.
+
+    Raises:
+        CommonCanvasError: no such release, answers that cannot be read, or a folder
+            that holds something else.
+    """
+    answers = summary.read_answers(answers_file)
+    manifest = _read_release(model)
+    works = read_ledger(model, manifest)
+    _check_out(out)
+    name = f"{manifest['scale']}-{manifest['variant']}"
+    page = answers.get("page") or croissant.urn(name, manifest["facts"]["works_key"])
+    supplier = answers.get("provider", AUTHORS).splitlines()[0]
+    told = summary.from_ledger(
+        works, manifest["scale"], manifest["variant"], manifest["facts"]
+    )
+    made = summary.summarise(told, answers, date)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        works.to_parquet(out / "works.parquet", index=False)
+    digest = sha256_of(out / "works.parquet")
+    write_json(out / "training_summary.json", made)
+    text = summary.as_markdown(made)
+    write_text(out / "training_summary.md", text)
+    write_text(out / "answers.yaml", summary.questionnaire(answers))
+    sets = by_source(works)
+    bill = spdx.describe(manifest, sets, supplier, page, date, digest)
+    write_json(out / "spdx.json", bill)
+    size = (out / "works.parquet").stat().st_size
+    write_json(
+        out / "croissant.json",
+        croissant.describe(
+            name=f"training-works-{name}",
+            description=f"The {len(works):,} works that {name} was trained on, each "
+            "with its licence, creator, page and captioner. It holds no pictures.",
+            page=page,
+            creator=supplier,
+            date=date,
+            licenses=sorted(set(works["license_url"])),
+            distribution=[croissant.file_object("works.parquet", digest, size)],
+            fields=FIELDS,
+            rai=_responsible(works, manifest["facts"]),
+        ),
+    )
+    _write_page(out, name, made, text)
+    facts = {"model": shown(model), "works": len(works), "open": made["open"]}
+    variant = manifest["variant"]
+    write_manifest(
+        out, STAGE, manifest["scale"], variant, len(works), len(works), {}, facts
+    )
+    return made
+
+
+def _read_release(model: Path) -> dict[str, Any]:
+    """Return the manifest of a release, of whose files those that are read are hashed.
+
+    Raises:
+        ParameterError: the folder holds none.
+    """
+    try:
+        manifest = read_manifest(model, verify=False)
+        if manifest["stage"] == RELEASED:
+            return manifest
+        found = f"it is of {manifest['stage']}"
+    except ManifestError as error:
+        found = str(error).partition("; ")[0][:160]
+    raise ParameterError(
+        f"{shown(model)} is no released model ({found}); expected what `commoncanvas "
+        "release` writes; make one, or name another by --model."
+    )
+
+
+def _check_out(out: Path) -> None:
+    if not out.exists() or out.is_dir() and not any(out.iterdir()):
+        return
+    try:
+        found = read_manifest(out, verify=False)["stage"]
+    except ManifestError:
+        found = "no manifest"
+    if found != STAGE:
+        raise ParameterError(
+            f"{shown(out)} holds something else ({found}); expected a new folder, or "
+            "one that `commoncanvas rights` wrote; give another --out."
+        )
+
+
+def _responsible(works: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of the works by Croissant's RAI vocabulary."""
+    days = [day for day in (works["date_seen"].min(), works["date_seen"].max()) if day]
+    return {
+        "dataCollection": "Works of collections that state an open licence for each.",
+        "dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
+        "dataCollectionTimeframe": days,
+        "dataPreprocessingProtocol": sorted(set(works["changes"]) - {""}),
+        "machineAnnotationTools": [
+            f"{name} ({source})"
+            for source, name in captioners_of(facts).items()
+            if source not in ("human", "alt_text")
+        ],
+        "dataLimitations": ["A source's statement of a licence is believed."],
+        "dataBiases": ["Not measured."],
+        "personalSensitiveInformation": ["Not searched for."],
+        "dataUseCases": ["Crediting the works of a text-to-image model."],
+        "dataReleaseMaintenancePlan": "A work is taken out on request; the model has "
+        "to be trained again without it.",
+    }
+
+
+def _write_page(out: Path, name: str, made: dict[str, Any], text: str) -> None:
+    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    # mistune lets raw HTML through; `markdown_text` has left none.
+    page = environment.get_template("rights.html.j2").render(
+        assets={key: Markup(value) for key, value in assets().items()},
+        name=name,
+        files=FILES,
+        num_open=len(made["open"]),
+        summary=Markup(mistune.html(text)),
+    )
+    write_page(out / "index.html", page)
+
+
+def report(
+    out: Path, model: Path | None, answers: Path | None, date: str | None
+) -> None:
+    """Write the rights and print what is in the folder, and what a person must answer.
+
+    Args:
+        model: None is results/model.
+        date: None is today, UTC.
+    """
+    made = write_rights(out, model or MODEL, answers, published_on(date))
+    for file, what in FILES.items():
+        print(f"{shown(out / file)}: {what}")
+    if made["open"]:
+        print(f"open, for a person to answer: {', '.join(made['open'])}")

@@ -1,0 +1,326 @@
+"""Rights are handed over as the ledger has them, and nothing is said for a person."""
+
+import io
+import json
+import re
+
+import mlcroissant
+import pandas as pd
+import pytest
+from catalogues import MARKUP
+from doors import call
+from spdx_python_model import v3_0_1 as bindings
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.keys import key_of
+from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.licenses.license import read_license
+from commoncanvas.publish import credited, rights, spdx, summary
+
+DATE = "2026-11-28"
+CHOICES = [item.key for item in summary.items() if item.by == "choice"]
+PEOPLE = [i.key for i in summary.items() if i.by == "person" and not i.after]
+WORKS = [
+    ("emoji/cat", "CC BY 4.0", "Ada", "2026-01-02"),
+    ("emoji/dog", "CC BY 4.0", "Ada", "2026-02-03"),
+    ("emoji/sun", "CC0 1.0", "", "2025-12-30"),
+    ("photos/sea", "CC BY-SA 3.0 DE", MARKUP, "2026-03-04"),
+]
+
+
+def ledger():
+    rows = []
+    for key, title, author, date in WORKS:
+        source, _, name = key.partition("/")
+        one = read_license(title)
+        rows.append(
+            {
+                "key": key,
+                "title": MARKUP if name == "sea" else name,
+                "author": author,
+                "author_url": "",
+                "source": source,
+                "source_url": f"https://{source}.example.org/works/{name}/",
+                "license_slug": one.slug,
+                "license": one.title,
+                "license_version": one.version,
+                "license_url": one.url,
+                "date_seen": date,
+                "sha256": "ab" * 32,
+                "changes": "Drawn at 96 px on white.",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A released model's folder, its weights a word."""
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    ledger().to_parquet(folder / "ledger.parquet", index=False)
+    facts = {
+        "works": len(WORKS),
+        "works_key": key_of(keys=sorted(key for key, *_ in WORKS)),
+        "license": "CC BY-SA 4.0",
+        "note": "Drawn by a model that learnt from 4 works.",
+        "unet": "c0ffee" * 10,
+        "parts": [["VAE", "a/b at 1"], ["captioner, for the told captions", "vlm"]],
+        "caption_source": {"human": 0.5, "told": 0.5},
+        "max_tokens": 12,
+        "attribution": "ATTRIBUTION.md",
+    }
+    write_manifest(folder, "release", "toy", "cc_toy", 4, 4, {}, facts)
+    return folder
+
+
+def write(model, tmp_path, answers=""):
+    file = tmp_path / "mine.yaml"
+    file.write_text(answers, encoding="utf-8")
+    return rights.write_rights(tmp_path / "out", model, file, DATE), tmp_path / "out"
+
+
+def fields_of(made):
+    return {k: f for section in made["sections"] for k, f in section["fields"].items()}
+
+
+def test_every_work_has_licence_creator_page_and_captioner(model, tmp_path):
+    _, out = write(model, tmp_path)
+    works = pd.read_parquet(out / "works.parquet")
+    assert works.drop(columns="captioner").equals(ledger())
+    assert set(works["captioner"]) == {"human, vlm"}
+    read_manifest(out)
+
+
+def test_croissant_is_valid_without_a_warning_and_gives_each_record_s_rights(
+    model, tmp_path
+):
+    _, out = write(model, tmp_path)
+    found = mlcroissant.Dataset(jsonld=str(out / "croissant.json"))
+    issues = found.metadata.ctx.issues
+    assert not issues.errors and not issues.warnings
+    assert found.metadata.data_biases and found.metadata.data_collection  # RAI
+    told = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
+    (records,) = told["recordSet"]
+    states = {
+        field["@id"]: field.get("equivalentProperty", []) for field in records["field"]
+    }
+    assert "sc:license" in states["works/license_url"]
+    assert "sc:creator" in states["works/author"]
+    assert "prov:wasDerivedFrom" in states["works/source_url"]
+    assert "prov:wasAttributedTo" in states["works/captioner"]
+    rows = [*found.records("works")]
+    for row, work in zip(rows, ledger().itertuples(), strict=True):
+        assert row["works/license_url"].decode() == work.license_url
+        assert row["works/author"].decode() == work.author
+        assert row["works/source_url"].decode() == work.source_url
+
+
+def read_spdx(file):
+    """Read a document with the model's own bindings, which check kinds and counts."""
+    found = bindings.SHACLObjectSet()
+    with open(file, "rb") as stream:
+        bindings.JSONLDDeserializer().read(stream, found)
+    bindings.JSONLDSerializer().write(found, io.BytesIO())  # and once more: counts
+    return found
+
+
+# What the profiles ask for beyond the model, 3.0.1: "external properties".
+ASKED = {
+    "ai_AIPackage": """releaseTime suppliedBy software_downloadLocation
+    software_packageVersion software_primaryPurpose""".split(),
+    "dataset_DatasetPackage": """originatedBy builtTime releaseTime dataset_datasetType
+    software_downloadLocation software_primaryPurpose""".split(),
+}
+
+
+def test_spdx_reads_by_its_own_model_and_has_what_its_profiles_ask_for(model, tmp_path):
+    _, out = write(model, tmp_path)
+    found = read_spdx(out / "spdx.json")
+    assert not found.missing_ids
+    graph = json.loads((out / "spdx.json").read_text(encoding="utf-8"))["@graph"]
+    ties = [element for element in graph if element["type"] == "Relationship"]
+    for kind, properties in ASKED.items():
+        packages = [element for element in graph if element["type"] == kind]
+        assert packages
+        for package in packages:
+            assert set(properties) <= package.keys()
+            for tie in ("hasDeclaredLicense", "hasConcludedLicense"):
+                own = [t for t in ties if t["from"] == package["spdxId"]]
+                assert sum(t["relationshipType"] == tie for t in own) == 1
+    (trained,) = [t for t in ties if t["relationshipType"] == "trainedOn"]
+    sets = [e for e in graph if e["type"] == "dataset_DatasetPackage"]
+    assert sorted(trained["to"]) == sorted(e["spdxId"] for e in sets)
+    assert {e["name"]: e["dataset_datasetSize"] for e in sets} == {
+        "emoji": 3,
+        "photos": 1,
+    }
+    terms = [e.get("simplelicensing_licenseExpression") for e in graph]
+    assert {"CC-BY-4.0 AND CC0-1.0", "CC-BY-SA-3.0-DE", "CC-BY-SA-4.0"} <= {*terms}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dataset_datasetSize", "many"),
+        ("dataset_datasetType", ["emoji"]),
+        ("dataset_datasetType", []),
+        ("no_such_property", 1),
+    ],
+)
+def test_the_reading_of_spdx_can_fail(model, tmp_path, name, value):
+    _, out = write(model, tmp_path)
+    told = json.loads((out / "spdx.json").read_text(encoding="utf-8"))
+    for element in told["@graph"]:
+        if element["type"] == "dataset_DatasetPackage":
+            element[name] = value
+    (out / "wrong.json").write_text(json.dumps(told))
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        read_spdx(out / "wrong.json")
+
+
+def test_without_a_person_each_choice_and_each_of_a_person_s_words_is_open(
+    model, tmp_path
+):
+    made, out = write(model, tmp_path)
+    optional = {item.key for item in summary.items() if item.optional}
+    assert set(made["open"]) == {*CHOICES, *PEOPLE} - optional
+    assert not made["is_complete"]
+    for key, field in fields_of(made).items():
+        assert field["by"] == ("ledger" if field["answer"] is not None else None), key
+    text = (out / "training_summary.md").read_text(encoding="utf-8")
+    assert text.count("Open: a person") == len(made["open"]) and "Yes" not in text
+
+
+def test_the_ledger_fills_all_that_a_person_need_not_say(model, tmp_path):
+    made, _ = write(model, tmp_path)
+    fields = fields_of(made)
+    for item in summary.items():
+        if item.by == "ledger":
+            assert fields[item.key]["answer"], item.key
+    large = fields["large_sets"]["answer"]
+    assert [(r["set"], r["works"], r["share"]) for r in large] == [
+        ("emoji", 3, "75.0%"),
+        ("photos", 1, "25.0%"),
+    ]
+    assert large[0]["link"] == "https://emoji.example.org/works/"
+    assert fields["latest_date"]["answer"] == "03/2026"
+    image, text, *_ = fields["modalities"]["answer"]
+    assert image["size"].startswith("less than 1 million images: 4")
+    assert "96 at most" in text["size"]  # 4 works, 2 captions, 12 tokens
+    assert fields["domains"]["answer"][0] == {"domain": "emoji.example.org", "works": 3}
+
+
+def whole():
+    answers = {key: "no" for key in CHOICES} | {"crawlers": "yes", "public_sets": "yes"}
+    answers |= {key: "told" for key in PEOPLE} | {"page": "https://example.org/m"}
+    return answers | {
+        item.key: "told" for item in summary.items() if item.after == "crawlers"
+    }
+
+
+def test_a_person_s_answers_complete_it_and_are_told_from_the_ledger_s(model, tmp_path):
+    answers = whole() | {"model": "Toy 1.0"}
+    told = "".join(f"{key}: {value}\n" for key, value in answers.items())
+    made, out = write(model, tmp_path, told)
+    assert made["open"] == [] and made["is_complete"]
+    fields = fields_of(made)
+    assert (
+        fields["crawlers"]["answer"] == "yes" and fields["crawlers"]["by"] == "person"
+    )
+    assert fields["model"]["answer"] == "Toy 1.0"
+    assert "cc_toy at toy" in fields["model"]["from_ledger"]
+    croissant = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
+    assert croissant["url"] == "https://example.org/m"
+    assert croissant["creator"]["name"] == "told"
+    # What a person wrote comes back, to be gone on with.
+    again = summary.read_answers(out / "answers.yaml")
+    assert again == summary.read_answers(tmp_path / "mine.yaml")
+
+
+def test_a_yes_asks_what_follows_from_it(model, tmp_path):
+    made, _ = write(model, tmp_path, "crawlers: yes\nprivate_sets: no\n")
+    assert "crawler_behaviour" in made["open"] and "crawlers" not in made["open"]
+    assert "private_sets_told" not in made["open"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("crawlers: perhaps", "crawlers is 'perhaps'; expected yes or no"),
+        ("crawler: yes", "'crawler', which nobody asked"),
+        ("provider: [a, b]", "provider is a list; expected text"),
+        ("a: b: c", "expected YAML"),
+    ],
+)
+def test_answers_that_cannot_be_read_are_one_line(model, tmp_path, text, words):
+    with pytest.raises(ParameterError, match=re.escape(words)) as error:
+        write(model, tmp_path, text)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_stranger_s_words_do_nothing(model, tmp_path):
+    _, out = write(model, tmp_path, "provider: '<script>alert(1)</script> **b**'\n")
+    for name in ("training_summary.md", "index.html"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "<script>alert" not in text and "\x1b" not in text
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "<strong>b</strong>" not in page and "&lt;script&gt;" in page
+    assert "\x1b" not in json.loads((out / "spdx.json").read_text())["@graph"][-5].get(
+        "name", ""
+    )
+
+
+def test_the_same_inputs_give_the_same_bytes(model, tmp_path):
+    _, out = write(model, tmp_path)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    _, out = write(model, tmp_path)
+    assert first == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_works_that_are_not_the_model_s_are_refused(model, tmp_path):
+    facts = read_manifest(model)["facts"] | {"works_key": "0" * 16}
+    write_manifest(model, "release", "toy", "cc_toy", 4, 4, {}, facts)
+    with pytest.raises(ManifestError, match="not those that it was trained on"):
+        write(model, tmp_path)
+
+
+def test_a_ledger_that_changed_is_refused(model, tmp_path):
+    ledger().head(3).to_parquet(model / "ledger.parquet")
+    with pytest.raises(ManifestError, match=r"changed: ledger\.parquet"):
+        write(model, tmp_path)
+
+
+def test_what_is_no_release_and_what_is_no_place_are_refused(model, tmp_path):
+    with pytest.raises(ParameterError, match="is no released model"):
+        rights.write_rights(tmp_path / "out", tmp_path, None, DATE)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="holds something else"):
+        write(model, tmp_path)
+
+
+def test_a_licence_without_an_spdx_id_gets_one_of_ours_with_its_address():
+    graph = spdx._Graph("urn:x")
+    graph.license("urn:x#a", [read_license("CC BY 3.0 PL")])
+    element = graph.elements[0]
+    assert element["simplelicensing_licenseExpression"] == "LicenseRef-CC-BY-3.0-PL"
+    (entry,) = element["simplelicensing_customIdToUri"]
+    assert entry["value"] == "https://creativecommons.org/licenses/by/3.0/pl/"
+
+
+@pytest.mark.slow
+def test_the_committed_model_s_ledger_is_rebuilt_and_its_summary_lacks_a_person_alone(
+    tmp_path,
+):
+    model = paths.RESULTS / "model"
+    manifest = read_manifest(model, verify=False)
+    works = credited.read_ledger(model, manifest)
+    assert len(works) == manifest["facts"]["works"] and works["date_seen"].min() > "2"
+    told = call("rights", "--out", tmp_path / "out", "--date", DATE)
+    made = json.loads((tmp_path / "out/training_summary.json").read_text())
+    asked = {item.key: item.by for item in summary.items()}
+    assert all(asked[key] != "ledger" for key in made["open"])
+    assert told.splitlines()[-1].startswith("open, for a person to answer: provider, ")
