@@ -14,6 +14,8 @@ from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.settings import load_yaml
+from commoncanvas.core.works import count_works
+from commoncanvas.publish.captioners import captioners_of
 from commoncanvas.publish.pages import assets, main_line, read_all, write_page
 
 VERDICTS = {
@@ -22,6 +24,7 @@ VERDICTS = {
     "not testable at this scale": ("open", "○"),
 }
 REFERENCE = "full"  # the scale whose scorecard in results/ stands beside a run's own
+RELEASED = ("c", "nc", "nd")  # splits; the captioned web is not ours to give
 SMALL_WORLDS = ("tiny", "mini", "full")
 
 
@@ -124,10 +127,25 @@ def write_index(scale: str) -> Path:
         strip=_strip(scale),
         stages=stages,
         claims=claims,
+        rights=_rights(scale),
         reference=REFERENCE if any(claim["reference"] for claim in claims) else "",
         other_scales=_other_scales(scale),
     )
     return write_page(paths.HTML / "index.html", text)
+
+
+def _rights(scale: str) -> dict[str, Any] | None:
+    """Return works by licence and split, and captioners; None without a catalogue."""
+    folder = paths.stage_dir(scale, "01_licenses")
+    if not (folder / "catalog.parquet").is_file():
+        return None
+    counts = count_works(folder, ["split", "license_title"])
+    told = read_manifest(paths.stage_dir(scale, "02_captions"), verify=False)["facts"]
+    return {
+        "licenses": counts[counts["split"].isin(RELEASED)].to_dict("records"),
+        "captioners": ", ".join(sorted(set(captioners_of(told).values()))),
+        "ledger": shown(folder / "ledger.parquet"),
+    }
 
 
 def _other_scales(scale: str) -> list[dict[str, str]]:
