@@ -169,12 +169,15 @@ def _write_page(out: Path, name: str, made: dict[str, Any], text: str) -> None:
     loader = jinja2.FileSystemLoader(paths.TEMPLATE)
     environment = jinja2.Environment(loader=loader, autoescape=True)
     # mistune lets raw HTML through; `markdown_text` has left none.
+    body = mistune.html(text.partition("\n")[2])  # the page has a title of its own
+    body = str(body).replace("<table>", '<div class="cc-table"><table>')
     page = environment.get_template("rights.html.j2").render(
         assets={key: Markup(value) for key, value in assets().items()},
         name=name,
         files=FILES,
         num_open=len(made["open"]),
-        summary=Markup(mistune.html(text)),
+        title=summary.TITLE,
+        summary=Markup(body.replace("</table>", "</table></div>")),
     )
     write_page(out / "index.html", page)
 

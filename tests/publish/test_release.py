@@ -114,6 +114,7 @@ def test_a_release_holds_what_it_should_and_no_text_encoder(root):
     names = set(contents(model))
     assert {name.split("/")[0] for name in names} == {
         *("README.md", "ATTRIBUTION.md", "manifest.json", "model_index.json"),
+        "ledger.parquet",
         *("samples.png", "samples.json", "sheet.png", "sheet.json"),
         *("unet", "vae", "scheduler", "tokenizer"),
     }
