@@ -26,6 +26,7 @@ def _query(
     """Stream the result of a query whose FROM is the catalogue."""
     connection = duckdb.connect(config={"memory_limit": MEMORY})
     connection.execute("SET temp_directory = ?", [str(paths.CHECKPOINTS / "duckdb")])
+    connection.execute("SET enable_progress_bar = false")  # it would print its own
     query = rest.replace("FROM catalog", "FROM read_parquet(?)", 1)
     file = str(licenses_folder / "catalog.parquet")
     return connection.sql(query, params=[file, *values]).to_arrow_reader(_BATCH)

@@ -67,6 +67,7 @@ FIELDS = [
 def connect() -> DuckDBPyConnection:
     """Return a connection that keeps order, and sorts on disk what is too much."""
     connection = splits.connect(folder=paths.CHECKPOINTS / "duckdb")
+    connection.execute("SET enable_progress_bar = false")
     return connection.execute("SET preserve_insertion_order = true")
 
 

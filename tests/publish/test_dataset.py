@@ -5,13 +5,14 @@ import re
 from io import BytesIO
 
 import duckdb
+import hub
 import mistune
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from catalogues import MARKUP, write_catalogue
 from doors import call
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
 from PIL import Image
 
 from commoncanvas.catalog import catalog
@@ -21,7 +22,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.licenses import attribution, takedown
-from commoncanvas.publish import dataset, records
+from commoncanvas.publish import dataset, records, uploading
 from tests.rehearsal.commoncatalog import STRUCT
 
 DATE = "2026-11-28"
@@ -293,3 +294,13 @@ def test_the_command_writes_it_and_refuses_a_date_that_is_none(world, tmp_path):
     assert call(*words, "--date", DATE).endswith(": 29 works, 3 rows left out\n")
     told = json.loads((tmp_path / "out/croissant.json").read_text(encoding="utf-8"))
     assert told["datePublished"] == DATE and len(told["license"]) == 5
+
+
+def test_the_command_uploads_what_it_wrote(world, tmp_path, monkeypatch):
+    with hub.serve() as server:
+        client = HfApi(endpoint=server.address, token="hf_made_up")
+        monkeypatch.setattr(uploading, "HfApi", lambda: client)
+        words = ["release-data", "--scale", "toy", "--out", tmp_path / "out"]
+        told = call(*words, "--date", DATE, "--repo", "me/x")
+    assert told.splitlines()[-1] == f"{server.address}/datasets/me/x"
+    assert server.files == contents(tmp_path / "out")

@@ -551,3 +551,15 @@ def test_the_command_releases_and_fails_in_one_line(here, tmp_path, monkeypatch)
     assert re.search(rf"model: \d+\.\d MB, {num} works, CC BY-SA 4.0\n", told)
     told = call("release", "--scale", "none", *words, fails=True)
     assert "04_train@none-cc_toy" in told
+
+
+def test_the_command_uploads_the_model_that_it_wrote(root, monkeypatch, capsys):
+    model, sent = model_of(root), []
+    made = {"facts": {"works": 7, "license": "CC BY 4.0"}}
+    monkeypatch.setattr(release, "release", lambda *_: made)
+    monkeypatch.setattr(release, "upload", lambda *told: sent.append(told) or "a page")
+    release.report("toy", "cc_toy", model, 25, None)
+    assert not sent
+    release.report("toy", "cc_toy", model, 25, "me/x")
+    assert sent == [(model, "me/x", "model")]
+    assert capsys.readouterr().out.endswith("7 works, CC BY 4.0\na page\n")
