@@ -253,7 +253,7 @@ class _Shards:
             captioner = self.captioners.get(row["source"], row["source"])
             found[row["key"]].append(_caption(row["source"], captioner, row["caption"]))
         if "caption" in works:
-            stated = works[works["caption"] != ""]
+            stated = works[works["caption"].fillna("") != ""]
             for row in stated[["key", "captioner", "caption"]].itertuples():
                 one = _caption(STATED, row.captioner, row.caption)
                 found[row.key].append(one)

@@ -132,6 +132,7 @@ def make_records(
         "blip2_caption": [first["caption"] if first else None for first in firsts],
         "captioner": [first["captioner"] if first else "" for first in firsts],
         "captions": told,
+        "caption": "",  # CommonCatalog's is the author's; ours is in captions
         "licensename": frame["license_text"],
         "licenseurl": frame["license_url"],
         "width": [width for width, _ in sizes],

@@ -61,7 +61,7 @@ def write_catalogue(root, num=30, works_per_file=8, scale="toy"):
     """Write stages 01 and 02 of a scale below a root; return the kept rows.
 
     One title is markup, one work has no author, one is of the captioned web, and one
-    is a copy of another.
+    is a copy of another, and one came with a caption by a person.
     """
     import pyarrow.parquet as pq
 
@@ -84,6 +84,8 @@ def write_catalogue(root, num=30, works_per_file=8, scale="toy"):
     kept["exact_group"] = kept["near_group"] = kept["key"]
     kept.loc[1, ["exact_group", "near_group"]] = kept.loc[0, "key"]
     kept["changes"] = "Stored as it came."
+    kept["caption"], kept["captioner"] = "", ""
+    kept.loc[3, ["caption", "captioner"]] = ["What a person told", "human"]
     kept["file"] = np.arange(len(kept)) // works_per_file
     for number, part in kept.groupby("file"):
         triples = zip(
