@@ -98,22 +98,25 @@ RECIPES = (*LADDER, FLASH, EXAMPLE)
 class OnlineLatents:
     """Reads like `Latents`, but decodes and encodes every batch again.
 
-    It has the works and captions of `data`, a `Latents`; `pictures` holds bytes by key
-    of the works that are read (`works_seen`). Resolution and buckets are stage 03's.
-    The models are moved to the device.
+    It reads works of `data`, a `Latents`, at some places, e.g. `places_seen`; their
+    pictures are files' bytes. Resolution and buckets are stage 03's, and the models are
+    moved to the device.
     """
 
     def __init__(
         self,
         data: Any,
-        pictures: Mapping[str, bytes],
+        places: np.ndarray,
+        pictures: Sequence[bytes],
         resolution_px: int,
         vae: Any,
         tokenizer: Callable[..., Any],
         text_encoder: torch.nn.Module,
-        buckets: Sequence[Sequence[int]] = (),
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.pictures, self.keys, self.texts = pictures, data.keys, data.texts()
+        numbers, texts = places.tolist(), data.texts(places)
+        self.pictures = dict(zip(numbers, pictures, strict=True))
+        self.texts = dict(zip(numbers, texts, strict=True))
         self.buckets = buckets or [(resolution_px, resolution_px)]
         self.vae, self.shape_of = vae.to(DEVICE), data.shape_of
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(DEVICE)
@@ -121,7 +124,7 @@ class OnlineLatents:
     @torch.no_grad()
     def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) as `Latents.posterior` does, from the pixels."""
-        files = [self.pictures[self.keys[place]] for place in places.tolist()]
+        files = [self.pictures[place] for place in places.tolist()]
         bucket = self.buckets[bucket_of(files[0], self.buckets)]
         pixels = [stored_pixels(file, *bucket) for file in files]
         images = pixels_to_images(np.stack(pixels)).to(DEVICE)
@@ -143,10 +146,10 @@ def batch_of(data: Any, batch_size: int, seed: int, step: int) -> torch.Tensor:
     return batch_places(data.buckets, batch_size, seed, step % NUM_BATCHES)
 
 
-def works_seen(data: Any, batch_size: int, seed: int) -> list[str]:
-    """Return the keys of the works in all batches, however many works there are."""
+def places_seen(data: Any, batch_size: int, seed: int) -> np.ndarray:
+    """Return the places of the works in all batches, however many works there are."""
     batches = [batch_of(data, batch_size, seed, n) for n in range(NUM_BATCHES)]
-    return [data.keys[place] for place in torch.cat(batches).unique().tolist()]
+    return torch.cat(batches).unique().numpy()
 
 
 class MixedLatents:
