@@ -65,7 +65,7 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
         for file in (folder / "log.csv", folder.with_suffix(".csv")):
             log.to_csv(file, index=False)
     metrics = {name: values[name] for name in ("variant", "of", "seed")}
-    metrics |= {"num_train_pictures": 0, "parameters": num_parameters}
+    metrics |= {"num_train_pictures": None, "parameters": num_parameters}
     write_json(folder / "metrics.json", metrics)
     facts = {
         "licenses": values["licenses"],
