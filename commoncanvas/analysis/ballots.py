@@ -123,7 +123,7 @@ def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
 
     With one rater, each key is one Bernoulli trial of Wilson's interval (ties count ½,
     which makes it slightly conservative). With several, a key has the mean of its
-    raters, and the interval is the normal one over keys, cut to 0 and 1; where all
+    raters, and the interval is Student's over keys, cut to 0 and 1; where all
     means are equal it is Wilson's again, because zero variance would give a
     zero-width interval. n counts the keys that were voted on; without votes it is None.
 

@@ -95,7 +95,8 @@ def jackknife(
 
     Blocks are strided, so a sorted table does not end up in one block, and equal in
     size, so the statistic's bias shifts every block alike. The value itself is not
-    corrected for bias; the interval is normal and speaks of noise only.
+    corrected for bias; the interval, Student's with a degree of freedom a block but
+    one, speaks of noise only: of the statistic at this number of rows.
 
     Args:
         num_blocks: blocks per array, lowered where there are fewer rows.
@@ -156,12 +157,12 @@ def jackknife_of(
         # Rows beyond num x size stay in every replicate; for a mean this factor makes
         # the variance exact whatever the remainder.
         variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))
-    half = Z95 * math.sqrt(variance)
+    half = _student(min(num_blocks, *rows)) * math.sqrt(variance)
     return Estimate(value, value - half, value + half, rows[0])
 
 
 def mean_interval(values: Any) -> Estimate:
-    """Estimate the mean of independent values (n,) with its normal interval.
+    """Estimate the mean of independent values (n,) with Student's interval.
 
     Raises: ShapeError for fewer than 2 values, or not one row of them.
     """
@@ -170,8 +171,14 @@ def mean_interval(values: Any) -> Estimate:
         raise ShapeError(
             f"Values are {values.shape}; (n,) with n > 1 expected; measure more."
         )
-    mean, half = values.mean(), Z95 * values.std(ddof=1) / math.sqrt(len(values))
-    return Estimate(float(mean), float(mean - half), float(mean + half), len(values))
+    mean, num = values.mean(), len(values)
+    half = _student(num) * values.std(ddof=1) / math.sqrt(num)
+    return Estimate(float(mean), float(mean - half), float(mean + half), num)
+
+
+def _student(num: int) -> float:
+    """Return how many standard errors of a mean of `num` values reach to 95 %."""
+    return float(student.ppf(0.975, num - 1))
 
 
 def wilson(successes: float, n: int) -> Estimate:
@@ -238,8 +245,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
     if len(estimates) == 1:
         return estimates[0]
     values, num = [e.value for e in estimates], len(estimates)
-    spread = statistics.stdev(values) / math.sqrt(num)
-    spread *= float(student.ppf(0.975, num - 1))
+    spread = _student(num) * statistics.stdev(values) / math.sqrt(num)
     mean = statistics.fmean(values)
     below = statistics.fmean(e.value - e.low for e in estimates)
     above = statistics.fmean(e.high - e.value for e in estimates)

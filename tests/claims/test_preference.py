@@ -220,13 +220,14 @@ def test_with_one_rater_no_difference_counts_half_in_wilsons_interval(tmp_path):
 
 
 def test_several_raters_share_a_pair(tmp_path):
-    exported = [line(CC_PAIRS[0], 0, "AB"), line(CC_PAIRS[0], 1, "CD")]
-    exported += [line(CC_PAIRS[1], 0, "AB"), line(CC_PAIRS[1], None, "CD")]
-    exported += [line(CC_PAIRS[2], 1, "AB"), line(CC_PAIRS[3], 0, "CD")]
+    exported = []
+    for a, b, c, d in (CC_PAIRS[:4], CC_PAIRS[4:8]):
+        exported += [line(a, 0, "AB"), line(a, 1, "CD"), line(b, 0, "AB")]
+        exported += [line(b, None, "CD"), line(c, 1, "AB"), line(d, 0, "CD")]
     share = preference.share_preferred(read(tmp_path, *exported), CC, WEB)
-    # Pairs of 1/2, 3/4, 0 and 1: mean 9/16, variance 35/192.
-    half = estimates.Z95 * np.sqrt(35 / 192 / 4)
-    assert (share.value, share.n) == (0.5625, 4)
+    # Pairs of 1/2, 3/4, 0 and 1, twice: mean 9/16, variance 5/32; Student of seven.
+    half = 2.364624 * np.sqrt(5 / 32 / 8)
+    assert (share.value, share.n) == (0.5625, 8)
     assert (share.low, share.high) == pytest.approx((0.5625 - half, 0.5625 + half))
 
 
