@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from commoncanvas.core.errors import ParameterError, ShapeError
@@ -197,6 +199,39 @@ def wilson(successes: float, n: int) -> Estimate:
     # Rounding must not push a bound past the share itself at 0 and at 1.
     low, high = max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
     return Estimate(share, low, high, int(n))
+
+
+def roc_area(positives: Any, negatives: Any) -> Estimate:
+    """Estimate how often a positive's score is above a negative's, ties counting half.
+
+    That is the area under the ROC, with DeLong's variance; the interval is made on the
+    logit, so that it stays within 0 and 1. Where every positive is above every negative
+    (or below), the variance says nothing, and the interval is Wilson's of the fewer.
+
+    Args:
+        positives, negatives: (m,) and (n,) scores.
+
+    Returns: n counts the positives. Source: delong.
+    Raises: ShapeError for fewer than 2 scores of a kind.
+    """
+    positives, negatives = (np.asarray(x, np.float64) for x in (positives, negatives))
+    m, n = len(positives), len(negatives)
+    if min(m, n) < 2:
+        raise ShapeError(
+            f"{m} positives and {n} negatives; 2 of each expected; measure more."
+        )
+    ranks = rankdata(np.concatenate([positives, negatives]))
+    # The share of negatives below each positive, and of positives above each negative.
+    below = (ranks[:m] - rankdata(positives)) / n
+    above = 1 - (ranks[m:] - rankdata(negatives)) / m
+    area = float(below.mean())
+    if area in (0.0, 1.0):
+        few = wilson(area * min(m, n), min(m, n))
+        return Estimate(area, few.low, few.high, m)
+    error = math.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n)
+    reach = Z95 * error / (area * (1 - area))
+    low, high = expit(logit(area) - reach), expit(logit(area) + reach)
+    return Estimate(area, float(low), float(high), m)
 
 
 def paired_difference(x: Any, y: Any) -> Estimate:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.stats import norm
 
 from commoncanvas.analysis import distances, estimates, matching
 from commoncanvas.core.errors import ParameterError, ShapeError
@@ -234,6 +235,27 @@ def test_mean_interval_covers_the_truth_about_95_times_in_100(n):
     draws = [estimates.mean_interval(rng.normal(3, 2, size=n)) for _ in range(2000)]
     covered = np.mean([e.low <= 3 <= e.high for e in draws])
     assert 0.935 <= covered <= 0.965
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.5, 2.5, 3.5])  # areas of 0.64 to 0.993
+def test_the_interval_of_an_area_covers_the_truth_about_95_times_in_100(shift):
+    rng, truth = np.random.default_rng(5), norm.cdf(shift / np.sqrt(2))
+    found = [
+        estimates.roc_area(rng.normal(shift, 1, 250), rng.normal(0, 1, 500))
+        for _ in range(1000)
+    ]
+    covered = np.mean([e.low <= truth <= e.high for e in found])
+    assert 0.93 <= covered <= 0.99 and all(0 <= e.low <= e.high <= 1 for e in found)
+
+
+def test_an_area_is_the_share_of_pairs_in_order():
+    found = estimates.roc_area([3, 1, 2], [1, 0])
+    assert found.value == (2 + 1.5 + 2) / 6 and found.n == 3
+    apart = estimates.roc_area([3, 4, 5], [1, 0])
+    assert apart.value == apart.high == 1 and apart.low < 0.5
+    assert estimates.roc_area([0, 0], [1, 2, 3]).value == 0
+    with pytest.raises(ShapeError, match="2 of each"):
+        estimates.roc_area([1], [0, 2])
 
 
 def test_wilson_matches_the_textbook_and_stays_inside_zero_and_one():
