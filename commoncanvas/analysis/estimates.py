@@ -159,7 +159,7 @@ def jackknife_of(
         # Rows beyond num x size stay in every replicate; for a mean this factor makes
         # the variance exact whatever the remainder.
         variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))
-    half = _student(min(num_blocks, *rows)) * math.sqrt(variance)
+    half = student_quantile(min(num_blocks, *rows)) * math.sqrt(variance)
     return Estimate(value, value - half, value + half, rows[0])
 
 
@@ -174,11 +174,11 @@ def mean_interval(values: Any) -> Estimate:
             f"Values are {values.shape}; (n,) with n > 1 expected; measure more."
         )
     mean, num = values.mean(), len(values)
-    half = _student(num) * values.std(ddof=1) / math.sqrt(num)
+    half = student_quantile(num) * values.std(ddof=1) / math.sqrt(num)
     return Estimate(float(mean), float(mean - half), float(mean + half), num)
 
 
-def _student(num: int) -> float:
+def student_quantile(num: int) -> float:
     """Return how many standard errors of a mean of `num` values reach to 95 %."""
     return float(student.ppf(0.975, num - 1))
 
@@ -280,7 +280,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
     if len(estimates) == 1:
         return estimates[0]
     values, num = [e.value for e in estimates], len(estimates)
-    spread = _student(num) * statistics.stdev(values) / math.sqrt(num)
+    spread = student_quantile(num) * statistics.stdev(values) / math.sqrt(num)
     mean = statistics.fmean(values)
     below = statistics.fmean(e.value - e.low for e in estimates)
     above = statistics.fmean(e.high - e.value for e in estimates)
