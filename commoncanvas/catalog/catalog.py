@@ -19,7 +19,7 @@ from commoncanvas.catalog import splits
 from commoncanvas.catalog.columns import LOCATED, NOWHERE, STATED
 from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
 from commoncanvas.catalog.sources.folder import read_folder
-from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.errors import ParameterError, SourceError, brief
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
@@ -119,7 +119,7 @@ def _read_commoncatalog(path: str) -> pd.DataFrame:
     except Exception as error:
         # DuckDB's, or what a file system raises, without a network for instance.
         raise SourceError(
-            f"{root} breaks off: {' '.join(str(error).split())[:160]}; expected whole "
+            f"{root} breaks off: {brief(error)}; expected whole "
             "parquet files of one form; check the network, or fetch them again."
         ) from None
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
 )
 
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, brief
 from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import read_manifest
 
@@ -52,7 +52,7 @@ def upload(folder: Path, repo: str, kind: str) -> str:
     ) as error:
         raise ParameterError(
             f"{shown(folder)} was not uploaded to {repo!r}: "
-            f"{' '.join(str(error).split())[:200]}; expected owner/name, a token that "
+            f"{brief(error)}; expected owner/name, a token that "
             "may write there (`hf auth login`) and the Hub; then run it again, which "
             "goes on."
         ) from None
