@@ -213,7 +213,7 @@ def download(
     catalog: Path, folder: Path, limit: int | None, verify: bool, **settings: Any
 ) -> None:
     """Fetch the pictures of a CATALOG (parquet) into FOLDER; run it again to go on."""
-    from commoncanvas.catalog.downloads import report
+    from commoncanvas.catalog.outcomes import report
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     try:

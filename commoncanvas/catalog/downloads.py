@@ -349,20 +349,3 @@ def _keep(data: bytes, path: Path) -> str:
             leftover.unlink()  # of a killed run
         write_atomically(path, lambda part: part.write_bytes(data))
     return hashlib.sha256(data).hexdigest()
-
-
-def report(
-    catalog: Path, folder: Path, limit: int | None, is_verified: bool, **settings: Any
-) -> int:
-    """Fetch the pictures of a catalogue, print what became of its rows, count failures.
-
-    Args:
-        limit: rows to look at; None for all.
-        is_verified: whether to hash the pictures in the folder first.
-        settings: of `fetch_pictures`.
-    """
-    if is_verified:
-        print(f"{len(verify(folder))} pictures had vanished or changed")
-    counts = fetch_pictures(read_rows(catalog, limit), folder, **settings)
-    print(", ".join(f"{count} {name}" for name, count in counts.items()))
-    return counts["failed"]
