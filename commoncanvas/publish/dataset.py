@@ -62,6 +62,7 @@ ROWS = 1_000_000  # of a file of rejected rows
 WEB = "captioned web, which no Creative Commons variant is trained on"
 STATED_REJECTED = """key source title author author_url pageurl license_text license_url
 date_seen reason""".split()
+_MARK = ".release-data"  # holds the key of a data set that is not finished
 LEADING = "synthetic"  # the caption source that becomes CommonCatalog's column
 
 
@@ -85,8 +86,7 @@ def release_data(scale: str, out: Path | str, date: str) -> dict[str, Any]:
     )
     stages = [read_manifest(folder, verify=False) for folder in (licensed, captioned)]
     listed = takedown.read_list()
-    key = key_of(
-        out=str(out),
+    key = key_of(  # of what is written, wherever it lies
         stages=[sha256_of(folder / NAME) for folder in (licensed, captioned)],
         takedown=sorted(listed),
         code=code_hash("publish.records"),
@@ -95,7 +95,8 @@ def release_data(scale: str, out: Path | str, date: str) -> dict[str, Any]:
     # Pictures and captions are compared file by file, as they are read.
     name = "catalog.parquet"
     compare(licensed, {name: stages[0]["files"][name]}, {name: licensed / name})
-    shards = _Shards(out, key, stages, listed)
+    work = key_of(content=key, out=str(out))
+    shards = _Shards(out, work, stages, listed)
     places = shards.write(licensed, captioned)
     rejected, num_taken = write_rejected(out, licensed, listed)
     files = [out / place for place in places]
@@ -115,11 +116,8 @@ def release_data(scale: str, out: Path | str, date: str) -> dict[str, Any]:
         rejected = rejected | {takedown.REASON: num_taken}
     num_in, num_out = stages[0]["counts"]["in"], facts["works"]
     manifest = write_manifest(out, STAGE, scale, None, num_in, num_out, rejected, facts)
-    finish(key)
+    finish(work)
     return manifest
-
-
-_MARK = ".release-data"  # holds the key of a data set that is not finished
 
 
 def _prepare(out: Path, key: str) -> None:
