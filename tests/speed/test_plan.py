@@ -415,6 +415,15 @@ def test_a_captioner_of_unknown_speed_is_refused(monkeypatch):
         plan.plan("mini")
 
 
+def test_a_captioner_of_one_s_own_is_left_out_and_the_plan_says_so(monkeypatch):
+    own = {"captioner": "endpoint", "url": "http://h/v1", "model": "qwen-vl"}
+    change(monkeypatch, "captions", captioners={"big": own})
+    line = "02_captions: `endpoint` takes what its model takes, which is left out"
+    assert any(line in told for told in plan.as_lines(plan.plan("mini")))
+    sections = profile_of(captions={"captioners": {"big": own}})
+    assert not any("qwen-vl" in told for told in needs.lacks(sections, 1, 1))
+
+
 def test_imported_captions_take_no_time_and_two_captioners_take_twice(monkeypatch):
     def seconds(*kinds):
         captioners = {str(place): {"captioner": k} for place, k in enumerate(kinds)}
