@@ -23,7 +23,7 @@ from commoncanvas.speed.rates import Rates
 
 # Keys of a profile that name a model, and those that name files of one's own.
 MODELS = ("model", "vae_folder", "text_encoder", "scheduler")
-FILES = ("weights", "file", "ids")
+FILES = ("weights", "file", "ids", "prompt_file")
 
 
 def too_large(rows: Sequence[Mapping[str, Any]], rates: Rates) -> Iterator[str]:

@@ -37,7 +37,7 @@ STATES = 6  # numbers a parameter on the GPU; see `_card`
 SD2_FLOP = 539.3e9  # of SD2's UNet at 256 px, for which `activations_sd2` was measured
 COPIES = 2  # DVC's cache holds each output again, unless it is told to link
 NONE = Quantity(0)
-UNTIMED = ("imported", "transformers", "endpoint")  # captioners of no speed of their own
+UNTIMED = ("imported", "transformers", "endpoint")  # captioners without a known rate
 
 
 class Stage(NamedTuple):

@@ -51,6 +51,7 @@ speed.steps_per_repeat speed.train_batch_size""".split()
 PLACES = """licenses.cc_sources captions.captioners.synthetic.model
 captions.captioners.synthetic.revision captions.second_captioner.model
 captions.second_captioner.revision captions.scorer.model captions.scorer.revision
+captions.prompt_file
 latents.vae_folder latents.vae_revision
 latents.text_encoder latents.text_encoder_revision train.init_from train.scheduler
 train.scheduler_revision evaluate.features.inception.weights
