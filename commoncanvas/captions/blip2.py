@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from commoncanvas.captions.image_text import ImageTextCaptioner
+from commoncanvas.captions.image_text import ImageTextCaptioner, options_of
 from commoncanvas.core.errors import ParameterError
 
 MODEL = "Salesforce/blip2-opt-2.7b"
@@ -55,7 +55,7 @@ class Blip2Captioner(ImageTextCaptioner):
             longest_edge=MAX_SIZE,
             square=True,
             dtype="float16" if torch.cuda.is_available() else "float32",
-            generate={**DECODING, **(decoding or {})},
+            generate=options_of(DECODING, decoding),
             batch_size=batch_size,
             seed=seed,
             cut="keep",

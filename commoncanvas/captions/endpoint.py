@@ -16,7 +16,7 @@ import httpx
 import pyarrow as pa
 
 from commoncanvas.captions.answers import AnswerRules
-from commoncanvas.captions.image_text import MAX_SIZE, shown_picture
+from commoncanvas.captions.image_text import MAX_SIZE, options_of, shown_picture
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.pictures import encode_png
@@ -98,7 +98,7 @@ class EndpointCaptioner:
         self.rules = AnswerRules(prompt, strip, reject, cut)
         self.model, self.prompt, self.system = model, prompt, system
         self.longest_edge, self.square, self.seed = longest_edge, square, seed
-        self.options = {**GENERATE, **(generate or {})}
+        self.options = options_of(GENERATE, generate)
         self.parallel, self.tries = parallel, tries
         self.timeout_s, self.key_env = timeout_s, key_env
         self.identity = f"endpoint:{model}{f'@{revision}' if revision else ''}"

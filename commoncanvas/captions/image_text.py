@@ -29,6 +29,7 @@ from commoncanvas.core.pictures import (
     largest_center_crop,
     largest_center_square,
 )
+from commoncanvas.core.text import printable
 from commoncanvas.models.weights import identity_of, pinned
 
 MAX_SIZE = 512  # longest edge of a picture, unless the profile says more [pixels]
@@ -91,17 +92,29 @@ class ImageTextCaptioner:
     ) -> None:
         self.name, revision = pinned(model, revision)
         self.words: dict[str, Any] = {"revision": revision} if revision else {}
-        self.config: Any = AutoConfig.from_pretrained(self.name, **self.words)
+        try:
+            self.config: Any = AutoConfig.from_pretrained(self.name, **self.words)
+        except (OSError, ValueError) as error:
+            raise ParameterError(
+                f"the captioner {str(model)!r} has no configuration that transformers "
+                f"reads ({_line(error)}); expected one; name another in the profile."
+            ) from None
         if self.config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise ParameterError(
                 f"the captioner {str(model)!r} is a {self.config.model_type!r}; "
                 "expected one of transformers' image-text-to-text models, such as "
                 "blip-2, git, florence2 or smolvlm; name another in the profile."
             )
-        if chat not in CHATS:
+        if not isinstance(chat, str | bool) or chat not in CHATS:
             raise ParameterError(
                 f"`chat` of a captioner is {chat!r}; expected auto, yes or no; edit "
                 "`captioners` in the profile."
+            )
+        if batch_size < 1 or longest_edge < 0:
+            raise ParameterError(
+                f"a captioner has batch_size {batch_size} and longest_edge "
+                f"{longest_edge}; expected 1 and 0 at least; edit `captioners` in the "
+                "profile."
             )
         self.rules = AnswerRules(prompt, strip, reject, cut)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -109,7 +122,7 @@ class ImageTextCaptioner:
         self.prompt, self.system, self.chat = prompt, system, CHATS[chat]
         self.longest_edge, self.square = longest_edge, square
         self.batch_size, self.seed = batch_size, seed
-        self.options = {**GENERATE, **(generate or {})}
+        self.options = options_of(GENERATE, generate)
         identity = identity_of("captioner", model, revision)
         dtype = str(self.dtype).removeprefix("torch.")
         self.identity = f"{self.kind}:{identity}:{dtype}"
@@ -126,10 +139,9 @@ class ImageTextCaptioner:
         # Of a processor that also reads videos, transformers asks for torchvision, and
         # raises AttributeError where that is missing.
         except (ImportError, AttributeError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ParameterError(
                 f"the processor of the captioner {self.name!r} cannot be loaded "
-                f"({reason}); expected tokenizer and picture processor; install "
+                f"({_line(error)}); expected tokenizer and picture processor; install "
                 "torchvision or what else it needs, or serve it as an `endpoint`."
             ) from None
         processor.tokenizer.padding_side = "left"
@@ -216,9 +228,19 @@ class ImageTextCaptioner:
 
     @torch.no_grad()
     def write(self, inputs: Any) -> tuple[list[str], list[bool]]:
-        """Return the answers for one batch of prepared pictures, and which are cut."""
+        """Return the answers for one batch of prepared pictures, and which are cut.
+
+        Raises:
+            ParameterError: the model does not take what `generate` says.
+        """
         inputs = inputs.to(self.model.device, self.model.dtype)
-        ids = self.model.generate(**inputs, **self.options)
+        try:
+            ids = self.model.generate(**inputs, **self.options)
+        except ValueError as error:
+            raise ParameterError(
+                f"the captioner {self.name!r} cannot write so ({_line(error)}); "
+                f"`generate` is {self.options}; edit `captioners` in the profile."
+            ) from None
         # A decoder gives the prompt and the picture's tokens back before its answer.
         asked = inputs.get("input_ids", ids[:, :0])
         start = asked.shape[1]
@@ -283,6 +305,27 @@ def shown_picture(data: bytes, longest_edge: int, square: bool) -> np.ndarray:
         return np.asarray(picture)
     sides = [max(1, round(side * wanted / edge)) for side in picture.size]
     return largest_center_crop(picture, *sides)
+
+
+def options_of(
+    defaults: Mapping[str, Any], changes: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return defaults with the changes of a profile's `generate`.
+
+    Raises:
+        ParameterError: these are not names with values.
+    """
+    if not isinstance(changes or {}, Mapping):
+        raise ParameterError(
+            f"`generate` of a captioner is {changes!r}; expected names with values, "
+            "such as {max_new_tokens: 64}; edit `captioners` in the profile."
+        )
+    return {**defaults, **(changes or {})}
+
+
+def _line(error: Exception) -> str:
+    """Return what a library's error says, in one line that is not too long."""
+    return printable(error)[:200]
 
 
 def _dtype(name: str, config: Any, device: str) -> torch.dtype:

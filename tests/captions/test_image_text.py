@@ -158,6 +158,13 @@ def test_what_it_is_is_told_without_its_weights(make, folders, tmp_path):
         ("git", {"chat": "maybe"}, "`chat` of a captioner is 'maybe'; expected auto"),
         ("git", {"dtype": "fp8"}, "`dtype` of a captioner is 'fp8'; expected auto"),
         ("git", {"cut": "off"}, "`cut` of a captioner is 'off'"),
+        ("git", {"batch_size": 0}, "a captioner has batch_size 0 and longest_edge 512"),
+        (
+            "git",
+            {"generate": "short"},
+            "`generate` of a captioner is 'short'; expected",
+        ),
+        ("git", {"generate": {"max_tokens": 5}}, "cannot write so .*max_tokens"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(make, family, words, message):
@@ -171,6 +178,12 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
         ParameterError, match="is a 'clip'; expected one of transformers'"
     ):
         ImageTextCaptioner(save_clip(tmp_path))
+
+
+def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ParameterError, match="has no configuration that") as refused:
+        ImageTextCaptioner(tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_processor_that_lacks_a_package_is_one_line(make, monkeypatch):
