@@ -23,13 +23,12 @@ from transformers.models.auto.modeling_auto import (
 from commoncanvas.captions.answers import AnswerRules
 from commoncanvas.core.ahead import ahead
 from commoncanvas.core.determinism import make_generator
-from commoncanvas.core.errors import EngineError, ParameterError
+from commoncanvas.core.errors import EngineError, ParameterError, brief
 from commoncanvas.core.pictures import (
     decode_picture,
     largest_center_crop,
     largest_center_square,
 )
-from commoncanvas.core.text import printable
 from commoncanvas.models.weights import identity_of, pinned
 
 MAX_SIZE = 512  # longest edge of a picture, unless the profile says more [pixels]
@@ -97,7 +96,7 @@ class ImageTextCaptioner:
         except (OSError, ValueError) as error:
             raise ParameterError(
                 f"the captioner {str(model)!r} has no configuration that transformers "
-                f"reads ({_line(error)}); expected one; name another in the profile."
+                f"reads ({brief(error)}); expected one; name another in the profile."
             ) from None
         if self.config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise ParameterError(
@@ -141,7 +140,7 @@ class ImageTextCaptioner:
         except (ImportError, AttributeError, OSError, ValueError) as error:
             raise ParameterError(
                 f"the processor of the captioner {self.name!r} cannot be loaded "
-                f"({_line(error)}); expected tokenizer and picture processor; install "
+                f"({brief(error)}); expected tokenizer and picture processor; install "
                 "torchvision or what else it needs, or serve it as an `endpoint`."
             ) from None
         processor.tokenizer.padding_side = "left"
@@ -238,7 +237,7 @@ class ImageTextCaptioner:
             ids = self.model.generate(**inputs, **self.options)
         except ValueError as error:
             raise ParameterError(
-                f"the captioner {self.name!r} cannot write so ({_line(error)}); "
+                f"the captioner {self.name!r} cannot write so ({brief(error)}); "
                 f"`generate` is {self.options}; edit `captioners` in the profile."
             ) from None
         # A decoder gives the prompt and the picture's tokens back before its answer.
@@ -321,11 +320,6 @@ def options_of(
             "such as {max_new_tokens: 64}; edit `captioners` in the profile."
         )
     return {**defaults, **(changes or {})}
-
-
-def _line(error: Exception) -> str:
-    """Return what a library's error says, in one line that is not too long."""
-    return printable(error)[:200]
 
 
 def _dtype(name: str, config: Any, device: str) -> torch.dtype:

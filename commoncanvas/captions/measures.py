@@ -77,7 +77,7 @@ def audit(
     rows = np.flatnonzero(is_said)
     if len(rows) < 2:
         return {}, {}
-    kept = None if labels is None else [labels[row] for row in rows]
+    kept = None if labels is None else [labels[row] for row in rows.tolist()]
     found = {
         source: _measures(lines[rows].tolist(), prompts, tokenizer, max_tokens, kept)
         for source, lines in zip(captions, columns, strict=True)
@@ -295,8 +295,8 @@ def _jackknifed(
 
     found = jackknife_of(without, [len(said)], NUM_BLOCKS)
     # A normal interval knows no ends.
-    ends = {"low": max(found.low, 0.0), "high": min(found.high, 1.0)}
-    return _Measure(replace(found, **ends), without)
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    return _Measure(replace(found, low=low, high=high), without)
 
 
 def _distinct(counts: np.ndarray) -> float:
