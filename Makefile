@@ -18,12 +18,12 @@ INSTALL = @UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$(call PIP,index-url)}" \
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env sources openclipart repro repro-cold pretrain tiny release \
-	bench-licenses bench-train bench-sd2 bench-memory gpu-check reference documents \
+.PHONY: help env sources openclipart repro repro-cold pretrain second-captioner tiny \
+	release bench-licenses bench-train bench-sd2 bench-memory gpu-check reference documents \
 	lint types rehearsal hardening check test clean
 
 help:  ## print these verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/ready  ## create .venv with the pinned packages
 
@@ -55,6 +55,10 @@ repro-cold: sources  ## the same, with nothing taken from earlier runs
 pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one core)
 	$(RUN) run 00_pretrain
 	$(BIN)/dvc commit --force 00_pretrain
+
+second-captioner: sources  ## train a captioner of another family (two hours of one core)
+	$(BIN)/python -c "from commoncanvas.pretrain import git_captioner; \
+		git_captioner.train_into_place()"
 
 tiny: sources  ## run every stage at the smallest scale, without DVC
 	@set -e; \

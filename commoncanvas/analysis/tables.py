@@ -61,7 +61,7 @@ Line = tuple[list[float], list[float], list[float], list[float]]
 def curve(run: Mapping[str, Any], name: str) -> Line:
     """Return one metric of a run, `metrics.json` of stage 05, by guidance scale."""
     estimates = [metrics[name] for metrics in run["guidance"].values()]
-    return _line([float(scale) for scale in run["guidance"]], estimates)
+    return as_line([float(scale) for scale in run["guidance"]], estimates)
 
 
 def by_size(
@@ -69,10 +69,11 @@ def by_size(
 ) -> Line:
     """Return what `read` finds in each run, by its number of training works."""
     sizes = [run["num_train_pictures"] for run in runs]
-    return _line(sizes, [read(run) for run in runs])
+    return as_line(sizes, [read(run) for run in runs])
 
 
-def _line(x: list[float], estimates: list[dict[str, Any]]) -> Line:
+def as_line(x: list[float], estimates: list[dict[str, Any]]) -> Line:
+    """Return estimates, as `Estimate.as_dict` wrote them, as a curve over x."""
     values = [estimate["value"] for estimate in estimates]
     lows, highs = ([e["interval"][end] for e in estimates] for end in (0, 1))
     return x, values, lows, highs

@@ -15,6 +15,7 @@ import pandas as pd
 
 from commoncanvas.analysis.estimates import mean_interval, wilson
 from commoncanvas.analysis.matching import retrieval
+from commoncanvas.analysis.tables import Line, as_line
 from commoncanvas.captions.text import (
     exact_match,
     leak_rate,
@@ -94,17 +95,19 @@ class Judge:
         size: edge of the squares that it is handed [pixels].
         image_embeds: maps (h, w, 3) uint8 pictures to (n, width) unit vectors.
         text_embeds: maps texts to the same.
+        tokenizer: of its text encoder.
     """
 
     size: int
     image_embeds: Callable[[np.ndarray], np.ndarray]
     text_embeds: Callable[[Sequence[str]], np.ndarray]
+    tokenizer: Any
 
 
 def judge_open() -> Judge:
     """Return the open world's scorer, from `pretrained/scorer`, for drawings."""
     scorer = load_scorer(PRETRAINED / "scorer")
-    return Judge(96, scorer.image_embeds, sentence_embeds)
+    return Judge(96, scorer.image_embeds, sentence_embeds, text_encoder()[0])
 
 
 def judge_clip(model: str, revision: str | None = None) -> Judge:
@@ -117,6 +120,7 @@ def judge_clip(model: str, revision: str | None = None) -> Judge:
         clip.size,
         lambda pictures: _unit(clip.image_embeds(pictures)),
         lambda texts: _unit(clip.text_embeds(texts)),
+        clip.tokenizer,
     )
 
 
@@ -179,7 +183,9 @@ def mistaken_pictures(
 
 
 def cut_captions(
-    captions_by_source: Mapping[str, Iterable[str]], limits: Sequence[int]
+    captions_by_source: Mapping[str, Iterable[str]],
+    limits: Sequence[int],
+    tokenizer: Any,
 ) -> pd.DataFrame:
     """Measure how long captions are in the text encoder's tokens, and how many are cut.
 
@@ -190,7 +196,6 @@ def cut_captions(
         of captions that are longer and lose their end. A source without captions is
         left out.
     """
-    tokenizer, _ = text_encoder()
     rows = {}
     for source, texts in captions_by_source.items():
         if not (texts := list(texts)):
@@ -245,3 +250,40 @@ def combine_captioners(
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def mixture_lines(mixed: pd.DataFrame) -> dict[str, Line]:
+    """Return fidelity by variety of what `combine_captioners` found, as curves."""
+    ways = {"word F1": "word_f1", "own picture": "found"}
+    different = mixed["distinct"].tolist()
+    return {way: as_line(different, list(mixed[name])) for way, name in ways.items()}
+
+
+def answers(
+    found: Mapping[str, dict],
+    main: str,
+    leaks: Mapping[str, Scores],
+    agreement: Scores,
+    judged: Scores,
+) -> pd.DataFrame:
+    """Return the stage's questions and the estimates that answer them, one a row.
+
+    Args:
+        found: `find_pictures` of "human names" and of `main`, the captioner's.
+        leaks: see `leaked_names`.
+        agreement: see `agree`.
+        judged: see `review.tally`.
+    """
+    rows = [
+        ("loses", "names that find their picture", found["human names"]),
+        ("loses", "captions that find theirs", found[main]),
+    ]
+    for group, sides in leaks.items():
+        for side, estimate in sides.items():
+            rows.append(("hides", f"captions that name {group}: {side}", estimate))
+    good = {f"{name} with the name": m for name, m in agreement.items()} | {**judged}
+    rows += [("good enough?", name, estimate) for name, estimate in good.items()]
+    return pd.DataFrame(
+        [(q, what, m["value"], *m["interval"], m["n"]) for q, what, m in rows],
+        columns=["question", "share of", "value", "low", "high", "n"],
+    )

@@ -1,8 +1,9 @@
 """Telephoning: captioning pictures with the captioners that the profile names.
 
-There are three: BLIP-2 as in the paper, the open world's small one, and captions
-imported from a file. Stage 02 runs each that the profile lists, one file of pictures
-after the other, here or on a cluster. Source: commoncanvas-cvpr, §4.2.
+BLIP-2 as in the paper, the open world's small one, any other of transformers, one
+behind an OpenAI-compatible endpoint, and captions imported from a file. Stage 02 runs
+each that the profile lists, one file of pictures after the other, here or on a cluster.
+Source: commoncanvas-cvpr, §4.2.
 """
 
 import functools
@@ -18,7 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from commoncanvas.captions.blip2 import Blip2Captioner
+from commoncanvas.captions.endpoint import EndpointCaptioner
+from commoncanvas.captions.image_text import ImageTextCaptioner
 from commoncanvas.captions.imported import ImportedCaptions
+from commoncanvas.captions.text import tidy
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import code_hash, key_of
@@ -28,10 +32,12 @@ from commoncanvas.core.shards import named_files, run_shards
 from commoncanvas.core.works import LICENSED
 from commoncanvas.models.captioner import OpenCaptioner
 
-Captioner = OpenCaptioner | Blip2Captioner | ImportedCaptions
+Captioner = OpenCaptioner | ImageTextCaptioner | EndpointCaptioner | ImportedCaptions
 CAPTIONERS = {
     "open": OpenCaptioner,
     "blip2": Blip2Captioner,
+    "transformers": ImageTextCaptioner,
+    "endpoint": EndpointCaptioner,
     "imported": ImportedCaptions,
 }
 PLACES = ("folder", "model", "file")  # arguments that are paths from the repository
@@ -46,7 +52,7 @@ def load_captioner(settings: dict[str, Any]) -> Captioner:
     """Return the captioner of one entry of the profile's `captioners`.
 
     Args:
-        settings: {"captioner": "open" | "blip2" | "imported", and its arguments}.
+        settings: {"captioner": a name of `CAPTIONERS`, and its arguments}.
 
     Raises:
         ParameterError: the captioner or one of its arguments is unknown or missing.
@@ -59,7 +65,8 @@ def _loaded(text: str) -> Captioner:
     """Load a captioner once a process."""
     options = json.loads(text)
     name = options.pop("captioner", None)
-    for place in options.keys() & set(PLACES):
+    places = () if name == "endpoint" else PLACES  # there, the server knows the names
+    for place in options.keys() & set(places):
         path = paths.ROOT / options[place]
         # What is not here may be a Hub id.
         if place != "model" or path.exists():
@@ -139,8 +146,8 @@ def telephone(
 
     Returns:
         (key, files): the work's key for `keys.finish`, and a file for each of pictures,
-        of key and caption_raw; at least one row a licensed picture in their order, null
-        where there is no caption.
+        as `text.tidy` takes them; at least one row a licensed picture in their order,
+        null where there is no caption.
 
     Raises:
         ParameterError: see `load_captioner`; or the name is taken, there is no picture,
@@ -152,16 +159,12 @@ def telephone(
             "pictures; choose another name in `captioners` of the profile."
         )
     captioner = load_captioner(settings)
-    key = key_of(
-        world=world,
-        captioner=settings,
-        model=captioner.identity,
-        decoding=captioner.decoding,
-        code=code_hash("captions.telephoning"),
-    )
+    key = key_of(world=world, **_facts_of(settings, captioner))
     function: Callable[[Path], pa.Table] = functools.partial(caption_file, settings)
     if isinstance(captioner, ImportedCaptions):  # no model: read here, at once
         function, engine = _Lookup(captioner, list(pictures.values())), "local"
+    if isinstance(captioner, EndpointCaptioner):  # its server has the workers
+        engine = "local"
     files = named_files(key, pictures, function, source, engine)
     if not any(pq.read_metadata(file).num_rows for file in files):
         raise ParameterError(
@@ -182,18 +185,28 @@ def caption_sample(
         rows: of (key, picture bytes), at least one; memory holds them all.
 
     Returns:
-        (key, captions): for `keys.finish`, and the raw first caption of each, "" where
-        there is none.
+        (key, captions): for `keys.finish`, and the first caption of each, cleaned, ""
+        where there is none.
     """
     captioner = load_captioner(settings)
     key = key_of(
         pictures=[hashlib.sha256(data).hexdigest() for _, data in rows],
         works=[key for key, _ in rows],
-        captioner=settings,
-        model=captioner.identity,
-        decoding=captioner.decoding,
-        code=code_hash("captions.telephoning"),
+        **_facts_of(settings, captioner),
     )
+    if isinstance(captioner, EndpointCaptioner):
+        engine = "local"
     function = functools.partial(caption_rows, settings)
-    table = run_shards(key, rows, SAMPLE_SHARD, function, "sample", engine).to_pandas()
-    return key, table.drop_duplicates("key")["caption_raw"].fillna("")
+    table = run_shards(key, rows, SAMPLE_SHARD, function, "sample", engine)
+    return key, tidy({"sample": table}).drop_duplicates("key")["caption"]
+
+
+def _facts_of(settings: dict[str, Any], captioner: Captioner) -> dict[str, Any]:
+    """Return what captions depend on, beside the pictures, for their key."""
+    without = getattr(captioner, "incidental", ())
+    return {
+        "captioner": {k: v for k, v in settings.items() if k not in without},
+        "model": captioner.identity,
+        "decoding": captioner.decoding,
+        "code": code_hash("captions.telephoning"),
+    }

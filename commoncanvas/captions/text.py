@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -62,18 +61,23 @@ def tidy(tables: Mapping[str, pa.Table]) -> pd.DataFrame:
     """Join what captioners wrote to one table, each caption cleaned or with a reason.
 
     Args:
-        tables: {source: table of key and caption_raw}.
+        tables: {source: table of key and caption_raw; a captioner that reads its own
+            answers adds caption, what it made of one, and reason}.
 
     Returns:
         DataFrame with key, source, caption_raw, caption (cleaned, "" where there is
         none) and reason ("" where there is a caption).
     """
     captions = pd.concat([t.to_pandas().assign(source=s) for s, t in tables.items()])
-    is_missing = captions["caption_raw"].isna()
-    captions["caption"] = captions["caption_raw"].fillna("").map(clean_caption)
-    captions["reason"] = np.where(captions["caption"] == "", "empty caption", "")
-    captions.loc[is_missing, "reason"] = "not among the imported captions"
     columns = ["key", "source", "caption_raw", "caption", "reason"]
+    captions = captions.reindex(columns=columns).astype(object)
+    is_missing = captions["caption_raw"].isna()
+    read = captions["caption"].fillna(captions["caption_raw"]).fillna("")
+    captions["caption"] = read.map(clean_caption)
+    captions["reason"] = captions["reason"].fillna("")
+    is_empty = (captions["caption"] == "") & (captions["reason"] == "")
+    captions.loc[is_empty, "reason"] = "empty caption"
+    captions.loc[is_missing, "reason"] = "not among the imported captions"
     return captions[columns].reset_index(drop=True)
 
 

@@ -23,7 +23,7 @@ from commoncanvas.speed.rates import Rates
 
 # Keys of a profile that name a model, and those that name files of one's own.
 MODELS = ("model", "vae_folder", "text_encoder", "scheduler")
-FILES = ("weights", "file", "ids")
+FILES = ("weights", "file", "ids", "prompt_file")
 
 
 def too_large(rows: Sequence[Mapping[str, Any]], rates: Rates) -> Iterator[str]:
@@ -86,6 +86,8 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
 
 def _models(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (name, revision) of every model that a profile names."""
+    if values.get("captioner") == "endpoint":
+        return  # its server has the model
     if values.get("captioner") == "blip2" and "model" not in values:
         values = {"model": MODEL, **values}
     for key, value in values.items():

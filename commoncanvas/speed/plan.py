@@ -39,6 +39,7 @@ STATES = 6  # numbers a parameter on the GPU; see `_card`
 SD2_FLOP = 539.3e9  # of SD2's UNet at 256 px, for which `activations_sd2` was measured
 COPIES = 2  # DVC's cache holds each output again, unless it is told to link
 NONE = Quantity(0)
+UNTIMED = ("imported", "transformers", "endpoint")  # captioners without a known rate
 
 
 class Stage(NamedTuple):
@@ -161,8 +162,11 @@ def _data_stages(
     yield Stage("01_licenses", stored, size, start + seconds, held)
 
     kinds = [c["captioner"] for c in sections["captions"]["captioners"].values()]
-    names = [f"caption_{kind}" for kind in kinds if kind != "imported"]
+    names = [f"caption_{kind}" for kind in kinds if kind not in UNTIMED]
     seconds, card = sum((rates.seconds(name, licensed) for name in names), start), None
+    for kind in sorted({"transformers", "endpoint"}.intersection(kinds)):
+        line = f"02_captions: `{kind}` takes what its model takes, which is left out"
+        seconds = seconds.noting(line)
     if "blip2" in kinds:
         card = rates["blip2_weights"] * 1e9
         card = card.noting(

@@ -6,8 +6,8 @@ import torch
 from toys import save_blip2
 from transformers import Blip2ForConditionalGeneration
 
-from commoncanvas.captions import blip2
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.captions import blip2, image_text
+from commoncanvas.core.errors import EngineError, ParameterError
 from commoncanvas.core.images import encode_png
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 40, 40, 3), np.uint8)
@@ -61,9 +61,9 @@ def test_prompts_of_different_lengths_are_continued_as_if_alone(small):
 
 
 def test_padding_on_the_wrong_side_would_be_noticed(small):
-    alone = in_batches(small, 1, PROMPTS)
     small.processor.tokenizer.padding_side = "right"
-    assert in_batches(small, 32, PROMPTS) != alone
+    with pytest.raises(EngineError, match="pads prompts on the right; expected"):
+        in_batches(small, 32, PROMPTS)
 
 
 def test_padding_that_is_not_masked_would_be_noticed(small, monkeypatch):
@@ -133,7 +133,7 @@ def test_the_identity_is_that_of_the_weights(folder, small, tmp_path):
 def test_the_paper_s_model_is_asked_for_by_its_commit(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        blip2.AutoConfig,
+        image_text.AutoConfig,
         "from_pretrained",
         lambda *names, **words: asked.append((*names, words["revision"])) or 1 / 0,
     )
@@ -163,7 +163,8 @@ def test_another_model_of_the_hub_needs_its_revision():
 )
 def test_pictures_are_cut_square_and_never_enlarged(shape, edge):
     pixels = np.zeros((*shape, 3), np.uint8)
-    assert blip2.square_at_most(encode_png(pixels)).shape == (edge, edge, 3)
+    shown = image_text.shown_picture(encode_png(pixels), blip2.MAX_SIZE, square=True)
+    assert shown.shape == (edge, edge, 3)
 
 
 def test_pictures_of_several_sizes_fit_in_one_batch(small):

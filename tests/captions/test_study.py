@@ -78,7 +78,9 @@ def test_mistakes_name_the_picture_that_was_found_instead():
 
 def test_captions_are_cut_where_the_encoder_stops_reading():
     table = study.cut_captions(
-        {"long": ["cat " * 90, "cat"], "short": ["cat"], "none": []}, [3, 77]
+        {"long": ["cat " * 90, "cat"], "short": ["cat"], "none": []},
+        [3, 77],
+        study.load_judge({"scorer": "open"}).tokenizer,
     )
     assert table.index.tolist() == ["long", "short"]
     assert (

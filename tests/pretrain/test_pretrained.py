@@ -49,9 +49,10 @@ def test_a_measure_on_300_licensed_pictures_is_the_committed_one(
     assert abs(recomputed[measure]["value"] - committed["value"]) <= tolerance
 
 
-def test_the_weights_stay_below_30_megabytes():
-    sizes = [p.stat().st_size for p in PRETRAINED.rglob("*.safetensors")]
-    assert len(sizes) == 3 and sum(sizes) <= 30e6
+def test_the_weights_stay_small():
+    sizes = {p.parent.name: p.stat().st_size for p in PRETRAINED.rglob("*.safetensors")}
+    assert sizes.keys() - {"second_captioner"} == {"vae", "captioner", "scorer"}
+    assert sum(sizes.values()) <= 40e6
 
 
 @pytest.mark.parametrize("profile", ["tiny", "mini", "full"])

@@ -85,7 +85,9 @@ def test_training_takes_what_was_measured_or_half_as_much_again(scale):
     assert 1 / 1.5 < planned / TRAINED[scale] < 1.5
 
 
-def test_the_bytes_of_stage_03_are_those_that_full_wrote():
+def test_the_bytes_of_stage_03_are_those_that_full_wrote(monkeypatch):
+    # With the captions of one captioner, as it was run.
+    change(monkeypatch, "captions", captioners={"synthetic": {"captioner": "open"}})
     assert rows("full")["03_latents"]["bytes"] == pytest.approx(FULL_BYTES, rel=0.02)
 
 
@@ -413,6 +415,15 @@ def test_a_captioner_of_unknown_speed_is_refused(monkeypatch):
     change(monkeypatch, "captions", captioners={"told": {"captioner": "parrot"}})
     with pytest.raises(ParameterError, match="no rate 'caption_parrot'; expected one"):
         plan.plan("mini")
+
+
+def test_a_captioner_of_one_s_own_is_left_out_and_the_plan_says_so(monkeypatch):
+    own = {"captioner": "endpoint", "url": "http://h/v1", "model": "qwen-vl"}
+    change(monkeypatch, "captions", captioners={"big": own})
+    line = "02_captions: `endpoint` takes what its model takes, which is left out"
+    assert any(line in told for told in plan.as_lines(plan.plan("mini")))
+    sections = profile_of(captions={"captioners": {"big": own}})
+    assert not any("qwen-vl" in told for told in needs.lacks(sections, 1, 1))
 
 
 def test_imported_captions_take_no_time_and_two_captioners_take_twice(monkeypatch):

@@ -23,6 +23,7 @@ NESTED = {  # name: settings
     "captioners",
     "second_captioner",
     "caption_weights",
+    "labels",
     "features",
     "scorer",
     "prompt_sets",
