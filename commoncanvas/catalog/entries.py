@@ -16,7 +16,7 @@ import pandas as pd
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog import places, splits
+from commoncanvas.catalog import splits
 from commoncanvas.catalog.columns import LOCATED, NOWHERE, STATED
 from commoncanvas.catalog.sources import (
     folder,
@@ -31,6 +31,7 @@ from commoncanvas.catalog.sources import (
     yfcc,
 )
 from commoncanvas.catalog.state import picture_path
+from commoncanvas.core import places
 from commoncanvas.core.errors import ParameterError, SourceError
 
 Row = dict[str, Any]

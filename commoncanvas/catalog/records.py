@@ -1,7 +1,8 @@
 """Records of text tables: tab-separated or csv with a header, or JSON objects.
 
 Each line of a file is one record, or one record with its fault: nothing is lost, and
-memory does not grow. A csv's quoted cells may hold line ends. Files may be packed (.gz, .bz2) and may lie at addresses.
+memory does not grow. A csv's quoted cells may hold line ends.
+Files may be packed (.gz, .bz2) and may lie at addresses.
 """
 
 import csv
@@ -15,9 +16,9 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog.places import day_of_file
 from commoncanvas.catalog.streams import Stream, line_batches, read_head, read_lines
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.places import day_of_file
 
 FOLLOWING = 20  # lines that a quoted cell may go on for
 Cells = Sequence[str | None]

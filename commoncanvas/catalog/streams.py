@@ -17,8 +17,8 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from commoncanvas.catalog.places import opened
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.places import opened
 
 BLOCK = 4 << 20  # bytes of text in one batch, about 10,000 lines of metadata
 LONGEST = 64 << 20  # bytes of one line

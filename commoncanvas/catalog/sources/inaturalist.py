@@ -11,9 +11,9 @@ Source: inaturalist-open-data, its README and exporter; iNaturalist's licence mo
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog import places
 from commoncanvas.catalog.columns import NOT_HERE, as_sql
 from commoncanvas.catalog.records import read_tsv
+from commoncanvas.core import places
 from commoncanvas.core.errors import ParameterError, SourceError
 
 SIZES = ("original", "large", "medium", "small")  # 2048, 1024, 500, 240 px at most

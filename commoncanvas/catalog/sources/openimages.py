@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog import places
 from commoncanvas.catalog.columns import HUMAN, NOT_HERE, as_sql
 from commoncanvas.catalog.records import read_csv
+from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError
 
 BUCKET = "https://s3.amazonaws.com/open-images-dataset/"  # CVDF's

@@ -14,8 +14,8 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog import places
 from commoncanvas.catalog.columns import NOT_HERE, as_sql
+from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError
 
 CAPTIONER = "florence-2"

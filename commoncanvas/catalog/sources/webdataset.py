@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from commoncanvas.catalog.columns import NOWHERE, say_whose
-from commoncanvas.catalog.places import day_of_file, opened, size_of
 from commoncanvas.catalog.sources.folder import (
     MAX_BYTES,
     PICTURES,
@@ -19,6 +18,7 @@ from commoncanvas.catalog.sources.folder import (
     stated_columns,
 )
 from commoncanvas.core.errors import SourceError
+from commoncanvas.core.places import day_of_file, opened, size_of
 from commoncanvas.core.text import nfc
 
 MAX_UNPACKED = 2**28  # bytes of a tar, and for each of its own bytes,

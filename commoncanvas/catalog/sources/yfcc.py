@@ -27,9 +27,9 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 from duckdb.func import ARROW
 
-from commoncanvas.catalog import places
 from commoncanvas.catalog.columns import LOCATED, as_sql
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
+from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.text import html_to_text
 

@@ -1,10 +1,8 @@
 """GPIC's own columns: the credit of one line, whose captions, subsets, odd rows."""
 
-import io
-import json
-import tarfile
-
 import pytest
+from shards import gpic_shard
+from shards import gpic_words as words
 
 from commoncanvas.catalog import catalog
 from commoncanvas.catalog.columns import LOCATED, STATED
@@ -13,40 +11,11 @@ from commoncanvas.catalog.sources import gpic
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.licenses import attribution
 
-BY = "https://creativecommons.org/licenses/by/2.0/"
 SCRIPT = "<script>alert(1)</script>"
 
 
-def words(**changes):
-    """One json object with exactly GPIC's columns."""
-    return {
-        "retrieved_at": "2026-01-31T23:59:59+00:00",
-        "license": "CC BY 2.0",
-        "license_url": BY,
-        "attribution": "Ann (https://www.flickr.com/photos/ann/1/), CC BY 2.0",
-        "key": "a1",
-        "img_width": 8,
-        "img_height": 8,
-        "split": ["lite", "full"],
-        "caption_type": "short",
-        "caption": "A teal square.",
-    } | changes
-
-
-def shard(path, objects, mode="w"):
-    with tarfile.open(path, mode) as archive:
-        for number, one in enumerate(objects):
-            ending = "png" if number % 2 else "jpg"
-            for name, data in ((f"{number:06d}.json", json.dumps(one).encode()),
-                               (f"{number:06d}.{ending}", b"picture")):  # fmt: skip
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-    return str(path)
-
-
 def read(tmp_path, *objects, subset=""):
-    rows = list(gpic.read_gpic([shard(tmp_path / "train.tar", objects)], subset))
+    rows = list(gpic.read_gpic([gpic_shard(tmp_path / "train.tar", objects)], subset))
     assert len(rows) == len(objects)
     assert all(set(row) == {*STATED, *LOCATED, "caption_type"} for row in rows)
     return rows

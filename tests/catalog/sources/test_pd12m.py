@@ -5,19 +5,15 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from shards import CC0
+from shards import PD12M as NEW
 
 from commoncanvas.catalog import catalog
 from commoncanvas.catalog.columns import LOCATED, STATED
 from commoncanvas.catalog.sources import pd12m
 from commoncanvas.core.errors import SourceError
 
-CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"
 PDM = "https://creativecommons.org/publicdomain/mark/1.0/"
-NEW = {
-    "id": "u1", "url": "https://pd12m.s3.us-west-2.amazonaws.com/images/u1.jpeg",
-    "caption": " A print of a bridge. ", "width": 640, "height": 480,
-    "mime_type": "image/jpeg", "hash": "0" * 32, "license": CC0, "source": "rawpixel",
-}  # fmt: skip
 OLD = {
     "id": "u2", "url": "https://example.org/u2.jpg", "s3_key": "images/u2.jpg",
     "caption": "A map.", "md5_hash": "1" * 32, "mime_type": "image/jpeg",

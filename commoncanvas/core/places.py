@@ -110,6 +110,26 @@ def day_of_file(path: Path | str) -> str:
     return ""
 
 
+def state_of(path: Path | str) -> str:
+    """Return what tells one state of a file from another, without reading it whole.
+
+    On the Hub that is the address, which names a commit; elsewhere what the file system
+    says of it. Of a file on this machine use `files.sha256_of`.
+
+    Raises:
+        SourceError: there is no such file.
+    """
+    text = str(path)
+    if text.startswith("hf://"):
+        check_commit(text)
+        return text
+    try:
+        files, place = fsspec.core.url_to_fs(text)
+        return f"{text} {files.checksum(place)}"
+    except Exception as error:
+        raise refusal(text, error) from None
+
+
 def refusal(address: str, error: BaseException) -> SourceError:
     """Say in one line why an address cannot be read."""
     causes = [error, error.__cause__, error.__context__]
