@@ -11,6 +11,7 @@ Source: pd12m, the data set's card and its history.
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
@@ -48,12 +49,21 @@ def read_pd12m(
     """
     if not files:
         raise SourceError("no parquet file is named; expected one or more; add them.")
-    for address in files[:1]:
-        places.register(connection, address)
-    parts = [_rows_of(connection, file) for file in files]
+    places.register(connection, files[0])
+    alike: dict[tuple[str, ...], list[str]] = {}  # files by their SQL
+    for file in files:
+        alike.setdefault(_cells(connection, file), []).append(file)
+    columns = {"file": list(files), "day": [places.day_of_file(f) for f in files]}
+    days = connection.from_arrow(pa.table(columns)).set_alias("d")
+    parts = []
+    for cells, some in alike.items():
+        rows = connection.read_parquet(some, file_row_number=True, filename=True)
+        place = "parse_filename(filename) || ':' || file_row_number AS place"
+        parts.append(rows.select(f"filename, {place}, {', '.join(cells)}"))
     rows = parts[0]
     for part in parts[1:]:
         rows = rows.union(part)
+    rows = rows.set_alias("r").join(days, "r.filename = d.file")
     stated = {
         "key": f"'{source}/' || coalesce(nullif(id, ''), place)",
         "source": f"'{source}'",
@@ -70,31 +80,24 @@ def read_pd12m(
     return rows.select(f"{as_sql(stated)}, {NOT_HERE}, {others}")
 
 
-def _rows_of(connection: Connection, file: str) -> Relation:
-    """Return place, day and the columns of one file under today's names, as text."""
-    name = Path(file).name
+def _cells(connection: Connection, file: str) -> tuple[str, ...]:
+    """Return SQL for a file's columns under today's names, as text."""
     try:
-        rows = connection.read_parquet(file, file_row_number=True)
+        there = set(connection.read_parquet(file).columns)
     except Exception as error:  # DuckDB's, or of a file system without a network
         raise places.refusal(file, error) from None
-    there = set(rows.columns)
     found = {now: [n for n in names if n in there] for now, names in NAMES.items()}
-    lacking = [n for n in NEEDED if n not in there] + [
-        now for now in ("license",) if not found[now]
-    ]
+    lacking = [name for name in NEEDED if name not in there]
+    lacking += [] if found["license"] else ["license"]
     if lacking:
         raise SourceError(
-            f"{name} lacks {', '.join(lacking)}; expected PD12M's columns, the licence "
-            "of every picture among them; check what was fetched."
+            f"{Path(file).name} lacks {', '.join(lacking)}; expected PD12M's columns, "
+            "the licence of every picture among them; check what was fetched."
         )
     values = {name: name for name in NEEDED}
     values |= {now: (names[0] if names else "NULL") for now, names in found.items()}
-    values["organisation"] = "source" if "source" in there else "NULL"
-    for plain in ("mime_type", "width", "height"):
-        values[plain] = plain if plain in there else "NULL"
-    place = name.replace("'", "''")
-    cells = [f"CAST({sql} AS VARCHAR) AS {name}" for name, sql in values.items()]
-    return rows.select(
-        f"'{place}:' || file_row_number AS place, "
-        f"'{places.day_of_file(file)}' AS day, {', '.join(cells)}"
-    )
+    plain = {"organisation": "source"} | {
+        n: n for n in ("mime_type", "width", "height")
+    }
+    values |= {now: n if n in there else "NULL" for now, n in plain.items()}
+    return tuple(f"CAST({sql} AS VARCHAR) AS {name}" for name, sql in values.items())
