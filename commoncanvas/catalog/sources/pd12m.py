@@ -53,7 +53,9 @@ def read_pd12m(
     alike: dict[tuple[str, ...], list[str]] = {}  # files by their SQL
     for file in files:
         alike.setdefault(_cells(connection, file), []).append(file)
-    columns = {"file": list(files), "day": [places.day_of_file(f) for f in files]}
+    told = "SELECT file_name FROM parquet_file_metadata(?)"  # DuckDB's name of a file
+    names = [connection.sql(told, params=[f]).fetchall()[0][0] for f in files]
+    columns = {"file": names, "day": [places.day_of_file(f) for f in files]}
     days = connection.from_arrow(pa.table(columns)).set_alias("d")
     parts = []
     for cells, some in alike.items():
@@ -63,7 +65,7 @@ def read_pd12m(
     rows = parts[0]
     for part in parts[1:]:
         rows = rows.union(part)
-    rows = rows.set_alias("r").join(days, "r.filename = d.file")
+    rows = rows.set_alias("r").join(days, "r.filename = d.file", "left")
     stated = {
         "key": f"'{source}/' || coalesce(nullif(id, ''), place)",
         "source": f"'{source}'",
