@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
-from commoncanvas.catalog import answers, hosts
+from commoncanvas.catalog import answers, hosts, reservations
 from commoncanvas.catalog.answers import Outcome, checked_url
 from commoncanvas.catalog.proxies import Routes
 from commoncanvas.catalog.rows import key_and_address, read_rows
@@ -51,6 +51,7 @@ ORIGINS = ("flickr", "multimedia-commons")
 BUCKET = "https://multimedia-commons.s3-us-west-2.amazonaws.com/"
 MAX_REDIRECTS = 3
 MAX_BACKOFF_S = 120
+LOOK_S, MAX_LOOKS = 5.0, 2  # for a host's reservations: deadline and tries
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -280,6 +281,7 @@ class _Run:
             return Found(status, reason, attempts=attempt - 1)
         try:
             async with asyncio.timeout(self.settings.timeout):
+                await self.heed(request, host)
                 answer = await self.get(request, host)
             host.answer()
             if isinstance(answer, httpx.URL):
@@ -315,6 +317,41 @@ class _Run:
             return None
         return Found(status, reason[:200], attempts=attempt)
 
+    async def heed(self, request: hosts.Request, host: hosts.Host) -> None:
+        """Refuse a row whose host reserves it; its file of reservations is asked once.
+
+        A host that does not answer for that file is asked twice, then states nothing.
+        """
+        async with host.looking:
+            if host.rules is None:
+                host.num_looks += 1
+                host.rules = await self.look(request, host)
+                if host.rules is None and host.num_looks == MAX_LOOKS:
+                    host.rules = ()
+        path = request.url.raw_path.decode("ascii", "replace")
+        if location := reservations.reserved_by(host.rules or (), path):
+            raise Outcome("refused", f"opted out ({reservations.PATH}: {location})")
+
+    async def look(
+        self, request: hosts.Request, host: hosts.Host
+    ) -> tuple[reservations.Rule, ...] | None:
+        """Return a host's reservations, None where it does not answer."""
+        address = request.url.copy_with(raw_path=reservations.PATH.encode())
+        asked = httpx.Request("GET", address, headers=self.headers)
+        try:
+            async with asyncio.timeout(min(LOOK_S, self.settings.timeout / 2)):
+                answer = await self.routes.handle_async_request(asked)
+                async with contextlib.aclosing(answer):
+                    if answer.status_code != 200:
+                        return None if answer.status_code >= 500 else ()
+                    return reservations.read_rules(
+                        await self.read(answer, reservations.MAX_BYTES)
+                    )
+        except Outcome:
+            return ()  # it is too long
+        except Exception:  # whatever a stranger's answer brings about
+            return None
+
     async def get(
         self, request: hosts.Request, host: hosts.Host
     ) -> tuple[bytes, str] | httpx.URL:
@@ -326,15 +363,15 @@ class _Run:
             host.pause(answers.pause_s(answer))
             kind, target = answers.classify(answer)
             if target is None:
-                return await self.read(answer), kind
+                return await self.read(answer, self.settings.max_bytes), kind
             if request.num_redirects == MAX_REDIRECTS:
                 raise Outcome("refused", f"more than {MAX_REDIRECTS} redirects")
             return target
 
-    async def read(self, answer: httpx.Response) -> bytes:
+    async def read(self, answer: httpx.Response, max_bytes: int) -> bytes:
         length = answer.headers.get("content-length", "")
         data, size = bytearray(), int(length) if re.fullmatch("[0-9]+", length) else 0
-        chunks, max_bytes = answer.aiter_raw(), self.settings.max_bytes
+        chunks = answer.aiter_raw()
         while size <= max_bytes and (chunk := await anext(chunks, None)):
             data += chunk
             size = max(size, len(data))
