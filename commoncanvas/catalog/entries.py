@@ -115,8 +115,13 @@ def read_all(name: str) -> pd.DataFrame:
     return frame
 
 
-def batches(name: str, size: int = BATCH) -> Iterator[pd.DataFrame]:
+def batches(
+    name: str, size: int = BATCH, need_pictures: bool = True
+) -> Iterator[pd.DataFrame]:
     """Yield an entry's rows in batches: STATED, spec and, but of drawings, LOCATED.
+
+    Args:
+        need_pictures: whether a row is rejected whose picture would have to be fetched.
 
     Raises:
         SourceError: it cannot be read.
@@ -126,11 +131,11 @@ def batches(name: str, size: int = BATCH) -> Iterator[pd.DataFrame]:
     if isinstance(found, Relation):
         with _whole(entry):
             for batch in found.to_arrow_reader(size):
-                yield _finished(entry, batch.to_pandas())
+                yield _finished(entry, batch.to_pandas(), need_pictures)
         return
     rows = iter(found)
     while some := list(itertools.islice(rows, size)):
-        yield _finished(entry, pd.DataFrame(some))
+        yield _finished(entry, pd.DataFrame(some), need_pictures)
 
 
 class _whole:
@@ -151,7 +156,9 @@ class _whole:
             ) from None
 
 
-def _finished(entry: Entry, frame: pd.DataFrame) -> pd.DataFrame:
+def _finished(
+    entry: Entry, frame: pd.DataFrame, need_pictures: bool = True
+) -> pd.DataFrame:
     """Add spec and, of pictures that are fetched apart, where they were put."""
     if frame.empty:
         return frame
@@ -160,7 +167,7 @@ def _finished(entry: Entry, frame: pd.DataFrame) -> pd.DataFrame:
             fetched = [picture_path(url) if url else "" for url in frame["downloadurl"]]
             lies = [str(Path(pictures, path)) if path else "" for path in fetched]
             frame["path"] = lies
-        elif entry.kind != "commoncatalog":
+        elif need_pictures:
             frame.loc[frame["reason"] == "", "reason"] = NOT_FETCHED
     return frame.assign(spec=entry.name)
 
