@@ -185,7 +185,7 @@ def _compare(
     if "svg" in frame:
         is_here |= frame["svg"].map(lambda svg: isinstance(svg, str) and svg != "")
     frame = sort_by_place(frame[is_here & (frame["split"] != "rejected")])
-    rows = frame.to_dict("records")
+    rows: list[Any] = frame.to_dict("records")
     drawn = pool.map(partial(draw_picture, size=SIZE_PX), with_originals(rows))
     for row, picture in zip(rows, drawn, strict=True):
         if isinstance(picture, PictureError):

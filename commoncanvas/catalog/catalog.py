@@ -69,7 +69,7 @@ def read_source(name: str) -> list[Row]:
         SourceError: the source is not there, is empty, or not what it should be.
         ParameterError: it has an option that its kind does not know.
     """
-    rows: list[Row] = entries.read_all(name).to_dict("records")
+    rows: list[Any] = entries.read_all(name).to_dict("records")
     return rows
 
 

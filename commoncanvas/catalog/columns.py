@@ -33,7 +33,7 @@ LOCATED = {
     "start": "of the picture in its tar, unpacked [bytes], or its row; -1 for a file",
     "length": "of the picture in its tar [bytes]; -1 elsewhere",
 }
-NOWHERE = {"path": "", "start": -1, "length": -1}
+NOWHERE: dict[str, Any] = {"path": "", "start": -1, "length": -1}
 NOT_HERE = (
     "'' AS path, CAST(-1 AS BIGINT) AS start, CAST(-1 AS BIGINT) AS length"  # SQL
 )

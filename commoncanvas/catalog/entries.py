@@ -103,7 +103,7 @@ def read_all(name: str) -> pd.DataFrame:
         SourceError: it holds no work, or cannot be read.
     """
     entry, connection = parse(name), splits.connect()
-    found = _open(entry, connection)
+    found = open_entry(entry, connection)
     if isinstance(found, Relation):
         with _whole(entry):
             frame = found.to_arrow_table().to_pandas()
@@ -127,7 +127,7 @@ def batches(
         SourceError: it cannot be read.
     """
     entry, connection = parse(name), splits.connect()
-    found = _open(entry, connection)
+    found = open_entry(entry, connection)
     if isinstance(found, Relation):
         with _whole(entry):
             for batch in found.to_arrow_reader(size):
@@ -180,7 +180,12 @@ def nothing_in(name: str) -> SourceError:
     )
 
 
-def _open(entry: Entry, connection: Connection) -> Found:
+def open_entry(entry: Entry | str, connection: Connection) -> Found:
+    """Open an entry: a relation of its rows, of a table, or the rows themselves.
+
+    A relation is what `splits.split_metadata` takes.
+    """
+    entry = parse(entry) if isinstance(entry, str) else entry
     kind = KINDS.get(entry.kind)
     return kind.read(entry, connection) if kind else _icons(entry, connection)
 
@@ -201,7 +206,8 @@ def _folder(entry: Entry, connection: Connection) -> list[Row]:
 
 def _webdataset(entry: Entry, connection: Connection) -> Iterable[Row]:
     tars = places.find_files(entry.path)
-    return webdataset.read_webdataset(tars, **entry.options)
+    captioner = entry.options.get("captioner", "")
+    return webdataset.read_webdataset(tars, captioner=captioner)
 
 
 def _gpic(entry: Entry, connection: Connection) -> Iterable[Row]:

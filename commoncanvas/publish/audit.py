@@ -102,12 +102,11 @@ def _tables(found: Audit) -> Iterator[tuple[str, list[str], list[tuple[Any, ...]
     rows = [(name, n, _share(n, found.rows)) for name, n in splits.items()]
     yield "What the rows may be used for", ["split", "rows", "share"], rows
     licences = sorted(found.licenses.items(), key=lambda item: (-item[1], item[0]))
-    rows = [
-        (title, SPLIT_NAMES[split].partition(":")[0].partition(",")[0], n,
-         _share(n, found.rows))
-        for (title, split), n in licences[:30]
-    ]  # fmt: skip
-    yield "Licences, as read", ["licence", "split", "rows", "share"], rows
+    read: list[tuple[Any, ...]] = []
+    for (title, split), n in licences[:30]:
+        use = SPLIT_NAMES[split].partition(":")[0].partition(",")[0]
+        read.append((title, use, n, _share(n, found.rows)))
+    yield "Licences, as read", ["licence", "split", "rows", "share"], read
     yield "Versions of licences", ["version", "rows", "share"], counted(found.versions)
     yield "Credits", ["credit", "rows", "share"], counted(found.credits)
     yield (

@@ -65,11 +65,7 @@ def _pictures(record: dict[str, Any]) -> Iterator[list[str]]:
         "credit": next(filter(None, _contents(words, "creditLine")), ""),
         "unit": _text(about.get("unit_code")) or _text(record.get("unitCode")),
     }
-    media = _at(about, "online_media").get("media")
-    pictures = (
-        [one for one in media if isinstance(one, dict)] if _is_list(media) else []
-    )
-    media = [one for one in media if isinstance(one, dict)] if _is_list(media) else []
+    media = _objects(_at(about, "online_media").get("media"))
     pictures = [one for one in media if one.get("type", "Images") == "Images"]
     if not pictures:
         yield _row(facts, id=own, why="the record has no picture")
@@ -94,12 +90,13 @@ def _at(value: Any, *names: str) -> dict[str, Any]:
 
 
 def _contents(words: dict[str, Any], name: str) -> list[str]:
-    listed = words.get(name)
-    return [_text(_at(o).get("content")) for o in listed] if _is_list(listed) else []
+    return [_text(one.get("content")) for one in _objects(words.get(name))]
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list; none where it is no list."""
+    listed = value if isinstance(value, list) else []
+    return [one for one in listed if isinstance(one, dict)]
 
 
 def _text(value: Any) -> str:
