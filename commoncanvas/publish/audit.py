@@ -129,8 +129,8 @@ def _html(head: list[str], rows: list[tuple[Any, ...]]) -> str:
 def _bars(found: Audit) -> Iterator[str]:
     names = [SPLIT_NAMES[split] for split in auditing.SPLITS]
     counts = [found.splits[split] for split in auditing.SPLITS]
-    alt = "Number of rows in each split"
-    yield str(plots.bars(names, {"here": counts}, alt, x_label="rows").data)
+    alt = "Number of rows by what they may be used for"
+    yield str(plots.bars(names, {"here": counts}, alt, alt, x_label="rows").data)
     for counter, alt in (
         (found.credits, "Number of rows by whether their credit suffices"),
         (found.whose, "Number of rows by who wrote their caption"),
