@@ -14,6 +14,14 @@ PD12M = {
     "caption": " A print of a bridge. ", "width": 640, "height": 480,
     "mime_type": "image/jpeg", "hash": "0" * 32, "license": CC0, "source": "rawpixel",
 }  # fmt: skip
+OPEN_IMAGES = {
+    "ImageID": "000a1249af2bc5f0", "Subset": "train",
+    "OriginalURL": "https://farm1.staticflickr.com/1/2_3_o.jpg",
+    "OriginalLandingURL": "https://www.flickr.com/photos/ann/2", "License": BY,
+    "AuthorProfileURL": "https://www.flickr.com/people/ann/", "Author": "Ann",
+    "Title": "A bridge", "OriginalSize": "812", "OriginalMD5": "",
+    "Thumbnail300KURL": "", "Rotation": "",
+}  # fmt: skip
 
 
 def gpic_words(**changes):
