@@ -185,7 +185,11 @@ class ImportedCaptions:
         """Run a query; what DuckDB cannot read is one line."""
         try:
             return database.sql(query, params=values).to_arrow_table()
-        except duckdb.Error as error:
+        except Exception as error:
+            if places.is_address(self.files[0]):  # what a network raises is its own
+                raise places.refusal(self.files[0], error) from None
+            if not isinstance(error, duckdb.Error):
+                raise
             found = printable(str(error).split(": ", 1)[-1].splitlines()[0])
             raise ParameterError(
                 f"the imported captions of {shown(self.files[0])} cannot be used: "
