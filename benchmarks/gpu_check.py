@@ -34,6 +34,7 @@ from benchmarks.training import SEED, MadeUpLatents, bench, make_encoders
 from benchmarks.training import as_lines as lines_of_rows
 from commoncanvas.core import paths
 from commoncanvas.core.draws import Draws
+from commoncanvas.core.errors import brief
 from commoncanvas.core.files import write_json
 from commoncanvas.core.keys import work_folder
 from commoncanvas.core.settings import load_yaml
@@ -381,8 +382,7 @@ def _in_process(check: Callable[[Sizes, Save], None], sizes: Sizes, file: Path) 
         check(sizes, save)
         save({"ended": "whole"})
     except Exception as error:  # one part's failure is a result, and ends no other
-        line = " ".join(str(error).split()) or type(error).__name__
-        save({"ended": line[:300]})
+        save({"ended": brief(error, 300)})
         sys.exit(1)
 
 

@@ -114,7 +114,7 @@ def bench(
         recipes: rows to time, of those that this device can run.
         encoders: of `make_encoders`; None for Stable Diffusion 2's.
         save: called with what is known, after each group of rows.
-        **options: num_repeats, steps_per_repeat and batch_size of `measure_training`.
+        **options: num_repeats, steps_per_repeat and batch_size of `ablation.Timing`.
 
     Returns:
         dict for JSON: hardware, what was measured, and the rows of `summarise`.
@@ -147,9 +147,11 @@ def bench(
     }
     rates: dict[str, Any] = {}
     failures: dict[str, str] = {}
-    words = {"seed": SEED, "scaling_factor": 1.0, "failures": failures, **options}
+    timing = ablation.Timing(SEED, scaling_factor=1.0, **options)
     for group in ablation.in_groups([r for r in recipes if not r.lacking()]):
-        rates |= ablation.measure_training(make, stored, online, recipes=group, **words)
+        rates |= ablation.measure_training(
+            make, stored, online, timing, group, failures
+        )
         found["rows"] = ablation.summarise(rates, flops, peak, failures)
         save(found)
     return found

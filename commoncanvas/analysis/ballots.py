@@ -18,7 +18,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from commoncanvas.analysis.estimates import Estimate, mean_interval, wilson
+from commoncanvas.analysis.estimates import Estimate, student_quantile, wilson
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import once, write_text
@@ -122,10 +122,13 @@ def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
     """Estimate the mean score of what was voted on, a share.
 
     With one rater, each key is one Bernoulli trial of Wilson's interval (ties count ½,
-    which makes it slightly conservative). With several, a key has the mean of its
-    raters, and the interval is the normal one over keys, cut to 0 and 1; where all
-    means are equal it is Wilson's again, because zero variance would give a
-    zero-width interval. n counts the keys that were voted on; without votes it is None.
+    which makes it slightly conservative), which speaks of this rater alone. With
+    several, a key has the mean of its raters, and the interval covers both the choice
+    of keys and that of raters (variances clustered by either, less that of votes), with
+    Student's quantile for the fewer of the two, cut to 0 and 1: of two or three raters
+    it is wide. Where all means are equal it is Wilson's again, because zero variance
+    would give a zero-width interval. n counts the keys that were voted on; without
+    votes it is None. Source: two-way-clusters.
 
     Args:
         scores: 0 to 1 (or truth values), one a vote.
@@ -133,11 +136,26 @@ def share(scores: pd.Series, votes: pd.DataFrame) -> Estimate | None:
     """
     if votes.empty:
         return None
+    scores = scores.astype(float)
     shares = scores.groupby(votes["key"]).mean()
     if votes["rater"].nunique() == 1 or shares.nunique() == 1:
         return wilson(float(shares.sum()), len(shares))
-    mean = mean_interval(shares)
-    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n)
+    mean = float(shares.mean())
+    weights = 1 / len(shares) / scores.groupby(votes["key"]).transform("size")
+    parts = weights * (scores - mean)
+    by = {name: _clustered(parts, votes[name]) for name in ("rater", "key")}
+    both = sum(by.values()) - _clustered(
+        parts, pd.Series(range(len(votes)), votes.index)
+    )
+    num = min(votes["rater"].nunique(), len(shares))
+    half = student_quantile(num) * math.sqrt(max(both, *by.values()))
+    return Estimate(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(shares))
+
+
+def _clustered(parts: pd.Series, of: pd.Series) -> float:
+    """Return the variance of the sum of parts that vary together within clusters."""
+    sums = parts.groupby(of).sum()
+    return float((sums**2).sum() * len(sums) / (len(sums) - 1))
 
 
 def krippendorff_alpha(counts: Any) -> float:

@@ -111,9 +111,10 @@ def frechet_distance(a: Any, b: Any) -> float:
 
 
 def frechet_floor(real: Any, n: int, seed: int, num_blocks: int = 20) -> Estimate:
-    """Measure real against real: the distance that a perfect model would get at n.
+    """Measure real against real: about what a perfect model would get at n.
 
-    The two are disjoint draws of n rows of `real`.
+    n rows of `real`, drawn at random, are measured against all others, as samples are
+    against a reference that is larger than they are.
     Raises: ParameterError if n is below 2 or `real` has fewer than 2 n rows.
     """
     real = np.asarray(real)
@@ -121,9 +122,9 @@ def frechet_floor(real: Any, n: int, seed: int, num_blocks: int = 20) -> Estimat
         raise ParameterError(
             f"Floor at n = {n} of {len(real)} rows; 2 to half expected; lower n."
         )
-    # (2 n,) -> (2, n): the rows of either side
-    halves = np.random.default_rng(seed).permutation(len(real))[: 2 * n].reshape(2, n)
-    return jackknife(frechet_distance, *real[halves], num_blocks=num_blocks)
+    order = np.random.default_rng(seed).permutation(len(real))
+    sides = real[order[:n]], real[order[n:]]
+    return jackknife(frechet_distance, *sides, num_blocks=num_blocks)
 
 
 def kernel_distance(a: Any, b: Any) -> float:

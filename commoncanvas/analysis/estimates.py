@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from commoncanvas.core.errors import ParameterError, ShapeError
@@ -95,7 +97,8 @@ def jackknife(
 
     Blocks are strided, so a sorted table does not end up in one block, and equal in
     size, so the statistic's bias shifts every block alike. The value itself is not
-    corrected for bias; the interval is normal and speaks of noise only.
+    corrected for bias; the interval, Student's with a degree of freedom a block but
+    one, speaks of noise only: of the statistic at this number of rows.
 
     Args:
         num_blocks: blocks per array, lowered where there are fewer rows.
@@ -156,12 +159,12 @@ def jackknife_of(
         # Rows beyond num x size stay in every replicate; for a mean this factor makes
         # the variance exact whatever the remainder.
         variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))
-    half = Z95 * math.sqrt(variance)
+    half = student_quantile(min(num_blocks, *rows)) * math.sqrt(variance)
     return Estimate(value, value - half, value + half, rows[0])
 
 
 def mean_interval(values: Any) -> Estimate:
-    """Estimate the mean of independent values (n,) with its normal interval.
+    """Estimate the mean of independent values (n,) with Student's interval.
 
     Raises: ShapeError for fewer than 2 values, or not one row of them.
     """
@@ -170,8 +173,14 @@ def mean_interval(values: Any) -> Estimate:
         raise ShapeError(
             f"Values are {values.shape}; (n,) with n > 1 expected; measure more."
         )
-    mean, half = values.mean(), Z95 * values.std(ddof=1) / math.sqrt(len(values))
-    return Estimate(float(mean), float(mean - half), float(mean + half), len(values))
+    mean, num = values.mean(), len(values)
+    half = student_quantile(num) * values.std(ddof=1) / math.sqrt(num)
+    return Estimate(float(mean), float(mean - half), float(mean + half), num)
+
+
+def student_quantile(num: int) -> float:
+    """Return how many standard errors of a mean of `num` values reach to 95 %."""
+    return float(student.ppf(0.975, num - 1))
 
 
 def wilson(successes: float, n: int) -> Estimate:
@@ -190,6 +199,39 @@ def wilson(successes: float, n: int) -> Estimate:
     # Rounding must not push a bound past the share itself at 0 and at 1.
     low, high = max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
     return Estimate(share, low, high, int(n))
+
+
+def roc_area(positives: Any, negatives: Any) -> Estimate:
+    """Estimate how often a positive's score is above a negative's, ties counting half.
+
+    That is the area under the ROC, with DeLong's variance; the interval is made on the
+    logit, so that it stays within 0 and 1. Where every positive is above every negative
+    (or below), the variance says nothing, and the interval is Wilson's of the fewer.
+
+    Args:
+        positives, negatives: (m,) and (n,) scores.
+
+    Returns: n counts the positives. Source: delong.
+    Raises: ShapeError for fewer than 2 scores of a kind.
+    """
+    positives, negatives = (np.asarray(x, np.float64) for x in (positives, negatives))
+    m, n = len(positives), len(negatives)
+    if min(m, n) < 2:
+        raise ShapeError(
+            f"{m} positives and {n} negatives; 2 of each expected; measure more."
+        )
+    ranks = rankdata(np.concatenate([positives, negatives]))
+    # The share of negatives below each positive, and of positives above each negative.
+    below = (ranks[:m] - rankdata(positives)) / n
+    above = 1 - (ranks[m:] - rankdata(negatives)) / m
+    area = float(below.mean())
+    if area in (0.0, 1.0):
+        few = wilson(area * min(m, n), min(m, n))
+        return Estimate(area, few.low, few.high, m)
+    error = math.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n)
+    reach = Z95 * error / (area * (1 - area))
+    low, high = expit(logit(area) - reach), expit(logit(area) + reach)
+    return Estimate(area, float(low), float(high), m)
 
 
 def paired_difference(x: Any, y: Any) -> Estimate:
@@ -238,8 +280,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
     if len(estimates) == 1:
         return estimates[0]
     values, num = [e.value for e in estimates], len(estimates)
-    spread = statistics.stdev(values) / math.sqrt(num)
-    spread *= float(student.ppf(0.975, num - 1))
+    spread = student_quantile(num) * statistics.stdev(values) / math.sqrt(num)
     mean = statistics.fmean(values)
     below = statistics.fmean(e.value - e.low for e in estimates)
     above = statistics.fmean(e.high - e.value for e in estimates)

@@ -48,6 +48,12 @@ def as_columns(measured: Mapping[str, Mapping[str, dict]]) -> pd.DataFrame:
     return table.rename_axis("metric").reset_index()
 
 
+def num_works(run: Mapping[str, Any]) -> str:
+    """Return how many works a run, `metrics.json` of stage 05, was trained on."""
+    number = run["num_train_pictures"]  # None of a published model
+    return "not known" if number is None else f"{number:,}"
+
+
 # What a curve shows: x, the values, and the two ends of their intervals.
 Line = tuple[list[float], list[float], list[float], list[float]]
 

@@ -32,7 +32,7 @@ from commoncanvas.catalog.sources import (
 )
 from commoncanvas.catalog.state import picture_path
 from commoncanvas.core import places
-from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.errors import ParameterError, SourceError, brief
 
 Row = dict[str, Any]
 Found = Relation | Iterable[Row]
@@ -150,7 +150,7 @@ class _whole:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, SourceError):
             raise SourceError(
-                f"{self.entry.path} breaks off: {' '.join(str(error).split())[:160]}; "
+                f"{self.entry.path} breaks off: {brief(error)}; "
                 "expected whole files of one form; check the network, or fetch them "
                 "again."
             ) from None

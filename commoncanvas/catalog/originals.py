@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from commoncanvas.core.errors import SourceError
+from commoncanvas.core.errors import SourceError, brief
 from commoncanvas.core.files import sha256_of
 from commoncanvas.core.places import is_address, refusal
 
@@ -157,7 +157,7 @@ def _from_parquet(path: str, places: Sequence[int]) -> Iterator[dict[str, Any]]:
         # What a file system raises, without a network for instance, is its own.
         if "://" in path:
             raise SourceError(
-                f"{path} cannot be read ({' '.join(str(error).split())[:160]}); "
+                f"{path} cannot be read ({brief(error)}); "
                 "expected a file of the data set; check the network and run again, "
                 "what is drawn is kept."
             ) from None

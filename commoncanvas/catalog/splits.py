@@ -22,7 +22,7 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.columns import STATED
-from commoncanvas.core.errors import SourceError
+from commoncanvas.core.errors import SourceError, brief
 from commoncanvas.licenses.policies import VERDICT, verdict
 
 SPLITS = ("c", "nc", "nd", "rejected")
@@ -271,7 +271,7 @@ def _split(relation: Relation, folder: Path, columns: list[str]) -> _Splitter:
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SourceError(
             f"metadata breaks off after {rows:,} rows: "
-            f"{' '.join(str(error).split())[:160]}; expected a whole source and room "
+            f"{brief(error)}; expected a whole source and room "
             "on the disk; fetch the one again, or make the other."
         ) from error
     return splitter

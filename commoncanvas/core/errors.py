@@ -54,3 +54,8 @@ def in_one_line(error: BaseException) -> str:
         f"{os.fsdecode(file) if isinstance(file, bytes) else file}: {error.strerror}; "
         "see its name, the rights to it and the free space, then run it again."
     )
+
+
+def brief(error: BaseException, most: int = 160) -> str:
+    """Return the start of what another library's error says, as one line."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

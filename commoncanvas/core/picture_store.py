@@ -21,7 +21,6 @@ from commoncanvas.core.images import stored_pixels
 from commoncanvas.core.keys import key_of
 
 FOLDER = "pictures"
-WORKS_PER_FILE = 1024  # where `write_all` writes them
 SCHEMA = pa.schema(
     [("key", pa.string()), ("split", pa.string()), ("picture", pa.binary())]
 )
@@ -46,21 +45,6 @@ def write_pictures(
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(list(map(list, columns)), schema=SCHEMA), file)
-
-
-def write_all(
-    licenses_folder: Path,
-    keys: Iterable[str],
-    splits: Iterable[str],
-    pictures: Iterable[bytes],
-) -> np.ndarray:
-    """Write works in their order; return the (n,) number of the file of each."""
-    rows = list(zip(keys, splits, pictures, strict=True))
-    numbers = np.arange(len(rows)) // WORKS_PER_FILE
-    for number in np.unique(numbers):
-        first = number * WORKS_PER_FILE
-        write_pictures(licenses_folder, number, rows[first : first + WORKS_PER_FILE])
-    return numbers
 
 
 def files_by_hash(

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from commoncanvas.core.errors import EngineError, ManifestError, ParameterError
+from commoncanvas.core.errors import EngineError, ManifestError, ParameterError, brief
 from commoncanvas.core.files import (
     in_threads,
     read_json,
@@ -215,7 +215,7 @@ def start_cluster(ray: Any, **options: Any) -> None:
             if "timed out" in str(error) and tries_left:
                 continue
             raise EngineError(
-                f"Ray did not start ({' '.join(str(error).split())[:200]}); finished "
+                f"Ray did not start ({brief(error, 200)}); finished "
                 "shards are kept. Run again on a machine less busy, or set `engine: "
                 "local`."
             ) from None

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter, ImageOps
 
-from commoncanvas.analysis.estimates import Estimate, jackknife, wilson
+from commoncanvas.analysis.estimates import Estimate, roc_area, wilson
 from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate.nearest import CANDIDATES, TrainingWorks, nearest
 
@@ -78,8 +78,7 @@ class Control:
         """Estimate the area under the ROC: how often a copy is closer than another."""
         copies = self.copies["similarity"].to_numpy()
         others = self.others["similarity"].to_numpy()
-        found = jackknife(_area, copies, others)
-        return Estimate(found.value, found.low, min(found.high, 1.0), found.n)
+        return roc_area(copies, others)
 
     def threshold(self, false_positive_rate: float = 0.01) -> float:
         """Return the similarity above which at most that share of the others lies."""
@@ -92,11 +91,6 @@ class Control:
         cuts = np.unique(np.r_[1, copies, others])[::-1]
         recalls = [(copies > cut).mean() for cut in cuts]
         return [(others > cut).mean() for cut in cuts] + [1.0], [*recalls, 1.0]
-
-
-def _area(copies: np.ndarray, others: np.ndarray) -> float:
-    above = copies[:, None] > others  # (copies, others); ties count a half
-    return (above.mean() + (copies[:, None] >= others).mean()) / 2
 
 
 def control(
@@ -161,7 +155,6 @@ def _known(
     """Choose and change the pictures of a control; see `control`."""
     rng, pool = np.random.default_rng(seed), works.comparable()
     sources = rng.permutation(len(works))[:num_copies]
-    # Sorted, so that the jackknife's strided blocks hold all kinds alike.
     kinds = sorted(itertools.islice(itertools.cycle(CHANGES), len(sources)))
     pool = pool.iloc[rng.permutation(len(pool))[:num_others]]
     originals = pictures_of(works.folder, works.keys[sources], size)

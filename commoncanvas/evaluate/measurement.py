@@ -164,8 +164,8 @@ def features_of(readers: Iterable[Latents], ids: Sequence[str]) -> np.ndarray | 
 def floors(real: np.ndarray, num_samples: int, seed: int) -> dict[str, Any]:
     """Return the Frechet distance of real pictures from other real pictures.
 
-    The halves are as large as the samples where the reference allows, else as large as
-    it allows; `n` says which.
+    As many as there are samples are measured against the rest of the reference, or half
+    of it where that is fewer; `n` says how many.
     """
     n = min(num_samples, len(real) // 2)
     return distances.frechet_floor(real, n, seed).as_dict()

@@ -156,9 +156,12 @@ class Latents:
             )
         return self._latents[int(numbers)]
 
-    def texts(self) -> list[str]:
-        """Return the works' captions, in order; the first of each that has several."""
-        return self._works.texts(self._texts)
+    def texts(self, places: np.ndarray | None = None) -> list[str]:
+        """Return the captions of the works at (n,) places, None for all, in order.
+
+        Of a work that has several captions it is the first.
+        """
+        return self._works.texts(self._texts, places)
 
     def features(self, places: np.ndarray | None = None) -> np.ndarray:
         """Return (n, 1280) float64 image features of the works (see `efficientnet`).

@@ -10,11 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.latents.mirror import Listing, local_files, read_listing
 from commoncanvas.latents.mixing import caption_choices, has_captions, mixture_of
 from commoncanvas.licenses.policies import trainable_slugs
+
+IN_BATCHES = {"batch_size": 2**16, "batch_readahead": 1, "fragment_readahead": 1}
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,15 @@ class Works:
     def keys(self) -> list[str]:
         return self.key_column.to_pylist()
 
-    def texts(self, table: Path) -> list[str]:
-        """Return each work's first caption, of the table texts.parquet."""
-        texts = pq.read_table(table, columns=["text"])["text"]
-        return texts.take(pa.array(self.text_rows[:, 0])).to_pylist()
+    def texts(self, table: Path, places: np.ndarray | None = None) -> list[str]:
+        """Return the first caption of the works at (n,) places, None for all.
+
+        `table` is texts.parquet, which is read in batches: what is not asked for takes
+        no memory.
+        """
+        rows = self.text_rows[:, 0] if places is None else self.text_rows[places, 0]
+        batches = dataset(table).scanner(columns=["text"], **IN_BATCHES)
+        return batches.take(pa.array(rows))["text"].to_pylist()
 
 
 def choose_works(

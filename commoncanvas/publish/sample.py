@@ -17,7 +17,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.errors import ManifestError, ParameterError, brief
 from commoncanvas.core.files import shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import compare, read_manifest
@@ -63,7 +63,7 @@ def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
         compare(folder, parts, {name: folder / name for name in parts})
         return load_pipeline(folder, manifest["facts"]["max_tokens"]), manifest
     except (ManifestError, OSError, ValueError, KeyError) as error:
-        found = " ".join(str(error).split()).partition("; ")[0][:160]
+        found = brief(error).partition("; ")[0]
         raise ParameterError(
             f"{shown(folder)} is no whole released model ({found}); expected what "
             "`commoncanvas release` writes; make one, or name another."

@@ -24,6 +24,7 @@ from commoncanvas.analysis.tables import digits
 from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.claims.scorecard import Measured
 from commoncanvas.core.draws import Draws
+from commoncanvas.core.errors import brief
 from commoncanvas.core.images import pixels_to_images, stored_pixels
 from commoncanvas.latents.buckets import bucket_of
 from commoncanvas.models.attention import has_flash_attn, set_attention
@@ -97,22 +98,25 @@ RECIPES = (*LADDER, FLASH, EXAMPLE)
 class OnlineLatents:
     """Reads like `Latents`, but decodes and encodes every batch again.
 
-    It has the works and captions of `data`, a `Latents`; `pictures` holds bytes by key
-    of the works that are read (`works_seen`). Resolution and buckets are stage 03's.
-    The models are moved to the device.
+    It reads works of `data`, a `Latents`, at some places, e.g. `places_seen`; their
+    pictures are files' bytes. Resolution and buckets are stage 03's, and the models are
+    moved to the device.
     """
 
     def __init__(
         self,
         data: Any,
-        pictures: Mapping[str, bytes],
+        places: np.ndarray,
+        pictures: Sequence[bytes],
         resolution_px: int,
         vae: Any,
         tokenizer: Callable[..., Any],
         text_encoder: torch.nn.Module,
-        buckets: Sequence[Sequence[int]] = (),
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.pictures, self.keys, self.texts = pictures, data.keys, data.texts()
+        numbers, texts = places.tolist(), data.texts(places)
+        self.pictures = dict(zip(numbers, pictures, strict=True))
+        self.texts = dict(zip(numbers, texts, strict=True))
         self.buckets = buckets or [(resolution_px, resolution_px)]
         self.vae, self.shape_of = vae.to(DEVICE), data.shape_of
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(DEVICE)
@@ -120,7 +124,7 @@ class OnlineLatents:
     @torch.no_grad()
     def posterior(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (mean, std) as `Latents.posterior` does, from the pixels."""
-        files = [self.pictures[self.keys[place]] for place in places.tolist()]
+        files = [self.pictures[place] for place in places.tolist()]
         bucket = self.buckets[bucket_of(files[0], self.buckets)]
         pixels = [stored_pixels(file, *bucket) for file in files]
         images = pixels_to_images(np.stack(pixels)).to(DEVICE)
@@ -142,10 +146,10 @@ def batch_of(data: Any, batch_size: int, seed: int, step: int) -> torch.Tensor:
     return batch_places(data.buckets, batch_size, seed, step % NUM_BATCHES)
 
 
-def works_seen(data: Any, batch_size: int, seed: int) -> list[str]:
-    """Return the keys of the works in all batches, however many works there are."""
+def places_seen(data: Any, batch_size: int, seed: int) -> np.ndarray:
+    """Return the places of the works in all batches, however many works there are."""
     batches = [batch_of(data, batch_size, seed, n) for n in range(NUM_BATCHES)]
-    return [data.keys[place] for place in torch.cat(batches).unique().tolist()]
+    return torch.cat(batches).unique().numpy()
 
 
 class MixedLatents:
@@ -218,16 +222,22 @@ def in_groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     return [[r for r in recipes if r.kind == kind] for kind in kinds]
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What is timed of every row: steps of a batch size, several times over."""
+
+    seed: int  # of batches and noise
+    num_repeats: int
+    steps_per_repeat: int
+    batch_size: int
+    scaling_factor: float  # of the latents
+
+
 def measure_training(
     make: Callable[[], Any],
     data: Any,
     online: Any,
-    *,
-    seed: int,
-    num_repeats: int,
-    steps_per_repeat: int,
-    batch_size: int,
-    scaling_factor: float,
+    timing: Timing,
     recipes: Sequence[Recipe] | None = None,
     failures: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -245,16 +255,11 @@ def measure_training(
     rates: dict[str, np.ndarray] = {}
     for group in in_groups(recipes or [r for r in RECIPES if not r.lacking()]):
         try:
-            rates |= _measure_group(
-                *(group, make, data, online, seed, num_repeats, steps_per_repeat),
-                *(batch_size, scaling_factor),
-            )
+            rates |= _measure_group(group, make, data, online, timing)
         except RuntimeError as error:  # of a kernel, a compiler or the GPU's memory
             if failures is None:
                 raise
-            failures |= {
-                r.name: f"failed: {' '.join(str(error).split())[:160]}" for r in group
-            }
+            failures |= {r.name: f"failed: {brief(error)}" for r in group}
         if DEVICE.type == "cuda":
             torch.compiler.reset()
             gc.collect()
@@ -267,40 +272,36 @@ def _measure_group(
     make: Callable[[], Any],
     data: Any,
     online: Any,
-    seed: int,
-    num_repeats: int,
-    steps_per_repeat: int,
-    batch_size: int,
-    scaling_factor: float,
+    timing: Timing,
 ) -> dict[str, np.ndarray]:
     """Time rows whose UNets are in memory together; see `measure_training`."""
-    schedule = make_noise_scheduler()
+    schedule, size = make_noise_scheduler(), timing.batch_size
     trainees = {recipe.kind: Trainee(make(), recipe) for recipe in recipes[::-1]}
     readers = {(True, True): data, (False, False): online}
     readers[True, False] = MixedLatents(data, online)
 
     def step(recipe: Recipe, trainee: Trainee, reader: Any, number: int) -> None:
-        places = batch_of(data, batch_size, seed, number)
-        draws = Draws(seed, "speed", number)
+        places = batch_of(data, size, timing.seed, number)
+        draws, factor = Draws(timing.seed, "speed", number), timing.scaling_factor
 
         def loss_of(unet: Any) -> torch.Tensor:
             return diffusion_loss(
-                unet, schedule, reader, places, scaling_factor, CAPTION_DROP, draws
+                unet, schedule, reader, places, factor, CAPTION_DROP, draws
             )
 
         trainee.step(recipe, loss_of)
 
     rates: dict[str, list[float]] = {recipe.name: [] for recipe in recipes}
-    for turn in range(num_repeats + 1):  # turn 0 is one step of warm-up
-        last = turn * steps_per_repeat
-        steps = range(max(0, last - steps_per_repeat), max(1, last))
+    for turn in range(timing.num_repeats + 1):  # turn 0 is one step of warm-up
+        last = turn * timing.steps_per_repeat
+        steps = range(max(0, last - timing.steps_per_repeat), max(1, last))
         for place in range(len(recipes)):
             recipe = recipes[(turn + place) % len(recipes)]
             trainee = trainees[recipe.kind]
             trainee.attend(recipe.attention)
             reader = readers[recipe.has_latents, recipe.has_texts]
             todo = partial(step, recipe, trainee, reader)
-            rates[recipe.name].append(rate_of(todo, steps, batch_size))
+            rates[recipe.name].append(rate_of(todo, steps, size))
     return {name: np.array(values[1:]) for name, values in rates.items()}
 
 

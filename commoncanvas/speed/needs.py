@@ -18,7 +18,7 @@ from commoncanvas.captions.blip2 import MODEL
 from commoncanvas.catalog.entries import KINDS, parse
 from commoncanvas.catalog.sources.iconify import read_pins
 from commoncanvas.core import paths
-from commoncanvas.core.errors import CommonCanvasError
+from commoncanvas.core.errors import CommonCanvasError, brief
 from commoncanvas.core.places import is_address
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.speed.rates import Rates
@@ -139,10 +139,9 @@ def _no_access(name: str, revision: str, kind: str) -> str:
     except RepositoryNotFoundError:
         return f"{what} is neither here nor on the Hub; correct its name."
     except Exception as error:  # no network, or a Hub that is down
-        why = " ".join(str(error).split())[:80]
         return (
-            f"{what} is not here, and the Hub does not answer ({why}); download it, or "
-            "name a local folder."
+            f"{what} is not here, and the Hub does not answer ({brief(error, 80)}); "
+            "download it, or name a local folder."
         )
 
 

@@ -17,7 +17,7 @@ from commoncanvas.catalog import splits
 from commoncanvas.catalog.sources import yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.errors import ParameterError, SourceError, brief
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import NAME
 from commoncanvas.evaluate.prompts import gate_prompts
@@ -142,7 +142,7 @@ def _count_source(name: str, rates: Rates) -> float:
             [(number,)] = rows.aggregate("count(*)").fetchall()
             return number
         except (SourceError, duckdb.Error) as error:
-            why = f"it cannot be counted here ({' '.join(str(error).split())[:160]})"
+            why = f"it cannot be counted here ({brief(error)})"
     raise ParameterError(
         f"source {name!r} is no pinned package, and {why}; run 01_licenses first, or "
         "give --pictures a number."

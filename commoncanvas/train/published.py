@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, brief
 from commoncanvas.core.files import write_json, writing
 from commoncanvas.core.manifest import new_folder, read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
@@ -47,10 +47,9 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
             name, revision=revision, safety_checker=None, requires_safety_checker=False
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
         raise ParameterError(
-            f"{pipeline[0]!r} is no whole StableDiffusionPipeline ({reason}); expected "
-            f"{', '.join(PARTS)}; name another in the variant."
+            f"{pipeline[0]!r} is no whole StableDiffusionPipeline ({brief(error)}); "
+            f"expected {', '.join(PARTS)}; name another in the variant."
         ) from None
     loaded.scheduler = make_sampler(loaded.scheduler)
     scale, variant = values["scale"], values["variant"]
@@ -66,7 +65,7 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
         for file in (folder / "log.csv", folder.with_suffix(".csv")):
             log.to_csv(file, index=False)
     metrics = {name: values[name] for name in ("variant", "of", "seed")}
-    metrics |= {"num_train_pictures": 0, "parameters": num_parameters}
+    metrics |= {"num_train_pictures": None, "parameters": num_parameters}
     write_json(folder / "metrics.json", metrics)
     facts = {
         "licenses": values["licenses"],

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.stats import norm
 
 from commoncanvas.analysis import distances, estimates, matching
 from commoncanvas.core.errors import ParameterError, ShapeError
@@ -187,7 +188,7 @@ def test_jackknife_of_blocks_has_the_standard_error_of_the_mean(n):
     for _ in range(200):
         estimate = estimates.jackknife(np.mean, rng.normal(size=n), num_blocks=20)
         half = (estimate.high - estimate.low) / 2
-        ratios.append((half / estimates.Z95) ** 2 * n)
+        ratios.append((half / 2.093024) ** 2 * n)  # Student of 19 degrees
     assert np.mean(ratios) == pytest.approx(1, abs=0.08)
 
 
@@ -228,11 +229,33 @@ def test_jackknife_refuses_a_single_block_or_a_single_row():
         estimates.jackknife(np.mean, np.zeros(1))
 
 
-def test_mean_interval_covers_the_truth_about_95_times_in_100():
+@pytest.mark.parametrize("n", [3, 5, 100])  # five are a timing's repeats
+def test_mean_interval_covers_the_truth_about_95_times_in_100(n):
     rng = np.random.default_rng(1)
-    draws = [estimates.mean_interval(rng.normal(3, 2, size=100)) for _ in range(500)]
+    draws = [estimates.mean_interval(rng.normal(3, 2, size=n)) for _ in range(2000)]
     covered = np.mean([e.low <= 3 <= e.high for e in draws])
-    assert 0.92 <= covered <= 0.98
+    assert 0.935 <= covered <= 0.965
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.5, 2.5, 3.5])  # areas of 0.64 to 0.993
+def test_the_interval_of_an_area_covers_the_truth_about_95_times_in_100(shift):
+    rng, truth = np.random.default_rng(5), norm.cdf(shift / np.sqrt(2))
+    found = [
+        estimates.roc_area(rng.normal(shift, 1, 250), rng.normal(0, 1, 500))
+        for _ in range(1000)
+    ]
+    covered = np.mean([e.low <= truth <= e.high for e in found])
+    assert 0.93 <= covered <= 0.99 and all(0 <= e.low <= e.high <= 1 for e in found)
+
+
+def test_an_area_is_the_share_of_pairs_in_order():
+    found = estimates.roc_area([3, 1, 2], [1, 0])
+    assert found.value == (2 + 1.5 + 2) / 6 and found.n == 3
+    apart = estimates.roc_area([3, 4, 5], [1, 0])
+    assert apart.value == apart.high == 1 and apart.low < 0.5
+    assert estimates.roc_area([0, 0], [1, 2, 3]).value == 0
+    with pytest.raises(ShapeError, match="2 of each"):
+        estimates.roc_area([1], [0, 2])
 
 
 def test_wilson_matches_the_textbook_and_stays_inside_zero_and_one():

@@ -6,10 +6,12 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from browser import drive, needs_browser
 from PIL import Image
+from scipy.special import expit
 from torchmetrics.functional.nominal import fleiss_kappa
 
 from commoncanvas.analysis import ballots, estimates
@@ -220,14 +222,30 @@ def test_with_one_rater_no_difference_counts_half_in_wilsons_interval(tmp_path):
 
 
 def test_several_raters_share_a_pair(tmp_path):
-    exported = [line(CC_PAIRS[0], 0, "AB"), line(CC_PAIRS[0], 1, "CD")]
-    exported += [line(CC_PAIRS[1], 0, "AB"), line(CC_PAIRS[1], None, "CD")]
-    exported += [line(CC_PAIRS[2], 1, "AB"), line(CC_PAIRS[3], 0, "CD")]
+    exported = []
+    for a, b, c, d in (CC_PAIRS[:4], CC_PAIRS[4:8]):
+        exported += [line(a, 0, "AB"), line(a, 1, "CD"), line(b, 0, "AB")]
+        exported += [line(b, None, "CD"), line(c, 1, "AB"), line(d, 0, "CD")]
     share = preference.share_preferred(read(tmp_path, *exported), CC, WEB)
-    # Pairs of 1/2, 3/4, 0 and 1: mean 9/16, variance 35/192.
-    half = estimates.Z95 * np.sqrt(35 / 192 / 4)
-    assert (share.value, share.n) == (0.5625, 4)
-    assert (share.low, share.high) == pytest.approx((0.5625 - half, 0.5625 + half))
+    # Pairs of 1/2, 3/4, 0 and 1, twice; of two raters nothing can be said of others.
+    assert (share.value, share.low, share.high, share.n) == (0.5625, 0, 1, 8)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.6, 1.0])  # of raters, on the logit
+def test_the_share_of_several_raters_covers_that_of_all_people(spread):
+    rng, num_raters, num_pairs = np.random.default_rng(4), 10, 60
+    people = rng.normal(-0.5, np.hypot(spread, 0.6), 400_000)
+    truth, covered = expit(people).mean(), []
+    table = pd.MultiIndex.from_product(
+        [range(num_raters), range(num_pairs)], names=["rater", "key"]
+    ).to_frame(index=False)
+    for _ in range(250):
+        raters = rng.normal(0, spread, num_raters)[table["rater"]]
+        pairs = rng.normal(-0.5, 0.6, num_pairs)[table["key"]]
+        scores = pd.Series(rng.random(len(table)) < expit(raters + pairs))
+        found = ballots.share(scores, table)
+        covered.append(found.low <= truth <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.995
 
 
 def test_the_share_of_one_side_is_what_the_other_lacks(tmp_path):

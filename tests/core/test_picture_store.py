@@ -8,16 +8,16 @@ from commoncanvas.core import picture_store as store
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.images import encode_png
 from commoncanvas.core.manifest import write_manifest
+from tests.support.toys import write_all_pictures
 
 KEYS = ["c", "a", "e", "b", "d"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "WORKS_PER_FILE", 2)
+def folder(tmp_path):
     pngs = [encode_png(p) for p in PIXELS]
-    files = store.write_all(tmp_path, KEYS, ["c", "nc", "c", "web", "nd"], pngs)
+    files = write_all_pictures(tmp_path, KEYS, ["c", "nc", "c", "web", "nd"], pngs, 2)
     assert files.tolist() == [0, 0, 1, 1, 2]
     catalog = pd.DataFrame({"key": [*KEYS, "gone"], "file": [*files, -1]})
     catalog.to_parquet(tmp_path / "catalog.parquet")

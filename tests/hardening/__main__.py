@@ -22,8 +22,8 @@ from commoncanvas.core.paths import DOCS, RESULTS
 from tests.hardening import frame, page
 
 KINDS = """pictures drawings licenses texts tables archives captions votes
-takedowns manifests parameters servers kills disks runs""".split()
-STAGED = ("kills", "disks", "runs")  # they run whole stages
+takedowns manifests parameters servers kills disks runs rehearsed""".split()
+STAGED = ("kills", "disks", "runs", "rehearsed")  # they run whole stages
 
 
 def module_of(kind: str) -> ModuleType:

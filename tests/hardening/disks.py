@@ -25,7 +25,7 @@ FOLDERS = (".checkpoints", "data/tiny", "reports/executed/tiny", "reports/html")
 
 def cases() -> Iterator[Case]:
     """Yield troubles of disks; those that need a mount for root alone."""
-    yield from prepared(KIND, list(COMMANDS))
+    yield from prepared(KIND)
     for stage in COMMANDS:
         for size in (0, 1_000, 30_000, 300_000):
             act = partial(_limited, stage, size)

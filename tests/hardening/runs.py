@@ -18,7 +18,7 @@ HOW = "two runs of a stage, or of the downloader on one folder, at once"
 
 def cases() -> Iterator[Case]:
     """Yield pairs of runs: started together, and one a little after the other."""
-    yield from prepared(KIND, list(COMMANDS))
+    yield from prepared(KIND)
     for stage in COMMANDS:
         for share in (0, 0.3, 0.7):
             act = partial(_both, stage, share)

@@ -1,8 +1,7 @@
-"""A copy of the project in which whole stages run, at the scale `tiny`."""
+"""A copy of the project in which whole stages run, at a small scale."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of
 from commoncanvas.core.manifest import read_manifest
 from tests.hardening.frame import LEFT_S, Case, Fault, Refused, left_after
-from tests.support.trees import kept_files
+from tests.rehearsal import world as rehearsal
+from tests.support.trees import copy_project
 
 VARIANT = "cc_human"
 COMMANDS = {
@@ -43,8 +44,9 @@ WRITTEN = ("data", "reports/executed", "reports/html")
 class World:
     """The copy, where every stage has run once undisturbed."""
 
-    def __init__(self) -> None:
-        self.root = Path(tempfile.gettempdir(), "world")
+    def __init__(self, scale: str = "tiny") -> None:
+        self.scale = scale
+        self.root = Path(tempfile.gettempdir(), f"world-{scale}")
         self.mark = f"HARDENING={uuid.uuid4()}"
         self.record = self.root / "undisturbed.json"
         self.known: dict[str, Any] = {"seconds": {}, "hashes": {}}
@@ -54,17 +56,10 @@ class World:
     def copy(self) -> None:
         """Copy the project, and let its experiment have two variants."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for file in kept_files():
-            copy = self.root / file.relative_to(paths.ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, copy)
+        if self.scale == "rehearsal":
+            rehearsal.make(paths.SOURCES / self.scale)
+        copy_project(self.root, self.scale, ["cc_synthetic", VARIANT])
         (self.root / "sources").symlink_to(paths.SOURCES.resolve())
-        params = self.root / "params.yaml"
-        chosen = f"experiment: [cc_synthetic, {VARIANT}]\n\n"
-        text = re.sub(
-            r"experiment:.*?\n\n", chosen, params.read_text(), flags=re.DOTALL
-        )
-        params.write_text(text)
 
     def start(self, words: list[str], **how: Any) -> subprocess.Popen[str]:
         """Start a verb of the command line in a session of its own."""
@@ -72,7 +67,8 @@ class World:
         environment = {**os.environ, name: value, "PYTHONPATH": str(self.root)}
         environment |= {"OMP_NUM_THREADS": "1"}
         environment.pop("DVC_STAGE", None)
-        command = [sys.executable, "-m", "commoncanvas", *words, "--scale", "tiny"]
+        command = [sys.executable, "-m", "commoncanvas", *words]
+        command += ["--scale", self.scale]
         command = how.pop("before", []) + command
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         return subprocess.Popen(
@@ -118,7 +114,7 @@ class World:
         for place in WRITTEN:
             for path in sorted((self.root / place).rglob("*")):
                 name = path.relative_to(self.root).as_posix()
-                if path.is_file() and not name.startswith("data/tiny/00"):
+                if path.is_file() and not name.startswith(f"data/{self.scale}/00"):
                     is_timed = any(part in name for part in TIMED)
                     found[name] = "timed" if is_timed else sha256_of(path)
         return found
@@ -184,11 +180,14 @@ class World:
             shutil.rmtree(self.root / name, ignore_errors=True)
 
 
-def prepared(kind: str, stages: list[str]) -> Iterator[Case]:
+def prepared(kind: str, scale: str = "tiny") -> Iterator[Case]:
     """Yield the undisturbed runs, left out where an earlier process has made them."""
-    for stage in stages:
-        act = lambda s=stage: World().first_run(s)  # noqa: E731
-        needed: Callable[[], None] = lambda s=stage, a=act: (  # noqa: E731
-            None if s in World().known["seconds"] else a()
-        )
-        yield Case(kind, f"undisturbed: {stage}", needed, None, limit_s=RUN_S)
+    for stage in COMMANDS:
+        act = partial(_needed, stage, scale)
+        yield Case(kind, f"undisturbed: {stage}", act, None, limit_s=RUN_S)
+
+
+def _needed(stage: str, scale: str) -> None:
+    world = World(scale)
+    if stage not in world.known["seconds"]:
+        world.first_run(stage)

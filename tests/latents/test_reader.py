@@ -75,6 +75,8 @@ def test_every_work_gets_its_own_caption_back(written):
     folder, _, texts, arrays = written
     data = Latents(folder, ["c", "nc"], "synthetic")
     assert data.texts() == [SAID[key] for key in data.keys]
+    some = np.array([len(data) - 1, 0, 1, 0])
+    assert data.texts(some) == [SAID[key] for key in data.keys_at(some)]
     places = torch.tensor([3, 0])
     states = data.prompt_embeds(places, torch.tensor([False, False]))
     rows = [texts.index(data.texts()[place]) for place in places.tolist()]

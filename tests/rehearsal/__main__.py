@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -25,8 +26,8 @@ EXPECTED = ["photograph", "BLIP-2", "FID", "CLIP"]
 FOREIGN = r"pictogram|\bicons?\b|\bemojis?\b"
 
 
-def dvc(root: Path, *words: str) -> None:
-    """Run DVC in a copy, on as many cores as stages ask for.
+def dvc(root: Path, *words: str, log: IO[str] | None = None) -> None:
+    """Run DVC in a copy, on as many cores as stages ask for; `log` takes what it says.
 
     Raises:
         CalledProcessError: a stage failed; it has said why.
@@ -34,7 +35,8 @@ def dvc(root: Path, *words: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment.pop("DVC_STAGE", None)
-    subprocess.run(["dvc", *words], cwd=root, env=environment, check=True)
+    words = "dvc", *words
+    subprocess.run(words, cwd=root, env=environment, check=True, stdout=log, stderr=log)
 
 
 def prepare(root: Path, made: Path, rows: Sequence[str]) -> None:
@@ -51,12 +53,12 @@ def prepare(root: Path, made: Path, rows: Sequence[str]) -> None:
         subprocess.run(["git", "init", "-q"], cwd=root, check=True)
 
 
-def run(root: Path, rows: Sequence[str]) -> None:
+def run(root: Path, rows: Sequence[str], log: IO[str] | None = None) -> None:
     """Run every stage of the first scale, then of the second, which begins with it."""
     choose(root, FIRST, rows)
-    dvc(root, "repro")
+    dvc(root, "repro", log=log)
     choose(root, SECOND, rows[:1])
-    dvc(root, "repro")
+    dvc(root, "repro", log=log)
 
 
 def text_of(page: Path) -> str:

@@ -65,7 +65,8 @@ def readers(tmp_path_factory):
     data = Latents(folder, ["c"], "human")
     return data, ablation.OnlineLatents(
         data,
-        dict(pngs),
+        np.arange(len(data)),
+        [pngs[key] for key in data.keys],
         SIZE,
         vae,
         *encoders.load_text_encoder("all-MiniLM-L6-v2", TOKENS),
@@ -76,11 +77,12 @@ def make():
     return make_unet(UNET, 4, SIZE // 8, 384, 0)
 
 
-def measure(readers, **options):
-    settings = dict(seed=1, num_repeats=2, steps_per_repeat=1, batch_size=2)
-    return ablation.measure_training(
-        make, *readers, scaling_factor=1.0, **settings | options
-    )
+TIMING = ablation.Timing(1, 2, 1, 2, scaling_factor=1.0)
+
+
+def measure(readers, recipes=None, **options):
+    timing = dataclasses.replace(TIMING, **options)
+    return ablation.measure_training(make, *readers, timing, recipes)
 
 
 def test_online_encoding_trains_on_the_same_numbers_as_stored_latents(readers):
@@ -243,18 +245,15 @@ def test_rows_that_were_stopped_say_by_what_and_others_go_on(readers, monkeypatc
 
     failures = {}
     recipes = [ablation.LATENTS, ablation.FUSED]
-    settings = dict(seed=1, num_repeats=2, steps_per_repeat=1, batch_size=2)
-    settings |= {"scaling_factor": 1.0, "recipes": recipes}
-    rates = ablation.measure_training(
-        make_once, *readers, failures=failures, **settings
-    )
+    words = make_once, *readers, TIMING, recipes
+    rates = ablation.measure_training(*words, failures)
     assert list(rates) == [ablation.LATENTS.name]
     rows = {r["row"]: r for r in ablation.summarise(rates, 1e9, 1e11, failures)}
     note = rows[ablation.FUSED.name]["note"]
     assert note.startswith("failed: CUDA out of memory") and "\n" not in note
     assert rows[ablation.LATENTS.name]["images_per_second"]
     with pytest.raises(RuntimeError):
-        ablation.measure_training(make_once, *readers, **settings)
+        ablation.measure_training(*words)
 
 
 def test_a_gpu_holds_one_kind_of_unet_at_a_time(monkeypatch):
@@ -270,11 +269,11 @@ def test_a_gpu_holds_one_kind_of_unet_at_a_time(monkeypatch):
 def test_pictures_of_a_few_batches_are_enough(readers, monkeypatch):
     data, _ = readers
     monkeypatch.setattr(ablation, "NUM_BATCHES", 2)
-    seen = ablation.works_seen(data, 1, 3)
+    seen = ablation.places_seen(data, 1, 3)
     assert 1 <= len(seen) <= 2 < len(data)
     for step in range(7):
         (place,) = ablation.batch_of(data, 1, 3, step).tolist()
-        assert data.keys[place] in seen
+        assert place in seen
 
 
 def test_precomputed_latents_still_read_their_words(readers):

@@ -25,7 +25,7 @@ from commoncanvas.catalog import catalog, drawing
 from commoncanvas.catalog.duplicates import mark_duplicates
 from commoncanvas.core.determinism import make_generator
 from commoncanvas.core.images import encode_png, flatten
-from commoncanvas.core.picture_store import write_all
+from commoncanvas.core.picture_store import write_pictures
 from commoncanvas.evaluate import inception
 from commoncanvas.latents import mixing
 from commoncanvas.latents.store import write_index, write_latents
@@ -303,6 +303,15 @@ def save_blip2(folder, said):
     return folder
 
 
+def write_all_pictures(folder, keys, splits, pictures, works_per_file=1024):
+    """Write works in their order as stage 01 does; return the file's number of each."""
+    rows = list(zip(keys, splits, pictures, strict=True))
+    for first in range(0, len(rows), works_per_file):
+        number = first // works_per_file
+        write_pictures(folder, number, rows[first : first + works_per_file])
+    return np.arange(len(rows)) // works_per_file
+
+
 def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     """Write some real drawings of a few sets as stage 01 does; return the catalogue."""
     rows = [row for name in sets for row in catalog.read_source(name)]
@@ -313,6 +322,6 @@ def write_real_world(folder, sets=("twemoji", "emojione", "openmoji"), num=120):
     frame["sha256"] = [hashlib.sha256(p.tobytes()).hexdigest() for p in pixels]
     frame = mark_duplicates(frame, np.array([drawing.thumbnail(p) for p in pixels]))
     pngs = [encode_png(p) for p in pixels]
-    frame["file"] = write_all(folder, frame["key"], frame["split"], pngs)
+    frame["file"] = write_all_pictures(folder, frame["key"], frame["split"], pngs)
     frame.drop(columns="svg").to_parquet(folder / "catalog.parquet")
     return frame

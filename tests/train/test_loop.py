@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -314,11 +315,13 @@ def work(key, checkpoints_folder):
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_steps_end_with_the_same_bits():
+def test_twenty_kills_at_random_steps_end_with_the_same_bits(monkeypatch):
     torch.set_num_threads(1)
     weights, log = run("whole", num_train_steps=40)
+    # The server imports this file once; without its paths every child would do so.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["commoncanvas.train.loop", "toys"])
+    context.set_forkserver_preload([work.__module__, "torch._dynamo"])
     chance, kills, reached = random.Random(3), 0, set()
     folder = keys.work_folder("killed")
     while kills < 20:

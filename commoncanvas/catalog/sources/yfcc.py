@@ -30,7 +30,7 @@ from duckdb.func import ARROW
 from commoncanvas.catalog.columns import LOCATED, as_sql
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
 from commoncanvas.core import places
-from commoncanvas.core.errors import SourceError
+from commoncanvas.core.errors import SourceError, brief
 from commoncanvas.core.text import html_to_text
 
 # In the order of the files of 2014. The single file that came later has 25: the line's
@@ -167,7 +167,7 @@ def _open_parquet(
     except Exception as error:  # DuckDB's, or of a file system without a network
         raise SourceError(
             f"cannot read {Path(paths[0]).name if paths else 'no file'}: "
-            f"{' '.join(str(error).split())[:160]}; expected parquet; fetch it again."
+            f"{brief(error)}; expected parquet; fetch it again."
         ) from None
     lacking = [name for name in columns if name not in rows.columns]
     if lacking:
