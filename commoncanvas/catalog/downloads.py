@@ -325,32 +325,15 @@ class _Run:
         async with host.looking:
             if host.rules is None:
                 host.num_looks += 1
-                host.rules = await self.look(request, host)
+                send, limit_s = self.routes.handle_async_request, self.settings.timeout
+                host.rules = await reservations.ask(
+                    send, request.url, self.headers, min(LOOK_S, limit_s / 2)
+                )
                 if host.rules is None and host.num_looks == MAX_LOOKS:
                     host.rules = ()
         path = request.url.raw_path.decode("ascii", "replace")
         if location := reservations.reserved_by(host.rules or (), path):
             raise Outcome("refused", f"opted out ({reservations.PATH}: {location})")
-
-    async def look(
-        self, request: hosts.Request, host: hosts.Host
-    ) -> tuple[reservations.Rule, ...] | None:
-        """Return a host's reservations, None where it does not answer."""
-        address = request.url.copy_with(raw_path=reservations.PATH.encode())
-        asked = httpx.Request("GET", address, headers=self.headers)
-        try:
-            async with asyncio.timeout(min(LOOK_S, self.settings.timeout / 2)):
-                answer = await self.routes.handle_async_request(asked)
-                async with contextlib.aclosing(answer):
-                    if answer.status_code != 200:
-                        return None if answer.status_code >= 500 else ()
-                    return reservations.read_rules(
-                        await self.read(answer, reservations.MAX_BYTES)
-                    )
-        except Outcome:
-            return ()  # it is too long
-        except Exception:  # whatever a stranger's answer brings about
-            return None
 
     async def get(
         self, request: hosts.Request, host: hosts.Host
@@ -363,15 +346,15 @@ class _Run:
             host.pause(answers.pause_s(answer))
             kind, target = answers.classify(answer)
             if target is None:
-                return await self.read(answer, self.settings.max_bytes), kind
+                return await self.read(answer), kind
             if request.num_redirects == MAX_REDIRECTS:
                 raise Outcome("refused", f"more than {MAX_REDIRECTS} redirects")
             return target
 
-    async def read(self, answer: httpx.Response, max_bytes: int) -> bytes:
+    async def read(self, answer: httpx.Response) -> bytes:
         length = answer.headers.get("content-length", "")
         data, size = bytearray(), int(length) if re.fullmatch("[0-9]+", length) else 0
-        chunks = answer.aiter_raw()
+        chunks, max_bytes = answer.aiter_raw(), self.settings.max_bytes
         while size <= max_bytes and (chunk := await anext(chunks, None)):
             data += chunk
             size = max(size, len(data))

@@ -8,9 +8,14 @@ reservation is heeded whether it names one or not.
 Source: tdmrep, the W3C community group's report; RFC 9309 for the patterns.
 """
 
+import asyncio
+import contextlib
 import json
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+
+import httpx
 
 PATH = "/.well-known/tdmrep.json"
 FIELD = "tdm-reservation"  # in that file, and as a header of any answer
@@ -40,6 +45,35 @@ def read_rules(data: bytes) -> tuple[Rule, ...]:
             if says in ("0", "1"):
                 rules.append(Rule(path, says == "1"))
     return tuple(rules)
+
+
+async def ask(
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]],
+    url: httpx.URL,
+    headers: Mapping[str, str],
+    limit_s: float,
+) -> tuple[Rule, ...] | None:
+    """Return what the host of an address reserves, None where it does not answer.
+
+    Args:
+        send: makes a request, and returns the answer without its body.
+        limit_s: deadline of the request as a whole [s].
+    """
+    asked = httpx.Request("GET", url.copy_with(raw_path=PATH.encode()), headers=headers)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(limit_s):
+            answer = await send(asked)
+            async with contextlib.aclosing(answer):
+                if (code := answer.status_code) != 200:
+                    return None if code in (408, 425, 429) or code >= 500 else ()
+                async for chunk in answer.aiter_raw():
+                    data += chunk
+                    if len(data) > MAX_BYTES:
+                        return ()
+    except Exception:  # whatever a stranger's answer brings about
+        return None
+    return read_rules(bytes(data))
 
 
 def reserved_by(rules: tuple[Rule, ...], path: str) -> str:

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import re
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from shards import PD12M, gpic_shard, gpic_words, photo
 
 from commoncanvas.catalog import catalog, drawing, entries
 from commoncanvas.catalog.originals import with_originals
 from commoncanvas.catalog.state import picture_path
+from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError, SourceError
 
 COMMIT = "0a" * 20
@@ -45,6 +48,16 @@ def test_what_an_entry_cannot_be_is_one_line(name, error, words):
     with pytest.raises(error, match=words) as caught:
         entries.read_all(name)
     assert "\n" not in str(caught.value)
+
+
+def test_the_lines_of_a_profile_that_the_guide_shows_are_entries():
+    text = (paths.DOCS / "HOWTO.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(cc_sources:\n.*?)```", text, re.DOTALL)
+    shown = [entries.parse(name) for name in yaml.safe_load(block)["cc_sources"]]
+    kinds = {"gpic", "pd12m", "inaturalist", "openimages", "smithsonian"}
+    assert {entry.kind for entry in shown} == kinds
+    assert all(entry.options for entry in shown)
+    assert all(f"`{kind}`" in text for kind in entries.KINDS if kind in kinds)
 
 
 def test_a_tar_is_read_and_drawn_from_an_address_as_from_a_file(tmp_path):
