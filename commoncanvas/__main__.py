@@ -6,7 +6,6 @@ raises on purpose, and Ctrl-C, end here: in one line, with an exit code.
 
 import atexit
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -15,32 +14,12 @@ from typing import Any
 import click
 
 from commoncanvas import __version__
+from commoncanvas.core.arguments import Name, Price
 from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 NAME = "commoncanvas"
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY = click.Path(path_type=Path)
-
-
-class Name(click.ParamType):
-    """The name of a scale or a variant, which names folders: letters, digits, _, -."""
-
-    name = "text"
-
-    def convert(self, value: str, param: Any, ctx: Any) -> str:
-        if len(value) > 100 or not re.fullmatch("[A-Za-z0-9_-]+", value):
-            self.fail(f"{value[:100]!r} names no scale or variant.", param, ctx)
-        return value
-
-
-class Price(click.FloatRange):
-    """A number from 0 that is one: NaN lies in every range."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        number = super().convert(value, param, ctx)
-        return self.fail("nan is no price.", param, ctx) if number != number else number
-
-
 NAMED = Name()
 POSITIVE = click.IntRange(1, 1_000_000)
 PRICE = Price(0, 1e9)
@@ -177,6 +156,24 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
     from commoncanvas.catalog.sources.pinned import report
 
     report(what, deb, folder)
+
+
+@door.command()
+@click.argument("source")
+@click.option("--html", default="audit.html", type=ANY, help="Page to write.")
+@click.option("--limit", type=click.IntRange(1), help="Look at the first rows only.")
+@click.option("--pictures/--no-pictures", default=True, help="Compare pictures.")
+def audit(source: str, html: Path, limit: int | None, pictures: bool) -> None:
+    """Count a SOURCE's licences, credits, captions and copies, before it is used.
+
+    SOURCE is an entry of a profile's sources, or of one shard of it.
+
+    Example: commoncanvas audit gpic:shards/gpic_train_00000.tar
+    """
+    from commoncanvas.publish.audit import report
+
+    click.echo(report(source, html, limit, pictures))
+    click.echo(f"wrote {html}", err=True)
 
 
 class Download(click.Command):

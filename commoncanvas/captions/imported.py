@@ -5,6 +5,7 @@ captioner, but no picture is looked at; a picture may have several captions, or 
 """
 
 import glob
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from unicodedata import normalize
 import duckdb
 import pyarrow as pa
 
+from commoncanvas.core import places
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of, shown
 from commoncanvas.core.text import nfc, printable
@@ -30,14 +32,17 @@ EXACT = {"FLOAT": 2**24}  # whole numbers below are exact; in other types, 2**53
 
 
 class ImportedCaptions:
-    """Captions of a parquet or jsonl file, by key.
+    """Captions of a parquet or jsonl file, by key, perhaps of the catalogue itself.
 
     A caption is text, or a list of several texts. A whole number is the same key
     whether the file holds it as integer, float or text.
 
     Args:
-        file: the file, or a folder or glob of parquet files.
+        file: the file, or a folder or glob of parquet files, or an address of either,
+            such as hf://datasets/someone/recaptions@COMMIT/data/*.parquet. The
+            `catalog.parquet` of stage 01 holds the captions that came with the works.
         key_prefix: what precedes the key column's value in our keys, e.g. "yfcc/".
+        written_by: takes only rows whose column captioner says so, e.g. "blip-2".
 
     Raises:
         ParameterError: no such file, another kind, or a column is missing.
@@ -49,11 +54,13 @@ class ImportedCaptions:
         key_column: str = "key",
         caption_column: str = "caption",
         key_prefix: str = "",
+        written_by: str = "",
     ) -> None:
-        path = Path(file)
-        name = path / "*.parquet" if path.is_dir() else path
-        self.files = [str(path)] if path.is_file() else sorted(glob.glob(str(name)))
-        suffix = name.suffix.lower()
+        is_remote, name = places.is_address(file), str(file)
+        if Path(file).is_dir() or (is_remote and not Path(name).suffix):
+            name = f"{name.rstrip('/')}/*.parquet"
+        self.files = places.find_files(name)
+        suffix = Path(name).suffix.lower()
         if suffix not in READERS or not self.files:
             raise ParameterError(
                 f"no imported captions at {shown(file)!r}; expected a file of "
@@ -62,9 +69,15 @@ class ImportedCaptions:
             )
         self.columns = {"key": key_column, "caption": caption_column}
         self.key_prefix = key_prefix
-        hashes = "+".join(sha256_of(found)[:16] for found in self.files)
+        self.written_by = written_by
+        if is_remote:
+            states = [places.state_of(found) for found in self.files]
+            hashes = hashlib.sha256("\n".join(states).encode()).hexdigest()[:32]
+        else:
+            hashes = "+".join(sha256_of(found)[:16] for found in self.files)
         self.identity = f"imported:{hashes}"
         self.decoding = {**self.columns, "key_prefix": key_prefix}
+        self.decoding |= {"written_by": written_by} if written_by else {}
         # DuckDB turns all files that it reads at once into the types of the first, so
         # each kind of file is read for itself.
         self.tables: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -100,7 +113,7 @@ class ImportedCaptions:
             ) USING (place) ORDER BY place, caption_raw
         """
         values = [v for files in self.tables.values() for v in (files, self.key_prefix)]
-        with duckdb.connect() as database:
+        with self._connected() as database:
             database.register("wanted", _columns(("place", "key"), enumerate(keys)))
             database.register("names", _columns(("place", "name"), names))
             return self._run(database, query, values)
@@ -119,7 +132,7 @@ class ImportedCaptions:
         if not ours:
             return
         (reader, key, _), own = next(iter(self.tables.items()))
-        with duckdb.connect() as database:
+        with self._connected() as database:
             query = f"SELECT {key} AS key FROM {reader} WHERE key IS NOT NULL LIMIT 1"
             keys = self._run(database, query, [own])["key"]
         theirs = f"{self.key_prefix}{keys[0]}" if len(keys) else "nothing"
@@ -136,9 +149,10 @@ class ImportedCaptions:
             ParameterError: it cannot be read, or a column is missing.
         """
         reader, wanted = READERS[suffix], set(self.columns.values())
+        wanted |= {"captioner"} if self.written_by else set()
         whole = reader.replace(")", ", sample_size = -1)")  # a column may come late
         for source in [reader, *([whole] if "json" in reader else [])]:
-            with duckdb.connect() as database:
+            with self._connected() as database:
                 query = f"DESCRIBE FROM {source}"
                 found = self._run(database, query, [glob.escape(file)])
             listed = (found[name].to_pylist() for name in found.column_names[:2])
@@ -155,13 +169,27 @@ class ImportedCaptions:
             reader = f"read_json(?, columns = {{{fields}}}, {_OWN})"
         key, caption = self.columns["key"], self.columns["caption"]
         texts = _texts(_quoted(caption), types[caption])
+        if self.written_by:
+            said = "captioner ->> '$'" if "json" in reader else "captioner::VARCHAR"
+            writer = self.written_by.replace("'", "''")
+            texts = f"CASE WHEN {said} = '{writer}' THEN {texts} END"
         return reader, _key_text(_quoted(key), types[key]), texts
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection that can read the files."""
+        database = duckdb.connect()
+        places.register(database, self.files[0])
+        return database
 
     def _run(self, database: Any, query: str, values: list[Any]) -> pa.Table:
         """Run a query; what DuckDB cannot read is one line."""
         try:
             return database.sql(query, params=values).to_arrow_table()
-        except duckdb.Error as error:
+        except Exception as error:
+            if places.is_address(self.files[0]):  # what a network raises is its own
+                raise places.refusal(self.files[0], error) from None
+            if not isinstance(error, duckdb.Error):
+                raise
             found = printable(str(error).split(": ", 1)[-1].splitlines()[0])
             raise ParameterError(
                 f"the imported captions of {shown(self.files[0])} cannot be used: "

@@ -27,6 +27,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.picture_store import read_pictures, read_splits
+from commoncanvas.core.places import is_address
 from commoncanvas.core.settings import call_named
 from commoncanvas.core.shards import named_files, run_shards
 from commoncanvas.core.works import LICENSED
@@ -67,6 +68,8 @@ def _loaded(text: str) -> Captioner:
     name = options.pop("captioner", None)
     places = () if name == "endpoint" else PLACES  # there, the server knows the names
     for place in options.keys() & set(places):
+        if is_address(str(options[place])):
+            continue
         path = paths.ROOT / options[place]
         # What is not here may be a Hub id.
         if place != "model" or path.exists():

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from commoncanvas.catalog.reservations import FIELD
+
 # A redirect stays on its host or leads to one of these: Flickr's and the public bucket.
 REDIRECT_HOSTS = re.compile(
     r"[\w-]+\.staticflickr\.com|multimedia-commons\.s3-us-west-2\.amazonaws\.com"
@@ -23,7 +25,7 @@ GENERIC = re.compile(
     r"|application/(x-)?(jpe?g|jpg|png|gif|webp|bmp|tiff?)"
 )
 MAX_PAUSE_S = 86_400  # a host that asks for longer is taken to ask for a day
-OPT_OUTS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
+OPT_OUTS = {"noai", "noimageai", "noml", "noindex", "noimageindex", "none"}
 
 
 class Outcome(Exception):
@@ -60,6 +62,8 @@ def classify(answer: httpx.Response) -> tuple[str, httpx.URL | None]:
         raise Outcome("failed", f"status {code}")
     for line in filter(opts_out, answer.headers.get_list("x-robots-tag")):
         raise Outcome("refused", f"opted out (X-Robots-Tag: {line})")
+    if any(line.strip() == "1" for line in answer.headers.get_list(FIELD)):
+        raise Outcome("refused", f"opted out ({FIELD}: 1)")
     kind = re.split("[;,]", answer.headers.get("content-type", "none"))[0]
     kind = kind.strip().lower()
     if not moved:

@@ -8,18 +8,14 @@ lost: it is used, or it carries the reason why not.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from glob import glob
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from commoncanvas.catalog import splits
-from commoncanvas.catalog.columns import LOCATED, NOWHERE, STATED
-from commoncanvas.catalog.sources import iconify, openclipart, webdataset, yfcc
-from commoncanvas.catalog.sources.folder import read_folder
-from commoncanvas.core.errors import ParameterError, SourceError, brief
+from commoncanvas.catalog import entries
+from commoncanvas.catalog.columns import NOWHERE
+from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
@@ -36,7 +32,7 @@ def read_frame(*groups: Sequence[str]) -> pd.DataFrame:
         ParameterError: an entry is not text, or stands in the lists twice.
         SourceError: see `read_source`.
     """
-    parts = [_frame_of(name) for name in _once(groups)]
+    parts = [entries.read_all(name) for name in _once(groups)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -63,65 +59,18 @@ def _once(groups: Sequence[Sequence[str]]) -> list[str]:
 def read_source(name: str) -> list[Row]:
     """Read one source into rows with `columns.STATED`, spec and, of files, `LOCATED`.
 
-    A source is an Iconify set pinned in `package-lock.json`, `openclipart`,
-    `folder:TABLE.csv`, `webdataset:SHARDS*.tar`, or `commoncatalog:RANGES:ROOT` (see
-    `yfcc.read_commoncatalog`), e.g. commoncatalog:256-512:photos/cc-by; for RANGES, `*`
-    or nothing means all sizes. The column spec holds this name, which tells the sources
-    of a profile apart; source, the name to show, may be anyone's.
+    A source is an Iconify set pinned in `package-lock.json`, `openclipart`, or of a
+    kind of `entries.KINDS`: `folder:TABLE.csv`, `webdataset:SHARDS*.tar`,
+    `gpic:split=nano:SHARDS*.tar`, `commoncatalog:RANGES:ROOT` (for RANGES, `*` or
+    nothing means all sizes), and so on. The column spec holds this name, which tells
+    the sources of a profile apart; source, the name to show, may be anyone's.
 
     Raises:
         SourceError: the source is not there, is empty, or not what it should be.
+        ParameterError: it has an option that its kind does not know.
     """
-    kind, _, path = name.partition(":")
-    if kind == "folder":
-        folder = Path(path).parent
-        rows = read_folder(folder, path)
-        for row in rows:
-            row |= NOWHERE | {"path": str(folder / row["path"])}
-    elif kind == "webdataset":
-        rows = list(webdataset.read_webdataset(sorted(glob(path))))
-    elif kind == "commoncatalog":
-        return _frame_of(name).to_dict("records")
-    else:
-        rows = openclipart.read() if name == "openclipart" else iconify.read_set(name)
-    if all(row["reason"] == webdataset.EMPTY for row in rows):
-        raise _nothing_in(name)
-    for row in rows:
-        row["spec"] = name
+    rows: list[Any] = entries.read_all(name).to_dict("records")
     return rows
-
-
-def _frame_of(name: str) -> pd.DataFrame:
-    kind, _, path = name.partition(":")
-    if kind != "commoncatalog":
-        return pd.DataFrame(read_source(name))
-    frame = _read_commoncatalog(path)
-    if frame.empty:
-        raise _nothing_in(name)
-    return frame.assign(spec=name)
-
-
-def _nothing_in(name: str) -> SourceError:
-    return SourceError(
-        f"source {name!r} holds no work; expected one or more; correct its path, or "
-        "take it out of the profile."
-    )
-
-
-def _read_commoncatalog(path: str) -> pd.DataFrame:
-    """Read `RANGES:ROOT`; the rows come in any order, and are not sorted here."""
-    ranges, _, root = path.partition(":")
-    columns, connection = [*STATED, *LOCATED], splits.connect()
-    wanted = None if ranges in ("", "*") else ranges.split(",")
-    found = yfcc.read_commoncatalog(connection, root, wanted, columns)
-    try:
-        return found.to_arrow_table().to_pandas()
-    except Exception as error:
-        # DuckDB's, or what a file system raises, without a network for instance.
-        raise SourceError(
-            f"{root} breaks off: {brief(error)}; expected whole "
-            "parquet files of one form; check the network, or fetch them again."
-        ) from None
 
 
 def assign_splits(

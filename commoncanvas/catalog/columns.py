@@ -7,6 +7,9 @@ spec, the entry of the profile that a row came from, and source_sha256, of the b
 that the source holds. No row holds a picture: `LOCATED` says where it lies.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 STATED = {
     "key": "source and the work's id in it, e.g. yfcc100m/6162540254; unique",
     "source": "the collection, e.g. twemoji, openclipart, yfcc100m",
@@ -18,6 +21,9 @@ STATED = {
     "license_text": "the licence's name as stated",
     "license_url": "the licence's address as stated",
     "alt_text": "what its author wrote about it, the alt text of the paper",
+    "caption": "a text that came with the work and is not its author's own",
+    "captioner": "who wrote it: human, or the captioner's name, e.g. qwen3-vl-4b; "
+    "'' without caption",
     "date_seen": "ISO date on which the source was packed or the page last seen",
     "reason": "why the adapter could not read the work, else ''",
 }
@@ -27,4 +33,31 @@ LOCATED = {
     "start": "of the picture in its tar, unpacked [bytes], or its row; -1 for a file",
     "length": "of the picture in its tar [bytes]; -1 elsewhere",
 }
-NOWHERE = {"path": "", "start": -1, "length": -1}
+NOWHERE: dict[str, Any] = {"path": "", "start": -1, "length": -1}
+NOT_HERE = (
+    "'' AS path, CAST(-1 AS BIGINT) AS start, CAST(-1 AS BIGINT) AS length"  # SQL
+)
+
+AUTHOR = "author"  # instead of a captioner: the caption is the author's, so alt text
+HUMAN = "human"  # a captioner who is a person
+UNNAMED = "unnamed"  # the captioner where nobody says whose words a caption is
+
+
+def say_whose(row: dict[str, Any], captioner: str = "") -> None:
+    """Enter in a row whose words its caption is.
+
+    Args:
+        row: with alt_text, caption and captioner, as a source states them.
+        captioner: of captions of which the row itself does not say it; `AUTHOR` makes
+            them alt text, "" leaves them to `UNNAMED`, who is never the author.
+    """
+    row["captioner"] = row["captioner"] or captioner or UNNAMED
+    if row["caption"] and row["captioner"] == AUTHOR:
+        row["alt_text"], row["caption"] = row["alt_text"] or row["caption"], ""
+    if not row["caption"]:
+        row["captioner"] = ""
+
+
+def as_sql(values: Mapping[str, str]) -> str:
+    """Return SQL that selects the columns of `STATED`: {column: SQL of a text}."""
+    return ", ".join(f"coalesce({values.get(n, 'NULL')}, '') AS {n}" for n in STATED)

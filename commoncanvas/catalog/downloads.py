@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
-from commoncanvas.catalog import answers, hosts
+from commoncanvas.catalog import answers, hosts, reservations
 from commoncanvas.catalog.answers import Outcome, checked_url
 from commoncanvas.catalog.proxies import Routes
 from commoncanvas.catalog.rows import key_and_address, read_rows
@@ -51,6 +51,7 @@ ORIGINS = ("flickr", "multimedia-commons")
 BUCKET = "https://multimedia-commons.s3-us-west-2.amazonaws.com/"
 MAX_REDIRECTS = 3
 MAX_BACKOFF_S = 120
+LOOK_S, MAX_LOOKS = 5.0, 2  # for a host's reservations: deadline and tries
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -280,6 +281,7 @@ class _Run:
             return Found(status, reason, attempts=attempt - 1)
         try:
             async with asyncio.timeout(self.settings.timeout):
+                await self.heed(request, host)
                 answer = await self.get(request, host)
             host.answer()
             if isinstance(answer, httpx.URL):
@@ -314,6 +316,24 @@ class _Run:
             self.queues.put(request.again(), min(wait_s, MAX_BACKOFF_S))
             return None
         return Found(status, reason[:200], attempts=attempt)
+
+    async def heed(self, request: hosts.Request, host: hosts.Host) -> None:
+        """Refuse a row whose host reserves it; its file of reservations is asked once.
+
+        A host that does not answer for that file is asked twice, then states nothing.
+        """
+        async with host.looking:
+            if host.rules is None:
+                host.num_looks += 1
+                send, limit_s = self.routes.handle_async_request, self.settings.timeout
+                host.rules = await reservations.ask(
+                    send, request.url, self.headers, min(LOOK_S, limit_s / 2)
+                )
+                if host.rules is None and host.num_looks == MAX_LOOKS:
+                    host.rules = ()
+        path = request.url.raw_path.decode("ascii", "replace")
+        if location := reservations.reserved_by(host.rules or (), path):
+            raise Outcome("refused", f"opted out ({reservations.PATH}: {location})")
 
     async def get(
         self, request: hosts.Request, host: hosts.Host

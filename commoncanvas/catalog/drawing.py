@@ -86,7 +86,7 @@ def draw_row(row: Row, size: int, keep_shape: bool = False) -> np.ndarray:
     """
     if isinstance(row.get("svg"), str):  # NaN in a table of several sources
         return svg_to_pixels(row["svg"], size)
-    pixels = _cut(decode_picture(_file_of(row)), size, keep_shape)
+    pixels = _cut(_turned(decode_picture(_file_of(row)), row), size, keep_shape)
     return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
 
 
@@ -102,9 +102,10 @@ def draw_picture(row: Row, size: int, keep_shape: bool = False) -> Picture:
         stored, changes = encode_png(pixels), DRAWN.format(size=size)
     else:
         data = _file_of(row)
-        decoded = decode_picture(data)
+        upright = decode_picture(data)
+        decoded = _turned(upright, row)
         pixels = _cut(decoded, size, keep_shape)
-        if _is_kept(data, decoded, size):
+        if decoded is upright and _is_kept(data, decoded, size):
             stored, changes = data, KEPT
         else:
             edge = min(size, *decoded.size)
@@ -137,6 +138,15 @@ def _file_of(row: Row) -> bytes:
             return file.read(MAX_BYTES + 1)  # one more is refused
     except OSError as error:
         raise PictureError(f"file cannot be read ({error.strerror})") from None
+
+
+def _turned(picture: Image.Image, row: Row) -> Image.Image:
+    """Turn a picture by its row's rotation [degrees, counterclockwise], if it has one.
+
+    Other sources of the same table have NaN there.
+    """
+    degrees = row.get("rotation") or 0
+    return picture.rotate(degrees, expand=True) if degrees > 0 else picture
 
 
 def _cut(picture: Image.Image, size: int, keep_shape: bool) -> np.ndarray:

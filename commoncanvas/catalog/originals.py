@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from commoncanvas.core.errors import SourceError, brief
 from commoncanvas.core.files import sha256_of
+from commoncanvas.core.places import is_address, refusal
 
 Row = Mapping[str, Any]
 PICTURE = "jpg"  # CommonCatalog's column
@@ -52,7 +53,7 @@ def with_originals(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         elif kind == "parquet":
             yield from _from_parquet(path, [int(row["start"]) for row in group])
         else:
-            names = ("svg", "path", "picture")
+            names = ("svg", "path", "picture", "rotation")
             for row in group:
                 yield {name: row[name] for name in names if name in row}
 
@@ -78,7 +79,8 @@ def identity_of(frame: pd.DataFrame) -> str:
     holds a commit.
     """
     whole = hashlib.sha256()
-    columns = [c for c in ("key", "path", "start", "length", "svg") if c in frame]
+    known = ("key", "path", "start", "length", "svg", "rotation")
+    columns = [name for name in known if name in frame]
     last, facts = "", ""
     for start in range(0, len(frame), 2**16):  # else all become Python's own at once
         part = frame[columns].iloc[start : start + 2**16]
@@ -115,6 +117,8 @@ def _from_tar(path: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
                 data = file.read(row["length"])
             except Exception as error:
                 # What the readers of gzip and xz raise on broken bytes is their own.
+                if is_address(path):
+                    raise refusal(path, error) from None
                 yield {"reason": f"tar cannot be read again ({type(error).__name__})"}
                 continue
             is_whole = len(data) == row["length"]
@@ -128,15 +132,16 @@ def _from_tar(path: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 def _unpacked(path: str) -> IO[bytes]:
     """Open a tar as a stream of its unpacked bytes, as tarfile tells packings apart."""
-    with Path(path).open("rb") as file:
-        head = file.read(10)
+    file = cast(IO[bytes], fsspec.open(path, "rb").open())
+    head = file.read(10)
+    file.seek(0)
     if head.startswith(b"\x1f\x8b\x08"):
-        return cast(IO[bytes], gzip.open(path))
+        return cast(IO[bytes], gzip.open(file))
     if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
-        return cast(IO[bytes], bz2.open(path))
+        return cast(IO[bytes], bz2.open(file))
     if head.startswith((b"\x5d\x00\x00\x80", b"\xfd7zXZ")):
-        return cast(IO[bytes], lzma.open(path))
-    return Path(path).open("rb")
+        return cast(IO[bytes], lzma.open(file))
+    return file
 
 
 def _from_parquet(path: str, places: Sequence[int]) -> Iterator[dict[str, Any]]:

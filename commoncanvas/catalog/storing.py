@@ -75,7 +75,7 @@ def draw_shards(
         The key of the work, for `keys.finish`, and the shards' files, which hold key,
         picture, FACTS, thumbnail and reason, "" where there is a picture.
     """
-    columns = [name for name in ["key", *LOCATED, "svg"] if name in kept]
+    columns = [n for n in ["key", *LOCATED, "svg", "rotation"] if n in kept]
     planned = sort_by_place(kept[columns])
     key = key_of(
         works=identity_of(planned),

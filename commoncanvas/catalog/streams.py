@@ -5,6 +5,7 @@ file again. One thread reads ahead, four batches at most, so memory does not gro
 unpacking never waits for the parser.
 """
 
+import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from commoncanvas.core.errors import SourceError
-from commoncanvas.core.files import regular
+from commoncanvas.core.places import opened
 
 BLOCK = 4 << 20  # bytes of text in one batch, about 10,000 lines of metadata
 LONGEST = 64 << 20  # bytes of one line
@@ -49,9 +50,10 @@ class Stream:
 
 
 def read_lines(path: Path | str, size: int = BLOCK) -> Stream:
-    """Return a stream of a text file's lines, plain or `.bz2` of one stream or many.
+    """Return a stream of a text file's lines, plain, `.gz` or `.bz2` of many parts.
 
-    Nothing is unpacked to disk; a batch holds `size` bytes of text.
+    Nothing is unpacked to disk; a batch holds `size` bytes of text. The file may lie at
+    an address.
 
     Returns:
         place (int64, the line's number from 1), is_text (whether it is UTF-8; if not,
@@ -59,24 +61,33 @@ def read_lines(path: Path | str, size: int = BLOCK) -> Stream:
         that lacks it).
     """
     schema = {"place": pa.int64(), "is_text": pa.bool_(), "line": pa.string()}
-    return Stream(schema, lambda: _line_batches(Path(path), size))
+    return Stream(schema, lambda: line_batches(path, size))
 
 
 def read_head(path: Path | str, size: int = 1 << 20) -> bytes:
     """Return the first bytes of a file, unpacked; SourceError if it cannot be read."""
     try:
-        with pa.input_stream(str(regular(path))) as stream:
+        with _unpacked(path) as stream:
             return stream.read(size)
     except (OSError, ValueError) as error:
         raise SourceError(
             f"metadata {Path(path).name}: cannot be read ({type(error).__name__}); "
-            "expected a text file, plain or .bz2; fetch it again."
+            "expected a text file, plain, .gz or .bz2; fetch it again."
         ) from None
 
 
-def _line_batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
+@contextlib.contextmanager
+def _unpacked(path: Path | str) -> Iterator[Any]:
+    with opened(path) as file:
+        packing = {".gz": "gzip", ".bz2": "bz2"}.get(Path(path).suffix)
+        with pa.input_stream(file, compression=packing) as stream:
+            yield stream
+
+
+def line_batches(path: Path | str, size: int = BLOCK) -> Iterator[pa.RecordBatch]:
+    """Yield batches of the columns of `read_lines`."""
     rest, first = b"", 1
-    with pa.input_stream(str(path)) as stream:
+    with _unpacked(path) as stream:
         while block := stream.read(size):
             end = block.rfind(b"\n") + 1
             if end:
@@ -87,7 +98,7 @@ def _line_batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
             rest += block[end:]
             if len(rest) > LONGEST:
                 raise SourceError(
-                    f"metadata {path.name}: line {first} has no end in "
+                    f"metadata {Path(path).name}: line {first} has no end in "
                     f"{LONGEST >> 20} MiB; expected lines of text; check the file."
                 )
     if rest:

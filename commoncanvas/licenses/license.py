@@ -37,6 +37,7 @@ FAMILIES |= {(*key, ""): row["family"] for key, row in _FIXED.items()}
 _PLACES = {port: port for ports in PORTS.values() for port in ports}
 _PLACES |= {"generic": "", "unported": "", "international": ""}
 _FLICKR_NUMBERS = {str(number): name for number, name in enumerate(FLICKR_NAMES)}
+FLICKR_4_0 = "2025-06-18"  # Flickr's announcement of the licences 4.0, numbers 11 to 16
 _FLICKR_2_0 = {name.lower().replace("-", " ") for name in FLICKR_NAMES[1:7]}
 _CC_NAME = re.compile(
     r"(cc )?(?P<slug>(by|nc|nd|sa)( (by|nc|nd|sa))*)"
@@ -140,19 +141,28 @@ class License:
         return self._row["title"]
 
 
-@lru_cache(maxsize=4096)
-def read_license(text: str = "", url: str = "") -> License:
+def read_license(text: str = "", url: str = "", uploaded: str = "") -> License:
     """Read one licence from its name, its address, or both.
 
     A name may leave version and port to the address; an address that only points at
     a copy elsewhere states nothing. `text` may also be an SPDX id, an address, a slug
     with version, or Flickr's number, 0 ... 16.
 
+    Args:
+        uploaded: the ISO date of a picture's upload, "" if unknown. Flickr's old
+            names, such as "Attribution License", mean version 2.0 before
+            `FLICKR_4_0`, and no certain version from then on.
+
     Raises:
         LicenseError: nothing is stated, both disagree, or either is not certain.
     """
+    return _read_both(text, url, uploaded >= FLICKR_4_0)
+
+
+@lru_cache(maxsize=4096)
+def _read_both(text: str, url: str, is_late: bool) -> License:
     statements = [str(one).strip() for one in (text, url) if one not in (None, "")]
-    pairs = {pair for statement in statements for pair in _read(statement)}
+    pairs = {pair for statement in statements for pair in _read(statement, is_late)}
     fields = dict(pairs)
     is_named = "slug" in fields and ("version" in fields or fields["family"] != "cc")
     if len(fields) < len(pairs) or not is_named:  # a field with two values, or too few
@@ -172,16 +182,17 @@ def _fixed(slug: str, version: str) -> set[tuple[str, str]]:
     return {("slug", slug), ("version", version), ("family", family)}
 
 
-def _read(value: str) -> set[tuple[str, str]]:
+def _read(value: str, is_late: bool) -> set[tuple[str, str]]:
     """Return (field, value) pairs that one statement fixes; none if it says nothing."""
     if re.match(r"(www\.)?(creativecommons|web\.resource)\.org/", value, re.I):
         value = f"https://{value}"
     if re.match(r"(https?:)?//", value, re.I):
         return _read_address(value)
     name = _FLICKR_NUMBERS.get(value, value)
+    is_late &= name == value  # a number is certain
     # "Attribution 4.0 International (CC BY 4.0)" says it twice, and must agree.
     parts = filter(str.strip, re.split(r"[()]", name))
-    return {pair for part in parts for pair in _read_name(part)}
+    return {pair for part in parts for pair in _read_name(part, is_late)}
 
 
 def _read_address(value: str) -> set[tuple[str, str]]:
@@ -196,7 +207,7 @@ def _read_address(value: str) -> set[tuple[str, str]]:
     if page in _PAGES:
         return _fixed(*_PAGES[page])
     if spdx := re.fullmatch(r"(spdx|opensource)\.org/licenses?/([\w.+-]+)", page):
-        return _read_name(spdx[2])
+        return _read_name(spdx[2], False)
     if found := _CC_PAGE.fullmatch(page):
         # An address without a port is the unported text's.
         return _read_slug(value, found, found["port"] or "")
@@ -205,7 +216,7 @@ def _read_address(value: str) -> set[tuple[str, str]]:
     return set()
 
 
-def _read_name(value: str) -> set[tuple[str, str]]:
+def _read_name(value: str, is_late: bool) -> set[tuple[str, str]]:
     name = value.casefold()
     # Other signs may deny or doubt what the words say: "CC BY 4.0?", "!= CC0".
     if re.search(r"[^\w\s.+,:;/'\"\[\]‐‑–—-]", name):
@@ -213,7 +224,7 @@ def _read_name(value: str) -> set[tuple[str, str]]:
     # Dots count between digits only; letters of every script stay, and so refuse.
     name = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w.+]|_", " ", name)
     name = " ".join(name.split())
-    flickr = {("version", "2.0")} if name in _FLICKR_2_0 else set()
+    flickr = {("version", "2.0")} if name in _FLICKR_2_0 and not is_late else set()
     for pattern, word in _TABLES["words"].items():
         name = " ".join(re.sub(rf"\b({pattern})\b", word, name).split())
     for pattern, key in _TABLES["names"].items():

@@ -15,9 +15,11 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from tqdm import tqdm
 
 from commoncanvas.captions.blip2 import MODEL
+from commoncanvas.catalog.entries import KINDS, parse
 from commoncanvas.catalog.sources.iconify import read_pins
 from commoncanvas.core import paths
-from commoncanvas.core.errors import brief
+from commoncanvas.core.errors import CommonCanvasError, brief
+from commoncanvas.core.places import is_address
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.speed.rates import Rates
 
@@ -62,21 +64,31 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
             "hardlink, or take fewer pictures."
         )
     for name in _files(sections):
-        if not glob.glob(str(paths.ROOT / name)):  # captions may be named by a pattern
+        # Captions may be named by a pattern, lie elsewhere, or be stage 01's own.
+        if is_address(name) or name.startswith("data/"):
+            continue
+        if not glob.glob(str(paths.ROOT / name)):
             yield f"file: {name} is missing; fetch it, or name another in the profile."
     licenses = sections["licenses"]
     for name, revision in sorted({*_models(sections)}):
         if line := _no_access(name, revision, "model"):
             yield line
     for source in [*licenses["cc_sources"], *licenses["web_sources"]]:
-        root = source.rpartition("hf://datasets/")[2]
-        if root != source:
+        try:
+            entry = parse(source)
+        except CommonCanvasError as error:
+            yield f"pictures: {error}"
+            continue
+        place = entry.path
+        if entry.kind == "commoncatalog":
+            place = place.partition(":")[2]
+        root = place.rpartition("hf://datasets/")[2]
+        if root != place:
             name, _, revision = root.partition("@")
-            if line := _no_access(name, revision, "dataset"):
+            if line := _no_access(name, revision.partition("/")[0], "dataset"):
                 yield line
-        elif (kind := source.partition(":")[0]) in ("folder", "commoncatalog"):
-            place = source.split(":", 1 if kind == "folder" else 2)[-1]
-            if not (paths.ROOT / place).exists():
+        elif entry.kind in KINDS:
+            if not is_address(place) and not glob.glob(str(paths.ROOT / place)):
                 yield f"pictures: {place} is missing; fetch it, or correct cc_sources."
         elif (
             ":" not in source and source != "openclipart" and source not in read_pins()

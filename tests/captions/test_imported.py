@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from unicodedata import normalize
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commoncanvas.captions.imported import ImportedCaptions
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, SourceError
 
 TOLD = [(7, "a red cat"), (9, "two dogs"), (7, "cat on a mat"), (7, "a red cat")]
 ROWS = [("yfcc/9", b""), ("yfcc/7", b""), ("yfcc/8", b""), ("other/7", b"")]
@@ -283,3 +284,40 @@ def test_a_folder_s_name_says_nothing_about_the_file(tmp_path, name, suffix):
     else:
         frame.to_json(file, orient="records", lines=True)
     assert found(file, ["1", "2"]) == [("1", "a pear"), ("2", "a cat")]
+
+
+def test_the_catalogue_s_own_captions_are_taken_of_one_captioner(tmp_path):
+    file = tmp_path / "catalog.parquet"
+    columns = {
+        "key": ["a/1", "a/2", "b/1", "c/1"],
+        "caption": ["a pear", "", "a dog", "a cat"],
+        "captioner": ["florence-2", "", "human", "florence-2"],
+        "alt_text": ["", "Tom", "", ""],
+    }
+    pq.write_table(pa.table(columns), file)
+    keys = columns["key"]
+    written = found(file, keys, written_by="florence-2")
+    assert written == list(zip(keys, ["a pear", None, None, "a cat"], strict=True))
+    assert found(file, ["b/1"], written_by="human") == [("b/1", "a dog")]
+    assert found(file, ["b/1"], written_by="o'no") == [("b/1", None)]
+    lines = tmp_path / "told.jsonl"
+    pd.DataFrame(columns).to_json(lines, orient="records", lines=True)
+    assert found(lines, keys, written_by="florence-2") == written
+    names = ({}, {"written_by": "human"})
+    told = [ImportedCaptions(file, **name).decoding for name in names]
+    assert told[0] != told[1]
+    with pytest.raises(ParameterError, match="no column captioner"):
+        found(write_lines(tmp_path / "b.jsonl", [1], ["a"]), ["1"], written_by="x")
+
+
+def test_captions_at_an_address_are_read_as_those_of_a_file(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(write(tmp_path / "told.parquet")), "/told/data/0.parquet")
+    for address in ("memory://told/data", "memory://told/data/*.parquet"):
+        captions = ImportedCaptions(address, "photoid", key_prefix="yfcc/")
+        assert pairs(captions.table(ROWS)) == EXPECTED
+    before = ImportedCaptions("memory://told/data", "photoid").identity
+    memory.put(str(write(tmp_path / "told.parquet")), "/told/data/1.parquet")
+    assert ImportedCaptions("memory://told/data", "photoid").identity != before
+    with pytest.raises(SourceError, match="commit hash of 40 digits"):
+        ImportedCaptions("hf://datasets/someone/recaptions/data")

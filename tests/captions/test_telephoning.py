@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -147,6 +148,23 @@ def test_imported_captions_go_through_the_same_door(tmp_path, world, rows):
     _, files = telephone({"captioner": "imported", "file": str(file)}, world)
     told = dict(zip(*read(files).to_pydict().values(), strict=True))
     assert told.pop(rows[4][0]) == "a told one" and set(told.values()) == {None}
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_the_catalogue_s_own_captions_become_a_caption_source(
+    tmp_path, world, rows, is_remote
+):
+    file = tmp_path / "catalog.parquet"
+    columns = {"key": [key for key, _ in rows], "caption": "told", "alt_text": "own"}
+    written_by = ["florence-2", "human", ""] * 20
+    pd.DataFrame(columns).assign(captioner=written_by).to_parquet(file)
+    if is_remote:
+        fsspec.filesystem("memory").put(str(file), "/own/catalog.parquet")
+    place = "memory://own/catalog.parquet" if is_remote else str(file)
+    settings = {"captioner": "imported", "file": place, "written_by": "florence-2"}
+    _, files = telephone(settings, world)
+    found = read(files).to_pydict()
+    assert found["caption_raw"] == ["told", None] * 20
 
 
 def test_imported_captions_are_read_once_for_many_files(

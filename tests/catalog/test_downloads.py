@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,6 +41,7 @@ from commoncanvas.catalog.downloads import (
     picture_path,
     verify,
 )
+from commoncanvas.catalog.reservations import PATH
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import LEFTOVER
@@ -57,6 +59,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
+        if self.path == PATH:  # before any picture of a host
+            server.looks += 1
+            code = 200 if server.reservations else 404
+            return self.answer(server.reservations, code=code)
         host = self.headers["Host"].partition(":")[0]
         with server.lock:
             server.asked[self.path] += 1
@@ -205,6 +211,7 @@ class Server(ThreadingHTTPServer):
         self.lock, self.closing = threading.Lock(), threading.Event()
         self.asked, self.now, self.most = (collections.Counter() for _ in range(3))
         self.headers, self.times, self.pause_s, self.sent = [], [], 0, 0
+        self.reservations, self.looks = b"", 0
 
     def url(self, path, host="127.0.0.1"):
         return f"http://{host}:{self.server_port}/{path}"
@@ -756,3 +763,60 @@ def test_help_names_every_option():
     for word in "concurrency per-host timeout max-bytes retries contact limit".split():
         assert f"--{word} " in printed
     assert "--from [flickr|multimedia-commons]" in printed
+
+
+def test_what_a_host_reserves_is_refused_with_its_reason_and_never_asked_for(
+    server, tmp_path
+):
+    rules = [
+        {"location": "/good/private/*", "tdm-reservation": 1, "tdm-policy": "x"},
+        {"location": "/", "tdm-reservation": 0},
+    ]
+    server.reservations = json.dumps(rules).encode()
+    names = ["good/a.jpg", "good/private/b.jpg", "good/c.jpg", "good/private/d.jpg"]
+    rows = [row(server.url(name)) for name in names]
+    counts = fetch_pictures(rows, tmp_path, **QUICK)
+    assert (counts["ok"], counts["refused"], server.looks) == (2, 2, 1)
+    assert set(server.asked) == {"/good/a.jpg", "/good/c.jpg"}
+    reasons = set(failures(tmp_path)["reason"])
+    assert reasons == {f"opted out ({PATH}: /good/private/*)"}
+    assert fetch_pictures(rows, tmp_path, **QUICK)["asked"] == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [(b"{", "good/a.jpg"), (b"[" * 99_999, "good/b.jpg"), (bytes(2**21), "good/c.jpg")],
+)
+def test_a_file_of_reservations_that_is_none_reserves_nothing(
+    server, tmp_path, data, path
+):
+    server.reservations = data
+    record, _ = fetch_one(server, tmp_path, path)
+    assert record["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"TDM_Reservation": "1"}, "opted out (tdm-reservation: 1)"),
+        ({"tdm_reservation": [" 0", "1 "]}, "opted out (tdm-reservation: 1)"),
+        ({"TDM_Reservation": "0"}, ""),
+        ({"TDM_Reservation": "yes"}, ""),
+        ({"X_Robots_Tag": "noindexed, noml"}, "opted out (X-Robots-Tag"),
+        ({"X_Robots_Tag": "otherbot: noml"}, ""),
+    ],
+)
+def test_headers_that_opt_out_are_heeded(headers, reason):
+    lines = [
+        (name.replace("_", "-"), line)
+        for name, value in headers.items()
+        for line in (value if isinstance(value, list) else [value])
+    ]
+    answer = httpx.Response(200, headers=[*lines, ("Content-Type", "image/jpeg")])
+    answer.request = httpx.Request("GET", "https://example.org/a.jpg")
+    if reason:
+        with pytest.raises(answers.Outcome) as caught:
+            answers.classify(answer)
+        assert reason in caught.value.args[1]
+    else:
+        assert answers.classify(answer) == ("image/jpeg", None)

@@ -82,3 +82,19 @@ def test_a_row_that_ends_its_process_costs_itself_alone():
     pixels, reasons = drawing.draw_rows([good, {"svg": deep}, good], 8)
     assert reasons == ["", "ends its process (SIGSEGV)", ""]
     assert pixels[0].any() and (pixels[0] == pixels[2]).all() and not pixels[1].any()
+
+
+def test_a_rotation_turns_a_picture_counterclockwise_and_is_never_stored_as_it_came(
+    tmp_path,
+):
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    pixels[:, 6:] = 255  # white on the right
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(pixels))
+    rows = [{"path": str(path), "rotation": degrees} for degrees in (0, 90, np.nan)]
+    plain, turned, other = (drawing.draw_picture(row, 8, True) for row in rows)
+    assert plain == other and plain.changes == drawing.KEPT
+    assert turned.changes != drawing.KEPT
+    drawn = drawing.draw_row(rows[1], 8, keep_shape=True)
+    assert drawn.shape == (12, 8, 4)
+    assert drawn[0, :, 0].min() > 200 and drawn[-1, :, 0].max() < 50  # white on top

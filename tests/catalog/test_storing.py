@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from shards import OPEN_IMAGES, gpic_shard, gpic_words
 
 from commoncanvas.catalog import catalog, storing
 from commoncanvas.catalog.drawing import KEPT, SQUARED, draw_picture
 from commoncanvas.catalog.originals import with_originals
-from commoncanvas.catalog.sources import yfcc
+from commoncanvas.catalog.sources import openimages, yfcc
+from commoncanvas.catalog.state import picture_path
 from commoncanvas.core import paths, picture_store
 from commoncanvas.core.errors import PictureError, SourceError
 from commoncanvas.core.images import stored_pixels
@@ -235,3 +237,38 @@ def test_a_network_that_fails_while_metadata_is_read_is_one_line(tmp_path, monke
     with pytest.raises(SourceError, match="expected") as error:
         catalog.read_source("commoncatalog::memory://flaky")
     assert "\n" not in str(error.value)
+
+
+def test_sources_of_several_forms_are_drawn_together_each_by_its_own_rules(tmp_path):
+    """A tar, a folder, and Open Images, whose picture lies apart and is turned."""
+    shard = gpic_shard(tmp_path / "0.tar", [gpic_words()], [file_of(1)])
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "1.png").write_bytes(file_of(2))
+    lines = ["file,license,caption", "1.png,CC0,A cat"]
+    (tmp_path / "own" / "works.csv").write_text("\n".join(lines))
+    row = OPEN_IMAGES | {"Rotation": "90.0"}
+    lines = [",".join(row), ",".join(row.values())]
+    (tmp_path / "images.csv").write_text("\n".join(lines))
+    address = f"{openimages.BUCKET}train/{row['ImageID']}.jpg"
+    fetched = tmp_path / "pictures" / picture_path(address)
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(file_of(3))
+    sources = [
+        f"gpic:{shard}",
+        f"folder:captioner=human:{tmp_path}/own/works.csv",
+        f"openimages:pictures={tmp_path}/pictures:{tmp_path}/images.csv",
+    ]
+    frame = catalog.assign_splits(catalog.read_frame(sources), [], seed=0)
+    assert frame["split"].tolist() == ["c", "c", "c"]
+    _, files = storing.draw_shards(frame, 20, True, 2)
+    frame = storing.add_facts(frame, files, 2).set_index("source")
+    assert frame["reason"].tolist() == [""] * 3
+    plain = Image.open(fetched)
+    table = pa.concat_tables(map(pq.read_table, files)).to_pylist()
+    (drawn,) = [one["picture"] for one in table if one["key"].startswith("openimages")]
+    turned = Image.open(io.BytesIO(drawn))
+    assert turned.size == plain.size[::-1] and frame["changes"]["gpic"] == KEPT
+    assert frame["changes"]["openimages"] != KEPT
+    frame.drop(columns=["path", "start", "length"]).to_parquet(tmp_path / "catalog")
+    read = pq.read_table(tmp_path / "catalog").to_pandas()
+    assert sorted(read["captioner"]) == ["", "human", "qwen3-vl-4b"]

@@ -113,6 +113,15 @@ def test_flickr_numbers_of_uploads_since_2025_are_version_4(number, slug):
         read_license(str(number), page.replace("4.0", "2.0"))
 
 
+def test_flickrs_old_names_say_no_version_of_later_uploads():
+    page = "https://creativecommons.org/licenses/by/4.0/"
+    assert read_license("Attribution License", "", "2025-06-17").version == "2.0"
+    with pytest.raises(LicenseError):
+        read_license("Attribution License", "", "2025-06-18")
+    assert read_license("Attribution License", page, "2025-06-18").version == "4.0"
+    assert read_license("4", "", "2026-01-01").version == "2.0"  # a number is certain
+
+
 @pytest.mark.parametrize(
     ("number", "slug"),
     [(7, "no-known-restrictions"), (8, "us-government"), (9, "cc0"), (10, "pdm")],

@@ -350,6 +350,13 @@ def test_files_and_pictures_that_are_not_here_are_named():
     lines = list(needs.lacks(sections, 1, 1))
     assert [line.partition(" ")[0] for line in lines] == ["file:"] + 2 * ["pictures:"]
     assert "no/coco.json" in lines[0] and "no/by is missing" in lines[1]
+    sources = ["gpic:split=nano:no/*.tar", "pd12m:pictures=p:s3://x/*", "monet:x"]
+    sections["licenses"]["cc_sources"] = sources
+    told = {"captioner": "imported", "file": "hf://datasets/a/b@0/c.parquet"}
+    own = {"captioner": "imported", "file": "data/x/01_licenses/catalog.parquet"}
+    sections |= {"captions": {"captioners": {"told": told, "own": own}}}
+    _, tars, refused = needs.lacks(sections, 1, 1)
+    assert "no/*.tar is missing" in tars and "individual rights remain" in refused
 
 
 @pytest.mark.parametrize(
@@ -378,8 +385,8 @@ def test_a_model_that_the_hub_does_not_give_is_named(monkeypatch, error, words):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing)
     captioners = {"synthetic": {"captioner": "blip2", "revision": "5" * 40}}
     sections = profile_of(captions={"captioners": captioners})
-    source = "commoncatalog:256-512:hf://datasets/common-canvas/by@" + "4" * 40
-    sections["licenses"]["cc_sources"] = [source]
+    source = "gpic:split=nano:hf://datasets/common-canvas/by@" + "4" * 40
+    sections["licenses"]["cc_sources"] = [f"{source}/train/*.tar"]
     lines = list(needs.lacks(sections, 1, 1))
     wanted = [("Salesforce/blip2-opt-2.7b", "model"), ("common-canvas/by", "dataset")]
     assert asked == wanted

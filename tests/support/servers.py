@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from commoncanvas.catalog.reservations import PATH
+
 
 def encoded(kind, size=8, **options):
     buffer = io.BytesIO()
@@ -176,6 +178,9 @@ class Misbehaving:
             else:
                 while not writer.is_closing():
                     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                    if f" {PATH} " in head:  # asked before any picture
+                        await connection.answer(data=b"", code="404 No")
+                        continue
                     self.heads.append(head)
                     connection.path = head.split(" ")[1]
                     connection.times = self._count(connection.path)

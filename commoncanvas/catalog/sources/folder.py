@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from commoncanvas.catalog.columns import STATED
-from commoncanvas.core.errors import SourceError
+from commoncanvas.catalog.columns import STATED, say_whose
+from commoncanvas.core.errors import LicenseError, SourceError
 from commoncanvas.core.text import nfc
+from commoncanvas.licenses.license import read_license
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 MAX_BYTES = 64 * 2**20  # of a picture with its words; larger ones are not read
@@ -32,13 +33,16 @@ NAMES = {
     "downloadurl": ("downloadurl", "download_url", "url"),
     "license_text": ("license_text", "license", "licence", "licensename"),
     "license_url": ("license_url", "licence_url", "licenseurl"),
-    "alt_text": ("alt_text", "caption"),
+    "alt_text": ("alt_text",),
+    "caption": ("caption",),
+    "captioner": ("captioner",),
     "date_seen": ("date_seen",),
+    "uploaded": ("dateuploaded", "uploaded"),  # not handed on: it dates a licence
 }
 
 
 def read_folder(
-    folder: Path | str, table: Path | str, source: str = ""
+    folder: Path | str, table: Path | str, source: str = "", captioner: str = ""
 ) -> list[dict[str, Any]]:
     """Read a folder of pictures whose csv states title, author and licence.
 
@@ -48,6 +52,8 @@ def read_folder(
             `folder`, the others are those of `NAMES`, in any order and case. A work
             without date_seen was seen on the day (UTC) of its file.
         source: the collection's name; "" takes the folder's.
+        captioner: whose captions are of which the table does not say it; see
+            `columns.say_whose`.
 
     Returns:
         The rows of the table in order, then a row for each picture that has none: the
@@ -69,6 +75,7 @@ def read_folder(
     for place, (cells, reason) in enumerate(lines, 1):
         columns, unread = stated_columns(cells)
         file = columns.pop("file")
+        say_whose(columns, captioner)
         reason, path = reason or unread, ""
         if not reason or file:
             path, lost, day = _picture(folder, file, files)
@@ -197,7 +204,21 @@ def stated_columns(pairs: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], st
             raise ValueError
     except ValueError:
         reason = reason or f"date_seen is {values['date_seen'][:40]!a}, expected ISO"
-    return values, reason
+    undated = _undated(values)
+    return values, reason or undated
+
+
+def _undated(values: dict[str, str]) -> str:
+    """Take the day of upload out of a row; say if it leaves the licence uncertain."""
+    uploaded = values.pop("uploaded")
+    if uploaded.isdecimal() and len(uploaded) < 12:  # Unix seconds, as Flickr has them
+        uploaded = day_of(int(uploaded))
+    if uploaded and values["license_text"]:
+        try:
+            read_license(values["license_text"], values["license_url"], uploaded[:10])
+        except LicenseError as error:
+            return str(error)
+    return ""
 
 
 def _picture(

@@ -196,6 +196,8 @@ def read_set(prefix: str) -> list[dict[str, Any]]:
                 "pageurl": f"https://icon-sets.iconify.design/{prefix}/{as_unicode(name)}/",
                 "downloadurl": "",
                 "alt_text": "",
+                "caption": "",
+                "captioner": "",
                 "source": prefix,
                 "reason": reason,
                 "is_hidden": bool(icon.get("hidden")),

@@ -3,12 +3,12 @@
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from commoncanvas.catalog.columns import NOWHERE
+from commoncanvas.catalog.columns import NOWHERE, say_whose
 from commoncanvas.catalog.sources.folder import (
     MAX_BYTES,
     PICTURES,
@@ -17,7 +17,8 @@ from commoncanvas.catalog.sources.folder import (
     make_row,
     stated_columns,
 )
-from commoncanvas.core.files import regular
+from commoncanvas.core.errors import SourceError
+from commoncanvas.core.places import day_of_file, opened, size_of
 from commoncanvas.core.text import nfc
 
 MAX_UNPACKED = 2**28  # bytes of a tar, and for each of its own bytes,
@@ -49,14 +50,28 @@ class _Member(NamedTuple):
         return self.ending.rpartition(".")[2]
 
 
+Pairs = Sequence[tuple[str, Any]]  # of a json object
+Stated = Callable[[Pairs], tuple[dict[str, str], str]]  # columns, and a reason or ""
+
+
 def read_webdataset(
-    tars: Iterable[Path | str], source: str = "webdataset"
+    tars: Iterable[Path | str],
+    source: str = "webdataset",
+    captioner: str = "",
+    stated: Stated = stated_columns,
 ) -> Iterator[dict[str, Any]]:
     """Read webdataset tars as streams: memory does not grow, nothing is unpacked.
 
     A sample is consecutive files of one name: a picture (jpg, jpeg, png, webp), a json
-    object with the columns of `folder.NAMES`, perhaps a txt with the alt text. A work
+    object with the columns of `folder.NAMES`, perhaps a txt with the caption. A work
     without date_seen was seen on the day (UTC) of its file in the tar, or of the tar.
+
+    Args:
+        tars: files, or addresses that fsspec opens.
+        captioner: whose captions are of which the json does not say it; see
+            `columns.say_whose`.
+        stated: reads the json's pairs as `stated_columns` does; a column key it states
+            is the work's id, whatever tar it lies in.
 
     Yields:
         One row a sample, in order: the columns of `STATED` and of `LOCATED`, which say
@@ -65,20 +80,23 @@ def read_webdataset(
         name twice. A tar that breaks off or is empty gives one more row, with the
         reason.
     """
-    for tar in map(Path, tars):
-        place = f"{source}/{nfc(as_unicode(tar.name))}"
-        day = day_of(tar.stat().st_mtime) if tar.is_file() else ""
+    for tar in map(str, tars):
+        place = f"{source}/{nfc(as_unicode(Path(tar).name))}"
+        day = day_of_file(tar)
         is_empty = True
         for name, members in _samples(tar):
             is_empty = False
             key = f"{place}/{as_unicode(name)}".rstrip("/")
-            yield _sample_row(source, key, members, day) | {"path": str(tar)}
+            row = _sample_row(source, key, members, stated)
+            row["date_seen"] = row["date_seen"] or day
+            say_whose(row, captioner)
+            yield row | {"path": tar}
         if is_empty:
             yield make_row(source, place, EMPTY, **NOWHERE)
 
 
 def _sample_row(
-    source: str, key: str, members: list[_Member], day: str
+    source: str, key: str, members: list[_Member], stated: Stated
 ) -> dict[str, Any]:
     held = {member.ending: member.data for member in members}
     reasons = [member.reason for member in members]
@@ -88,11 +106,13 @@ def _sample_row(
     if len(held) < len(members):
         reasons.append("sample holds two files of one ending")
     pairs, no_json = _json_pairs(held.get("json"))
-    columns, no_text = stated_columns(pairs)
+    columns, no_text = stated(pairs)
     del columns["file"]
+    if own := columns.pop("key", ""):
+        key = f"{source}/{own}"
     caption = held.get("txt", b"").decode("utf-8", "replace").strip()
-    columns["alt_text"] = columns["alt_text"] or caption
-    days = [columns["date_seen"], *(member.day for member in pictures), day]
+    columns["caption"] = columns["caption"] or caption
+    days = [columns["date_seen"], *(member.day for member in pictures)]
     columns["date_seen"] = next(filter(None, days), "")
     reason = next(filter(None, [*reasons, no_json, no_text]), "")
     lies = {} if reason else {"start": pictures[0].start, "length": pictures[0].length}
@@ -113,7 +133,7 @@ def _json_pairs(data: bytes | None) -> tuple[tuple[tuple[str, Any], ...], str]:
     return found, ""
 
 
-def _samples(tar: Path) -> Iterator[tuple[str, list[_Member]]]:
+def _samples(tar: str) -> Iterator[tuple[str, list[_Member]]]:
     """Yield the name and the members of each sample of a tar.
 
     22.05.jpg and 22.06.jpg are two endings of the sample 22 to webdataset, and two
@@ -137,13 +157,16 @@ def _samples(tar: Path) -> Iterator[tuple[str, list[_Member]]]:
             yield f"{name}.{member.stem}", [member._replace(reason=DOTS)]
 
 
-def _members(tar: Path) -> Iterator[_Member]:
+def _members(tar: str) -> Iterator[_Member]:
     """Yield the files of a tar that have an ending; what befalls it is nameless."""
     name = ending = ""
     num_bytes = 0  # read of this sample
     try:
-        most = MAX_UNPACKED + MAX_RATIO * regular(tar).stat().st_size
-        with tarfile.open(tar, "r|*", tarinfo=_Header) as archive:
+        most = MAX_UNPACKED + MAX_RATIO * size_of(tar)
+        with (
+            opened(tar) as file,
+            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as archive,
+        ):
             while (header := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps all
                 # What is not asked for is unpacked too, so a bomb would take hours.
@@ -167,8 +190,8 @@ def _members(tar: Path) -> Iterator[_Member]:
                     num_bytes += header.size
                     if num_bytes > MAX_BYTES:
                         reason = f"sample is larger than {MAX_BYTES // 2**20} MiB"
-                    elif file := archive.extractfile(header):
-                        data = file.read()  # a picture's too, which shows a cut
+                    elif member := archive.extractfile(header):
+                        data = member.read()  # a picture's too, which shows a cut
                 is_words = ending in ("json", "txt")
                 yield _Member(
                     name,
@@ -180,6 +203,8 @@ def _members(tar: Path) -> Iterator[_Member]:
                     day_of(header.mtime),
                 )
                 ending = ""
+    except SourceError:
+        raise  # of another machine, which may pass
     except Exception as error:
         # What the readers of tar, gzip and xz raise on broken bytes is their own.
         if ending:

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import fsspec
 import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 from duckdb.func import ARROW
 
-from commoncanvas.catalog.columns import LOCATED
+from commoncanvas.catalog.columns import LOCATED, as_sql
 from commoncanvas.catalog.sources.released import own_columns, own_names, with_own
 from commoncanvas.catalog.streams import read_head, read_lines, read_table
+from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError, brief
 from commoncanvas.core.text import html_to_text
 
@@ -213,7 +213,8 @@ def read_commoncatalog(
         and, if `columns` names them, jpg (the picture file's bytes) and `LOCATED`.
         source tells the six sets apart by the root's last folder, e.g.
         commoncatalog/cc-by. alt_text is the column caption, or the description where
-        that is empty. A data set of `release-data` also says its captioner.
+        that is empty; caption is BLIP-2's, or what a data set of `release-data` says,
+        with its captioner.
 
     Raises:
         SourceError: nothing is found, columns are missing, or REVISION is no commit.
@@ -264,7 +265,7 @@ def _stated(
     tags = "list_filter(string_split(usertags, ','), lambda tag: tag <> '')"
     others = [*_SCRAPED, *LOCATED, *own_names(rows.columns)]
     scraped = [n for n in others if n in rows.columns and n not in _RANGES]
-    plain = ("secret", "secretoriginal", "ext")
+    plain, told = ("secret", "secretoriginal", "ext"), "blip2_caption"
     rows = rows.select(
         f"* REPLACE ({photoid} AS photoid, {uploaded} AS dateuploaded, {taken} AS "
         f"datetaken, CAST({marker} AS VARCHAR) AS marker, {alt_text} AS description)"
@@ -281,18 +282,25 @@ def _stated(
         "license_text": "licensename",
         "license_url": "licenseurl",
         "alt_text": _plain("description"),
+        **(
+            {"caption": told, "captioner": f"CASE WHEN {told} <> '' THEN 'blip-2' END"}
+            if told in rows.columns
+            else {}
+        ),
         "date_seen": f"CAST({day} AS VARCHAR)",
         "reason": """CASE WHEN fault <> '' THEN fault
         WHEN photoid IS NULL THEN 'the photo id is no whole number'
         WHEN marker = '0' THEN '' WHEN marker = '1' THEN 'a video, not a picture'
         ELSE 'the marker is neither 0 nor 1' END""",
+    }
+    own = {
         "uid": "uid",
         "marker": "CASE marker WHEN '0' THEN 'photo' WHEN '1' THEN 'video' END",
         "capturedevice": _decoded("capturedevice"),
         "machinetags": _decoded("machinetags"),
         **{name: name for name in plain},
     }
-    text = [f"coalesce({value}, '') AS {name}" for name, value in columns.items()]
+    text = [as_sql(columns), *(f"coalesce({sql}, '') AS {n}" for n, sql in own.items())]
     # The first photograph is of 1826; a day's grace, for time zones.
     datetaken = f"""CASE WHEN datetaken BETWEEN TIMESTAMP '1826-01-01'
     AND CAST({day} AS TIMESTAMP) + INTERVAL 2 DAY THEN datetaken END AS datetaken"""
@@ -347,36 +355,15 @@ def _catalog_files(
     connection: Connection, root: str, ranges: Sequence[str] | None
 ) -> list[str]:
     """Return the parquet files of some ranges, sorted, and open the way to them."""
-    revision = root.partition("@")[2].partition("/")[0]
-    if root.startswith("hf://") and not re.fullmatch("[0-9a-f]{40}", revision):
-        raise SourceError(
-            f"{root}: revision {revision or 'none'!r}; expected @ and a commit hash of "
-            "40 digits, which cannot change; copy it from the page of the data set."
-        )
+    places.check_commit(root)
+    places.register(connection, root)
     globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or ["*"]]
     found: list[str] = []
     for glob in globs:
-        paths = _glob(connection, root, glob)
+        paths = places.find_files(f"{root}/{glob}")
         if not paths:
             raise SourceError(
                 f"{root!r} has no {glob}; expected CommonCatalog's folders; check it."
             )
         found += paths
     return sorted(set(found))
-
-
-def _glob(connection: Connection, root: str, glob: str) -> list[str]:
-    if "://" not in root:
-        return [str(path) for path in Path(root).glob(glob)]
-    try:
-        files, folder = fsspec.core.url_to_fs(root)
-        protocol = root.partition("://")[0]
-        if not connection.filesystem_is_registered(protocol):
-            connection.register_filesystem(files)
-        return [files.unstrip_protocol(path) for path in files.glob(f"{folder}/{glob}")]
-    except Exception as error:
-        # What a file system raises, without a network for instance, is its own.
-        raise SourceError(
-            f"{root!r} cannot be listed ({error!r:.160}); expected a folder or an "
-            "address of the Hub; check it and the network."
-        ) from None

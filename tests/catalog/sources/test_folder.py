@@ -72,7 +72,8 @@ def test_a_row_says_what_the_table_says(pictures):
     )
     (row,) = pictures(table, "in/a.png")
     assert row["reason"] == "" and row["path"] == "in/a.png" and row["source"] == "toys"
-    assert row["title"] == SCRIPT and row["alt_text"] == 'One,\ntwo "three"'
+    assert row["title"] == SCRIPT and row["caption"] == 'One,\ntwo "three"'
+    assert row["captioner"] == "unnamed" and row["alt_text"] == ""
     assert row["author"] == "Ann" and row["author_url"] == "https://a.example"
     assert row["license_text"] == "CC BY 4.0" and row["date_seen"] == "2024-02-29"
 
@@ -294,12 +295,57 @@ def test_a_sample_says_what_its_json_says(tmp_path, mode):
     members += [("in/1.json", download), ("in/1.webp", b"q"), ("in/1.txt", b"other")]
     a, b = tar_rows(tar_of(tmp_path / "0.tar", members, mode))
     assert a["key"] == "webdataset/0.tar/0" and picture_of(a) == b"p"
-    assert a["title"] == SCRIPT and a["author"] == "Ann" and a["alt_text"] == "A dog"
+    assert a["title"] == SCRIPT and a["author"] == "Ann" and a["caption"] == "A dog"
     assert a["pageurl"] == "http://p.example"
     assert a["downloadurl"] == "http://d.example"
     assert read_license(a["license_text"], a["license_url"]).slug == "by"
-    assert b["key"] == "webdataset/0.tar/in/1" and b["alt_text"] == "A cat"
+    assert b["key"] == "webdataset/0.tar/in/1" and b["caption"] == "A cat"
+    assert a["alt_text"] == b["alt_text"] == "" and b["captioner"] == "unnamed"
     assert b["license_text"] == "CC0" and b["downloadurl"] == "http://u.example"
+
+
+@pytest.mark.parametrize(
+    ("said", "captioner", "alt_text", "caption", "whose"),
+    [
+        ({"caption": "A cat"}, "", "", "A cat", "unnamed"),
+        ({"caption": "A cat"}, "florence-2", "", "A cat", "florence-2"),
+        ({"caption": "A cat", "captioner": "human"}, "blip-2", "", "A cat", "human"),
+        ({"caption": "A cat"}, "author", "A cat", "", ""),
+        ({"caption": "A cat", "alt_text": "Tom"}, "author", "Tom", "", ""),
+        ({"alt_text": "Tom"}, "florence-2", "Tom", "", ""),
+        ({"captioner": "human"}, "", "", "", ""),
+    ],
+)
+def test_a_caption_is_its_author_s_only_where_that_is_said(
+    tmp_path, said, captioner, alt_text, caption, whose
+):
+    """A tar's captions, written by machines, used to be read as alt text."""
+    sample = [("0.jpg", b"p"), ("0.json", json_bytes(license="CC0", **said))]
+    tar = tar_of(tmp_path / "0.tar", sample)
+    (row,) = webdataset.read_webdataset([tar], captioner=captioner)
+    found = row["alt_text"], row["caption"], row["captioner"]
+    assert found == (alt_text, caption, whose)
+    (tmp_path / "0.jpg").write_bytes(b"p")
+    table = tmp_path / "works.csv"
+    with table.open("w") as file:
+        cells = {"file": "0.jpg", "license": "CC0", **said}
+        writer = csv.DictWriter(file, cells)
+        writer.writeheader()
+        writer.writerow(cells)
+    (row,) = read_folder(tmp_path, table, captioner=captioner)
+    assert (row["alt_text"], row["caption"], row["captioner"]) == found
+
+
+def test_a_picture_that_came_to_flickr_after_its_names_changed_has_no_sure_licence(
+    pictures,
+):
+    table = (
+        "file,license,dateuploaded\na.png,Attribution License,1750204800\n"
+        "b.png,Attribution License,1750118400\nc.png,4,2025-06-18\n"
+    )
+    late, early, number = pictures(table, "a.png", "b.png", "c.png")
+    assert "one licence and version" in late["reason"]
+    assert early["reason"] == number["reason"] == ""
 
 
 @pytest.mark.parametrize(

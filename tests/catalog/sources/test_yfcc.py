@@ -388,6 +388,18 @@ def test_pictures_come_when_asked_for_as_structs_or_bytes(catalog, side):
     assert {row[1] for row in rows.fetchall()} == {b"\xff\xd8"}
 
 
+def test_blip_2_s_captions_are_its_own_and_the_author_s_words_stay_alt_text(catalog):
+    (path,) = (catalog / "0").rglob("*.parquet")
+    told = {"blip2_caption": "a red car", "caption": "", "description": "My+car"}
+    pq.write_table(catalog_table(**told), path)
+    (row,) = rows_of(yfcc.read_commoncatalog(duckdb.connect(), catalog, ["256-512"]))
+    assert (row["caption"], row["captioner"]) == ("a red car", "blip-2")
+    assert row["alt_text"] == "My car" and row["blip2_caption"] == "a red car"
+    pq.write_table(catalog_table(blip2_caption=None), path)
+    (row,) = rows_of(yfcc.read_commoncatalog(duckdb.connect(), catalog, ["256-512"]))
+    assert (row["caption"], row["captioner"]) == ("", "")
+
+
 def test_a_scrape_that_failed_is_a_row_with_its_reason(catalog):
     (path,) = (catalog / "0").rglob("*.parquet")
     pq.write_table(catalog_table(status="failed", error_message="404"), path)
