@@ -3,7 +3,7 @@
 A record has CommonCatalog's 35 columns, in its conventions (words are form-URL-encoded,
 the synthetic caption is called blip2_caption whoever wrote it), and then ours, which
 are plain: the whole credit, the split, who wrote each caption, and of what it is a
-copy. Source: the cards of CommonCatalog.
+copy. Source: commoncatalog, its cards.
 """
 
 import hashlib

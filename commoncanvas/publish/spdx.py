@@ -3,7 +3,7 @@
 The model is an AI package, each source a data set package; relationships say what was
 trained on what, and under which licence each is. JSON-LD is written directly, since it
 is a list of elements; the tests read it with the bindings of the SPDX model.
-Source: spdx-3-model 3.0.1, profiles AI, Dataset and SimpleLicensing.
+Source: spdx, profiles AI, Dataset and SimpleLicensing.
 """
 
 import re

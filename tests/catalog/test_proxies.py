@@ -16,7 +16,7 @@ from commoncanvas.catalog.downloads import failures, fetch_pictures
 from commoncanvas.core.errors import ParameterError
 
 ROW = {"key": "1", "downloadurl": "http://pictures.invalid/a.jpg"}
-QUICK = {"timeout": 2, "retries": 0}
+QUICK = {"timeout": 10, "retries": 0}
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(JPEG) + JPEG
 
 

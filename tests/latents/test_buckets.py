@@ -182,7 +182,8 @@ def test_encoding_anew_crops_as_stage_03_did(store):
     _, pngs, vae = store
     data = opened(store)
     reader = None, torch.nn.Identity()
-    online = ablation.OnlineLatents(data, pngs, 16, vae, *reader, buckets=BUCKETS)
+    places, pictures = np.arange(len(data)), [pngs[key] for key in data.keys]
+    online = ablation.OnlineLatents(data, places, pictures, 16, vae, *reader, BUCKETS)
     for places in data.buckets:
         pairs = zip(data.posterior(places), online.posterior(places), strict=True)
         for stored, fresh in pairs:
