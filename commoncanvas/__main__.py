@@ -263,7 +263,7 @@ def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
 
     Example: commoncanvas sample "red apple" --seed 0 --out apple.png
     """
-    from commoncanvas.publish.sample import report
+    from commoncanvas.release.sample import report
 
     report(prompt, out, model, **options)
 
@@ -300,7 +300,7 @@ def release(**options: Any) -> None:
 
     With card, attribution and pictures; stages 01 to 05 have run.
     """
-    from commoncanvas.publish.release import report
+    from commoncanvas.release.model import report
 
     report(**options)
 
@@ -316,7 +316,7 @@ def release_data(**options: Any) -> None:
     In CommonCatalog's columns and folders, with ledger, card and Croissant; stages 01
     and 02 have run. A run that was stopped goes on.
     """
-    from commoncanvas.publish.dataset import report
+    from commoncanvas.release.dataset import report
 
     report(**options)
 
@@ -332,7 +332,7 @@ def rights(**options: Any) -> None:
     Croissant and SPDX of its works, the AI Act's public summary of training content,
     and a page of them. Example: commoncanvas rights --out rights --answers answers.yaml
     """
-    from commoncanvas.publish.rights import report
+    from commoncanvas.release.rights import report
 
     report(**options)
 
@@ -342,7 +342,7 @@ def rights(**options: Any) -> None:
 def keep(scale: str) -> None:
     """Keep a finished run's results, small, in results/SCALE."""
     from commoncanvas.core.files import shown
-    from commoncanvas.publish.reference import keep as keep_results
+    from commoncanvas.release.reference import keep as keep_results
 
     click.echo(f"wrote {shown(keep_results(scale))}")
 
@@ -353,7 +353,7 @@ def keep(scale: str) -> None:
 def recognise(scale: str, variant: str) -> None:
     """Measure whether a variant's pictures of held-out names are recognised."""
     from commoncanvas.core.determinism import settle
-    from commoncanvas.publish.recognition import report
+    from commoncanvas.release.recognition import report
 
     settle()
     report(scale, variant)
@@ -363,7 +363,7 @@ def recognise(scale: str, variant: str) -> None:
 @SCALE
 def marks(scale: str) -> None:
     """Measure how closely all variants draw trademarks; keep and print the results."""
-    from commoncanvas.publish.marks import report
+    from commoncanvas.release.marks import report
 
     report(scale)
 

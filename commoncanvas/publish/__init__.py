@@ -1,1 +1,1 @@
-"""Pages, documents, the released model and the results that are kept."""
+"""Pages and generated documents."""

@@ -9,13 +9,13 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from commoncanvas.captions.names import captioners_of
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.works import count_works
-from commoncanvas.publish.captioners import captioners_of
 from commoncanvas.publish.pages import assets, main_line, read_all, write_page
 
 VERDICTS = {

@@ -14,7 +14,7 @@ PACKAGE = paths.ROOT / "commoncanvas"
 # A room imports only from itself and those above; `parameters` is a module among them.
 ROOMS = """
 core parameters analysis models licenses catalog captions latents train evaluate
-claims speed pretrain publish
+claims speed pretrain publish release
 """.split()
 DOORS = {
     "papermill": {"run"},

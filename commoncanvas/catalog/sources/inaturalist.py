@@ -12,7 +12,7 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.columns import NOT_HERE, as_sql
-from commoncanvas.catalog.records import read_tsv
+from commoncanvas.catalog.lines import read_tsv
 from commoncanvas.core import places
 from commoncanvas.core.errors import ParameterError, SourceError
 

@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.columns import HUMAN, NOT_HERE, as_sql
-from commoncanvas.catalog.records import read_csv
+from commoncanvas.catalog.lines import read_csv
 from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError
 

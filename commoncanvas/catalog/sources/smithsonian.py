@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.columns import NOT_HERE, as_sql
-from commoncanvas.catalog.records import read_objects
+from commoncanvas.catalog.lines import read_objects
 from commoncanvas.core.errors import SourceError
 
 CC0 = "https://creativecommons.org/publicdomain/zero/1.0/"

@@ -19,7 +19,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.text import markdown_text, printable
 from commoncanvas.licenses import takedown
-from commoncanvas.publish.credited import by_domain, by_source, captioners_of
+from commoncanvas.release.credited import by_domain, by_source, captioners_of
 
 LARGE = 0.03  # share of the modality's data from which a set is listed by name
 DOMAINS = 1000  # of the works' pages, listed at most

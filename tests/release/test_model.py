@@ -28,7 +28,8 @@ from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.licenses import attribution, takedown
 from commoncanvas.licenses.license import read_license
 from commoncanvas.licenses.policies import POLICIES
-from commoncanvas.publish import card, release, sample, strips
+from commoncanvas.release import card, sample, strips
+from commoncanvas.release import model as release
 
 pytestmark = pytest.mark.slow  # each releases a model
 

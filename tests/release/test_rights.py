@@ -16,7 +16,7 @@ from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.licenses.license import read_license
-from commoncanvas.publish import credited, rights, spdx, summary
+from commoncanvas.release import credited, rights, spdx, summary
 
 DATE = "2026-11-28"
 CHOICES = [item.key for item in summary.items() if item.by == "choice"]

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.manifest import write_manifest
-from commoncanvas.publish import uploading
+from commoncanvas.release import uploading
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import sha256_of, shown, write_json, write_text, writing
 from commoncanvas.core.manifest import read_manifest, write_manifest
-from commoncanvas.publish import croissant, spdx, summary
-from commoncanvas.publish.credited import by_source, captioners_of, read_ledger
-from commoncanvas.publish.croissant import AUTHORS, Field
-from commoncanvas.publish.dataset import published_on
 from commoncanvas.publish.pages import assets, write_page
-from commoncanvas.publish.sample import MODEL
-from commoncanvas.publish.sample import STAGE as RELEASED
+from commoncanvas.release import croissant, spdx, summary
+from commoncanvas.release.credited import by_source, captioners_of, read_ledger
+from commoncanvas.release.croissant import AUTHORS, Field
+from commoncanvas.release.dataset import published_on
+from commoncanvas.release.sample import MODEL
+from commoncanvas.release.sample import STAGE as RELEASED
 
 STAGE = "rights"  # of the manifest
 FILES = {

@@ -9,7 +9,7 @@ from toys import write_store
 
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.efficientnet import image_features
-from commoncanvas.publish import recognition
+from commoncanvas.release import recognition
 
 NAMES = ["red", "green", "blue", "white"]
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)

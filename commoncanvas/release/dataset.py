@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from commoncanvas.captions.names import STATED, captioners_of
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import (
     LEFTOVER,
@@ -43,16 +44,15 @@ from commoncanvas.core.picture_store import (
 )
 from commoncanvas.core.works import works_by_file
 from commoncanvas.licenses import attribution, takedown
-from commoncanvas.publish import dataset_card
-from commoncanvas.publish.captioners import STATED, captioners_of
-from commoncanvas.publish.records import (
+from commoncanvas.release import dataset_card
+from commoncanvas.release.records import (
     NEEDED,
     SCHEMA,
     Caption,
     make_records,
     place_of,
 )
-from commoncanvas.publish.uploading import upload
+from commoncanvas.release.uploading import upload
 
 STAGE = "release-data"  # of the manifest
 FILES_PER_SHARD = 64  # of stage 01's; few enough files for the Hub at a paper's size
@@ -89,7 +89,7 @@ def release_data(scale: str, out: Path | str, date: str) -> dict[str, Any]:
     key = key_of(  # of what is written, wherever it lies
         stages=[sha256_of(folder / NAME) for folder in (licensed, captioned)],
         takedown=sorted(listed),
-        code=code_hash("publish.records"),
+        code=code_hash("release.records"),
     )
     _prepare(out, key)
     # Pictures and captions are compared file by file, as they are read.

@@ -19,7 +19,8 @@ from commoncanvas.core.picture_store import stored_pictures
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.licenses import attribution
-from commoncanvas.publish import release, sample, strips
+from commoncanvas.release import model as release
+from commoncanvas.release import sample, strips
 
 NAMES = {"Title", "Copyright", "Source", "Seed", "Comment"}
 THRESHOLD = 0.99

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 
+from commoncanvas.captions.names import captioner_of, named
 from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json, shown
@@ -29,12 +30,11 @@ from commoncanvas.licenses.ancestry import LICENSE, WORKS, ancestors
 from commoncanvas.licenses.license import License
 from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
-from commoncanvas.publish.captioners import captioner_of, named
-from commoncanvas.publish.card import make_card
-from commoncanvas.publish.credited import LEDGER
-from commoncanvas.publish.sample import MODEL, STAGE, load_pipeline
-from commoncanvas.publish.strips import write_pictures
-from commoncanvas.publish.uploading import upload
+from commoncanvas.release.card import make_card
+from commoncanvas.release.credited import LEDGER
+from commoncanvas.release.sample import MODEL, STAGE, load_pipeline
+from commoncanvas.release.strips import write_pictures
+from commoncanvas.release.uploading import upload
 from commoncanvas.train.published import refuse_published
 
 MAX_MB = 25  # of the whole folder, unless another limit is asked for

@@ -20,7 +20,7 @@ from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.evaluate.results import read_samples
 from commoncanvas.publish.index import read_rows
-from commoncanvas.publish.strips import contact_sheet
+from commoncanvas.release.strips import contact_sheet
 
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")

@@ -13,7 +13,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.manifest import write_manifest
 from commoncanvas.evaluate import results
-from commoncanvas.publish import marks
+from commoncanvas.release import marks
 
 WORDS = [f"mark {i}" for i in range(8)]
 ASKED = {

@@ -14,8 +14,8 @@ from commoncanvas.core import paths
 from commoncanvas.core.files import shown, write_json
 from commoncanvas.evaluate.prompts import read_prompts
 from commoncanvas.evaluate.results import read_rows
-from commoncanvas.publish.recognition import read_finished
-from commoncanvas.publish.reference import evaluated_variants
+from commoncanvas.release.recognition import read_finished
+from commoncanvas.release.reference import evaluated_variants
 
 GAP = "likeness_gap"  # likeness of a sample to its own mark, less that to others
 

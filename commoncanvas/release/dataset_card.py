@@ -16,8 +16,8 @@ from commoncanvas.catalog import splits
 from commoncanvas.core import paths
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import markdown_text
-from commoncanvas.publish import croissant
-from commoncanvas.publish.croissant import Field
+from commoncanvas.release import croissant
+from commoncanvas.release.croissant import Field
 
 TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.jinja"
 MOST = 100  # groups of a table on the card

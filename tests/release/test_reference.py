@@ -13,7 +13,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.manifest import write_manifest
 from commoncanvas.evaluate import results
-from commoncanvas.publish import reference
+from commoncanvas.release import reference
 
 CLAIMS = list(load_paper()["claims"])
 PACKAGE = paths.ROOT / "commoncanvas"

@@ -22,7 +22,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.licenses import attribution, takedown
-from commoncanvas.publish import dataset, records, uploading
+from commoncanvas.release import dataset, records, uploading
 from tests.rehearsal.commoncatalog import STRUCT
 
 DATE = "2026-11-28"

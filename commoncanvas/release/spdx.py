@@ -13,7 +13,7 @@ from typing import Any
 from commoncanvas import __version__
 from commoncanvas.core.text import printable
 from commoncanvas.licenses.license import License, read_license
-from commoncanvas.publish.croissant import urn
+from commoncanvas.release.croissant import urn
 
 CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 PROFILES = ["core", "software", "ai", "dataset", "simpleLicensing"]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from commoncanvas.core.files import write_json
 from commoncanvas.evaluate.credits import marked
 from commoncanvas.evaluate.prompts import gate_prompts
-from commoncanvas.publish.sample import Pipeline, draw
+from commoncanvas.release.sample import Pipeline, draw
 
 PLAIN = "plain subject"  # the category of the gate that is drawn
 NUM_STRIP = 6  # prompts of the strip, each with a seed of its own

@@ -1,0 +1,1 @@
+"""What is handed to others: model, data set, their rights, results that are kept."""
