@@ -49,14 +49,19 @@ def test_every_picture_has_a_caption_of_its_own(tmp_path):
     }
 
 
+def of(size):
+    return {"bytes": size, "resident_bytes": size + GB}
+
+
 def test_a_further_picture_is_told_by_the_size_before():
     found = {
-        "1000": {"01_licenses": {"bytes": LESS, "cpu_seconds": 10.0}},
-        "11000": {"01_licenses": {"bytes": GB, "cpu_seconds": 30.0}},
-        "111000": {"01_licenses": {"bytes": 2 * GB, "cpu_seconds": 330.0}},
+        "1000": {"01_licenses": {**of(LESS), "cpu_seconds": 10.0}},
+        "11000": {"01_licenses": {**of(GB), "cpu_seconds": 30.0}},
+        "111000": {"01_licenses": {**of(2 * GB), "cpu_seconds": 330.0}},
     }
     first, second, third = memory.rows_of(found)
     assert "bytes_a_picture" not in first and first["MB"] == 800
+    assert first["resident_MB"] == 1800
     assert second["bytes_a_picture"] == 20_000 and second["ms_a_picture"] == 2
     assert second["times"] == 1.25
     assert third["bytes_a_picture"] == 10_000 and third["ms_a_picture"] == 3
@@ -77,7 +82,8 @@ def test_the_largest_process_counts_with_those_below_it():
     child = subprocess.Popen([sys.executable, "-c", code.format(inner)])
     peak = memory.Peak(child.pid)
     assert child.wait() == 0
-    assert 200_000_000 < peak.close() < 300_000_000
+    found = peak.close()
+    assert 200_000_000 < found["bytes"] < found["resident_bytes"] < 300_000_000
 
 
 def test_a_stage_that_fails_is_told_in_its_last_line(tmp_path, monkeypatch):
