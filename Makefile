@@ -120,7 +120,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 rehearsal: sources  ## run the paper's code path on photographs and tiny networks
 	$(BIN)/python -m tests.rehearsal --run
 
-hardening: sources  ## try the hostile corpus whole: about two hours of one core
+hardening: sources  ## try the hostile corpus whole: about three hours of one core
 	$(BIN)/python -m tests.hardening --jobs $(WORKERS)
 
 check: sources lint types  ## lint, types and the quick tests, in two minutes

@@ -70,7 +70,7 @@ HEAD = """# Hardening
 <!-- Written by `make hardening`; do not edit. -->
 
 What strangers' pictures, tables and hosts, a full disk, and a kill at any moment do to
-the stages. `make hardening` tries all of it again, in about two hours of one core; the
+the stages. `make hardening` tries all of it again, in about three hours of one core; the
 tests try a small part each time. What is right stands in each case and does not come
 from the code that is tried. Everything hostile is made up in `tests/hardening/`.
 
@@ -85,7 +85,8 @@ NOT_COVERED = """
 - GPUs, several machines, and other systems than Linux; what needs a mount needs root.
 - Flaws in Pillow, resvg and DuckDB that a file of our corpus does not hit: pictures are
   decoded in processes with bounds of time and memory, not in a sandbox.
-- Scales other than `tiny`: 07_speed writes timings, so only its files' names compare.
+- Scales other than `tiny` and `rehearsal`. 07_speed writes timings, so that only its
+  files' names compare.
 """
 
 
