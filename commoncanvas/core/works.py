@@ -4,12 +4,14 @@ The catalogue may have tens of millions of rows, of which none of this holds mor
 part: DuckDB streams them, and sorts on disk what memory does not hold.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
@@ -20,13 +22,19 @@ MEMORY = "2GB"  # beyond this, DuckDB sorts on disk
 _BATCH = 2**14  # rows read at once
 
 
+def without_progress(connection: DuckDBPyConnection) -> DuckDBPyConnection:
+    """Keep DuckDB from printing its own progress; a notebook's kernel shows none."""
+    with contextlib.suppress(duckdb.InvalidInputException):  # there it cannot be set
+        connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
 def _query(
     licenses_folder: Path, rest: str, values: Iterable = ()
 ) -> pa.RecordBatchReader:
     """Stream the result of a query whose FROM is the catalogue."""
-    connection = duckdb.connect(config={"memory_limit": MEMORY})
+    connection = without_progress(duckdb.connect(config={"memory_limit": MEMORY}))
     connection.execute("SET temp_directory = ?", [str(paths.CHECKPOINTS / "duckdb")])
-    connection.execute("SET enable_progress_bar = false")  # it would print its own
     query = rest.replace("FROM catalog", "FROM read_parquet(?)", 1)
     file = str(licenses_folder / "catalog.parquet")
     return connection.sql(query, params=[file, *values]).to_arrow_reader(_BATCH)

@@ -16,6 +16,7 @@ from commoncanvas.catalog import splits
 from commoncanvas.core import paths
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import markdown_text
+from commoncanvas.core.works import without_progress
 from commoncanvas.release import croissant
 from commoncanvas.release.croissant import Field
 
@@ -66,8 +67,8 @@ FIELDS = [
 
 def connect() -> DuckDBPyConnection:
     """Return a connection that keeps order, and sorts on disk what is too much."""
-    connection = splits.connect(folder=paths.CHECKPOINTS / "duckdb")
-    connection.execute("SET enable_progress_bar = false")
+    folder = paths.CHECKPOINTS / "duckdb"
+    connection = without_progress(splits.connect(folder=folder))
     return connection.execute("SET preserve_insertion_order = true")
 
 

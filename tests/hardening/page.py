@@ -70,9 +70,9 @@ HEAD = """# Hardening
 <!-- Written by `make hardening`; do not edit. -->
 
 What strangers' pictures, tables and hosts, a full disk, and a kill at any moment do to
-the stages. `make hardening` tries all of it again, in about three hours of one core; the
-tests try a small part each time. What is right stands in each case and does not come
-from the code that is tried. Everything hostile is made up in `tests/hardening/`.
+the stages. `make hardening` tries all of it again, in about three hours of one core;
+the tests try a small part each time. What is right stands in each case and does not
+come from the code that is tried. Everything hostile is made up in `tests/hardening/`.
 
 """
 NOT_COVERED = """
