@@ -76,7 +76,7 @@ def profile_of(num: int) -> dict[str, Any]:
     told = {"captioner": "imported", "file": f"captions-{num}.jsonl"}
     profile["licenses"] |= {"cc_sources": sources, "picture_size_px": EDGE}
     profile["licenses"] |= {"metadata_rows": 2000}
-    profile["captions"] |= {"captioners": {"synthetic": told}}
+    profile["captions"] |= {"captioners": {"synthetic": told}, "prompt_file": ""}
     profile["latents"] |= {"resolution_px": EDGE}
     for section in profile.values():
         section |= {"engine": "local"} if "engine" in section else {}

@@ -27,6 +27,18 @@ def mark_duplicates(frame: pd.DataFrame, thumbnails: np.ndarray) -> pd.DataFrame
     )
 
 
+def hold_out_together(frame: pd.DataFrame) -> pd.DataFrame:
+    """Hold works out as the first of their near copies is, whatever set they are of.
+
+    So no held-out picture is trained on in another's name, by any variant.
+
+    Args:
+        frame: with key, near_group and is_holdout.
+    """
+    is_first_held = frame.set_index("key")["is_holdout"]
+    return frame.assign(is_holdout=frame["near_group"].map(is_first_held))
+
+
 def near_leaders(thumbnails: np.ndarray) -> np.ndarray:
     """Find near copies: pictures whose thumbnails agree in every block.
 

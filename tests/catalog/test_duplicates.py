@@ -141,3 +141,16 @@ def test_the_time_of_the_search_grows_with_the_pictures_not_with_their_square():
         duplicates.near_leaders(views[:num])
         seconds.append(time.process_time() - start)
     assert seconds[1] < 24 * seconds[0]  # the square would be 64 times
+
+
+def test_copies_are_held_out_together_whatever_set_they_are_of():
+    frame = pd.DataFrame(
+        {
+            "key": ["a", "b", "c", "d", "e"],
+            "near_group": ["a", "a", "c", "c", "e"],
+            "is_holdout": [True, False, False, True, True],
+            "split": ["c", "web", "c", "c", "nc"],
+        }
+    )
+    held = duplicates.hold_out_together(frame)["is_holdout"]
+    assert held.tolist() == [True, True, False, False, True] and held.dtype == bool
