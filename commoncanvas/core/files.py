@@ -114,6 +114,11 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     path = Path(path)
     if path.name in ("", ".."):
         raise StorageError(f"{shown(path)} is a folder; expected a file; name one.")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StorageError(
+            f"{shown(path)} is a device or a pipe, which would be replaced; expected a "
+            "file; name one."
+        )
     end = os.fsdecode(os.fsencode(path.name)[-200:])  # a name has 255 bytes at most
     part = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}-{end}")
     with writing(path):

@@ -123,7 +123,9 @@ def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
     far as the frame has these columns. Keys that differ in the composition of their
     accents alone are one.
     """
-    keys = {nfc(entry) for entry in listed}
+    # A name that is no text, as a terminal may give it, is no key.
+    is_text = re.compile(r"[^\ud800-\udfff]*").fullmatch
+    keys = {nfc(entry) for entry in listed if is_text(entry)}
     mask = frame["key"].map(nfc).isin(keys)
     sums = {entry.lower() for entry in listed if _is_sum(entry)}
     for column in SUMS:

@@ -10,6 +10,7 @@ behind its last shard. Plain `datasets` loads the folder, and the source
 import datetime as dt
 import itertools
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,7 @@ from commoncanvas.core.picture_store import (
 from commoncanvas.core.works import works_by_file
 from commoncanvas.licenses import attribution, takedown
 from commoncanvas.release import dataset_card
+from commoncanvas.release.folders import check_own
 from commoncanvas.release.records import (
     NEEDED,
     SCHEMA,
@@ -63,6 +65,10 @@ WEB = "captioned web, which no Creative Commons variant is trained on"
 STATED_REJECTED = """key source title author author_url pageurl license_text license_url
 date_seen reason""".split()
 _MARK = ".release-data"  # holds the key of a data set that is not finished
+_OURS = re.compile(  # what a run that is not finished may have written
+    r"\.release-data|README\.md|ATTRIBUTION\.md|ledger\.parquet|croissant\.json|"
+    r"manifest\.json|(.*/)?(part|holdout|rejected)-\d{5}(\.zstd)?\.parquet"
+)
 LEADING = "synthetic"  # the caption source that becomes CommonCatalog's column
 
 
@@ -122,24 +128,15 @@ def release_data(scale: str, out: Path | str, date: str) -> dict[str, Any]:
 
 def _prepare(out: Path, key: str) -> None:
     """Make the folder ready: what another run left there goes, this one's stays."""
-    found = out.exists() and (not out.is_dir() or any(out.iterdir()))
     mark = out / _MARK
-    if found and not mark.is_file():
-        try:
-            stage = read_manifest(out, verify=False)["stage"]
-        except ManifestError:
-            stage = "no manifest"
-        if stage != STAGE:
-            raise ParameterError(
-                f"{shown(out)} holds something else ({stage}); expected a new folder, "
-                "or a data set of an earlier run; give another --out."
-            )
+    begun = mark.is_file()
+    check_own(out, STAGE, lambda name: begun and bool(_OURS.fullmatch(name)))
     old = mark.read_text() if mark.is_file() else ""
     if not old and (out / NAME).is_file():
         old = read_manifest(out, verify=False)["facts"].get("key", "")
     with writing(out):
-        if found and old != key:
-            for path in out.iterdir():
+        if out.exists() and old != key:
+            for path in out.iterdir():  # nothing but ours is there
                 remove(path)
         out.mkdir(parents=True, exist_ok=True)
         mark.write_text(key)

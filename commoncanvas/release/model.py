@@ -8,9 +8,7 @@ in a package and is left out; any other is copied.
 
 import gzip
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from safetensors.torch import load_file, save
 from commoncanvas.captions.names import captioner_of, named
 from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
-from commoncanvas.core.files import read_json, shown
+from commoncanvas.core.files import read_json
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
@@ -32,6 +30,7 @@ from commoncanvas.licenses.policies import combined_license, split_of
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.release.card import make_card
 from commoncanvas.release.credited import LEDGER
+from commoncanvas.release.folders import check_own, replacing
 from commoncanvas.release.sample import MODEL, STAGE, load_pipeline
 from commoncanvas.release.strips import write_pictures
 from commoncanvas.release.uploading import upload
@@ -65,7 +64,7 @@ def release(
             be too large. Nothing is written then.
     """
     out = Path(out).resolve()
-    _check_out(out)
+    check_own(out, STAGE)
     trained = stage_dir(scale, "04_train", variant)
     training = read_manifest(trained)
     refuse_published(training)
@@ -94,9 +93,7 @@ def release(
         f"{', '.join(sorted(set(works['license'])))}; its attribution names them all.",
         "unet": training["files"][UNET]["sha256"],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
-        folder = Path(part) / out.name
+    with replacing(out, STAGE) as folder:
         is_open = ["text encoder", OPEN_TEXT_ENCODER] in facts["parts"]
         copy_halved(trained / "pipeline", folder, is_open)
         _check_size(folder, max_mb)  # before anything is drawn, too
@@ -113,9 +110,6 @@ def release(
             folder, STAGE, scale, variant, len(works), len(works), {}, facts
         )
         _check_size(folder, max_mb)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(folder, out)
     return manifest
 
 
@@ -221,20 +215,6 @@ def write_attribution(folder: Path, works: pd.DataFrame) -> str:
 def size_of(folder: Path) -> int:
     """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _check_out(out: Path) -> None:
-    if not out.exists() or out.is_dir() and not any(out.iterdir()):
-        return
-    try:
-        found = read_manifest(out, verify=False)["stage"]
-    except ManifestError:
-        found = "no manifest"
-    if found != STAGE:
-        raise ParameterError(
-            f"{shown(out)} holds something else ({found}); expected a new folder or an "
-            "older release; give another --out."
-        )
 
 
 def _check_size(folder: Path, max_mb: float) -> None:

@@ -23,6 +23,7 @@ from commoncanvas.release import croissant, spdx, summary
 from commoncanvas.release.credited import by_source, captioners_of, read_ledger
 from commoncanvas.release.croissant import AUTHORS, Field
 from commoncanvas.release.dataset import published_on
+from commoncanvas.release.folders import replacing
 from commoncanvas.release.sample import MODEL
 from commoncanvas.release.sample import STAGE as RELEASED
 
@@ -66,7 +67,6 @@ def write_rights(
     answers = summary.read_answers(answers_file)
     manifest = _read_release(model)
     works = read_ledger(model, manifest)
-    _check_out(out)
     name = f"{manifest['scale']}-{manifest['variant']}"
     page = answers.get("page") or croissant.urn(name, manifest["facts"]["works_key"])
     supplier = answers.get("provider", AUTHORS).splitlines()[0]
@@ -74,39 +74,41 @@ def write_rights(
         works, manifest["scale"], manifest["variant"], manifest["facts"]
     )
     made = summary.summarise(told, answers, date)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        works.to_parquet(out / "works.parquet", index=False)
-    digest = sha256_of(out / "works.parquet")
-    write_json(out / "training_summary.json", made)
-    text = summary.as_markdown(made)
-    write_text(out / "training_summary.md", text)
-    write_text(out / "answers.yaml", summary.questionnaire(answers))
-    sets = by_source(works)
-    bill = spdx.describe(manifest, sets, supplier, page, date, digest)
-    write_json(out / "spdx.json", bill)
-    size = (out / "works.parquet").stat().st_size
-    write_json(
-        out / "croissant.json",
-        croissant.describe(
-            name=f"training-works-{name}",
-            description=f"The {len(works):,} works that {name} was trained on, each "
-            "with its licence, creator, page and captioner. It holds no pictures.",
-            page=page,
-            creator=supplier,
-            date=date,
-            licenses=sorted(set(works["license_url"])),
-            distribution=[croissant.file_object("works.parquet", digest, size)],
-            fields=FIELDS,
-            rai=_responsible(works, manifest["facts"]),
-        ),
-    )
-    _write_page(out, name, made, text)
-    facts = {"model": shown(model), "works": len(works), "open": made["open"]}
-    variant = manifest["variant"]
-    write_manifest(
-        out, STAGE, manifest["scale"], variant, len(works), len(works), {}, facts
-    )
+    with replacing(out, STAGE) as folder:
+        with writing(folder):
+            folder.mkdir()
+            works.to_parquet(folder / "works.parquet", index=False)
+        digest = sha256_of(folder / "works.parquet")
+        write_json(folder / "training_summary.json", made)
+        text = summary.as_markdown(made)
+        write_text(folder / "training_summary.md", text)
+        write_text(folder / "answers.yaml", summary.questionnaire(answers))
+        sets = by_source(works)
+        bill = spdx.describe(manifest, sets, supplier, page, date, digest)
+        write_json(folder / "spdx.json", bill)
+        size = (folder / "works.parquet").stat().st_size
+        write_json(
+            folder / "croissant.json",
+            croissant.describe(
+                name=f"training-works-{name}",
+                description=f"The {len(works):,} works that {name} was trained on, "
+                "each with its licence, creator, page and captioner. It holds no "
+                "pictures.",
+                page=page,
+                creator=supplier,
+                date=date,
+                licenses=sorted(set(works["license_url"])),
+                distribution=[croissant.file_object("works.parquet", digest, size)],
+                fields=FIELDS,
+                rai=_responsible(works, manifest["facts"]),
+            ),
+        )
+        _write_page(folder, name, made, text)
+        facts = {"model": shown(model), "works": len(works), "open": made["open"]}
+        variant = manifest["variant"]
+        write_manifest(
+            folder, STAGE, manifest["scale"], variant, len(works), len(works), {}, facts
+        )
     return made
 
 
@@ -127,20 +129,6 @@ def _read_release(model: Path) -> dict[str, Any]:
         f"{shown(model)} is no released model ({found}); expected what `commoncanvas "
         "release` writes; make one, or name another by --model."
     )
-
-
-def _check_out(out: Path) -> None:
-    if not out.exists() or out.is_dir() and not any(out.iterdir()):
-        return
-    try:
-        found = read_manifest(out, verify=False)["stage"]
-    except ManifestError:
-        found = "no manifest"
-    if found != STAGE:
-        raise ParameterError(
-            f"{shown(out)} holds something else ({found}); expected a new folder, or "
-            "one that `commoncanvas rights` wrote; give another --out."
-        )
 
 
 def _responsible(works: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
@@ -189,8 +177,11 @@ def report(
 
     Args:
         model: None is results/model.
+        answers: None is what was answered in the folder itself.
         date: None is today, UTC.
     """
+    own = out / "answers.yaml"
+    answers = own if answers is None and own.is_file() else answers
     made = write_rights(out, model or MODEL, answers, published_on(date))
     for file, what in FILES.items():
         print(f"{shown(out / file)}: {what}")

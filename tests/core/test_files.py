@@ -194,3 +194,12 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, read):
 def test_a_folder_is_no_file_to_write(name):
     with pytest.raises(StorageError, match="is a folder"):
         write_text(name, "x")
+
+
+def test_a_pipe_is_never_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(StorageError, match="a device or a pipe"):
+            write_text(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 2

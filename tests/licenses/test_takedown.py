@@ -260,3 +260,8 @@ def test_no_title_or_key_steers_the_terminal(world, capsys):
     takedown.report([f"toy/{hostile}", "toy/dog"], add=True)
     printed = capsys.readouterr().out
     assert all(line == printable(line) for line in map(str.strip, printed.splitlines()))
+
+
+def test_a_name_of_other_bytes_is_no_work():
+    frame = pd.DataFrame({"key": ["a/b", "c/d"]})
+    assert takedown.is_listed(frame, ["\udcff/x", "c/d"]).tolist() == [False, True]

@@ -272,6 +272,19 @@ def test_a_take_down_after_the_release_leaves_the_work_out_of_the_next(world, tm
     assert read_all(tmp_path / "out").index.tolist() == first.tolist()[1:]
 
 
+def test_what_somebody_added_to_a_data_set_is_never_lost(world, tmp_path):
+    out = tmp_path / "out"
+    dataset.release_data("toy", out, DATE)
+    (out / ".git").mkdir()
+    (out / ".git/HEAD").write_text("ref: main")
+    before = contents(out)
+    first = read_all(out).index[0]
+    takedown.LIST.write_text(f"{TAKEN}\n{first}\n")  # another data set would replace it
+    with pytest.raises(ParameterError, match="1 files that are not of it .*HEAD"):
+        dataset.release_data("toy", out, DATE)
+    assert contents(out) == before
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(world, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")

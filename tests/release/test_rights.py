@@ -293,6 +293,30 @@ def test_a_ledger_that_changed_is_refused(model, tmp_path):
         write(model, tmp_path)
 
 
+def test_rights_that_fail_leave_those_of_before_whole(model, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    rights.write_rights(out, model, None, DATE)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr(rights, "_write_page", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        rights.write_rights(out, model, None, "2027-01-01")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(ZeroDivisionError):
+        rights.write_rights(tmp_path / "new", model, None, DATE)
+    assert [path for path in tmp_path.iterdir() if "new" in path.name] == []
+
+
+def test_what_a_person_answered_in_the_folder_is_kept(model, tmp_path):
+    out = tmp_path / "out"
+    rights.report(out, model, None, DATE)
+    answers = (out / "answers.yaml").read_text()
+    told = answers.replace("provider:", "provider: ACME #", 1)
+    (out / "answers.yaml").write_text(told)
+    rights.report(out, model, None, DATE)
+    assert "ACME" in (out / "answers.yaml").read_text()
+    assert "ACME" in (out / "training_summary.md").read_text()
+
+
 def test_what_is_no_release_and_what_is_no_place_are_refused(model, tmp_path):
     with pytest.raises(ParameterError, match="is no released model"):
         rights.write_rights(tmp_path / "out", tmp_path, None, DATE)
