@@ -153,10 +153,12 @@ def test_the_same_inputs_give_the_same_bytes(here, tmp_path):
     text = text.replace('"again"', '"results/model"')
     text = text.replace("--model again", "--model results/model")
     assert text == first["README.md"].decode()
-    (again / "old.txt").write_text("of an older release")
+    (again / "notes.txt").write_text("a person's own")
+    with pytest.raises(ParameterError, match=r"not of it .*notes\.txt"):
+        release.release("toy", "cc_toy", again)
+    (again / "notes.txt").unlink()
     second = contents(again)
     release.release("toy", "cc_toy", again)  # takes its place
-    del second["old.txt"]
     assert contents(again) == second
     for name in ("README.md", "manifest.json"):  # these say where they lie
         del first[name], second[name]
