@@ -275,8 +275,8 @@ CommonCatalog's columns; each stage alone, on one machine, its captions imported
 the rehearsal's tiny networks. Memory is the most that one process had for itself;
 pages of files that it maps come on top while there is room, and are given back when
 there is not. CPU is the seconds of all processes. `references` are stage 05's: at most
-{NUM_REFERENCE:,} held-out works, a fifth of the pictures here, so that it ends to grow
-at {5 * NUM_REFERENCE:,}. What a further picture costs is told by the size before.
+{NUM_REFERENCE:,} held-out works, which {5 * NUM_REFERENCE:,} pictures have here. What a
+further picture costs is told by the size before.
 
 {table}
 
