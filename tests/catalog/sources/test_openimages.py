@@ -145,9 +145,7 @@ def test_a_name_with_brackets_is_a_file_and_no_pattern(tmp_path):
 
 def test_a_header_that_is_too_long_is_one_line(tmp_path):
     (tmp_path / "a.csv").write_text("ImageID," + "x" * 140_000 + "\n")
-    with pytest.raises(
-        SourceError, match=r"^a\.csv: the header is not csv .field"
-    ):
+    with pytest.raises(SourceError, match=r"^a\.csv: the header is not csv .field"):
         read([str(tmp_path / "a.csv")])
 
 
