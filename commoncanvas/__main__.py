@@ -170,9 +170,13 @@ def audit(source: str, html: Path, limit: int | None, pictures: bool) -> None:
 
     Example: commoncanvas audit gpic:shards/gpic_train_00000.tar
     """
-    from commoncanvas.publish.audit import report
+    from commoncanvas.catalog.audit import audit
+    from commoncanvas.publish.audit import as_markdown, as_page
+    from commoncanvas.publish.pages import write_page
 
-    click.echo(report(source, html, limit, pictures))
+    found = audit(source, limit, pictures)
+    click.echo(as_markdown(found))  # first, as a page may be refused
+    write_page(html, as_page(found))
     click.echo(f"wrote {html}", err=True)
 
 

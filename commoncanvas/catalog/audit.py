@@ -1,7 +1,8 @@
 """An audit of any source: what its licences, credits, captions and copies amount to.
 
 It reads batch by batch by the rules of stage 01, and keeps counts, a few bytes a row
-and a thumbnail a picture, which lies in a file. It writes nothing else.
+and a thumbnail a picture, which lies in a file. It writes nothing else. Strangers'
+texts are cut, so that none fills a page.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from commoncanvas.catalog.entries import batches, nothing_in
 from commoncanvas.catalog.originals import sort_by_place, with_originals
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import PictureError
+from commoncanvas.core.text import cut
 from commoncanvas.licenses.license import SLUGS
 from commoncanvas.licenses.policies import verdict
 
@@ -156,7 +158,7 @@ def _count(found: Audit, frame: pd.DataFrame) -> None:
     # A work may be rejected for another reason than its licence.
     open_to = frame["license_title"].where(frame["license_slug"] != "unread", "unread")
     found.licenses.update(zip(open_to, frame["split"], strict=True))
-    found.reasons.update(frame.loc[is_out, "reason"].tolist())
+    found.reasons.update(map(cut, frame.loc[is_out, "reason"]))
     asks = "its licence asks for its "
     for slug, reason in zip(frame["license_slug"], frame["reason"], strict=True):
         if reason.startswith(asks):
@@ -167,7 +169,7 @@ def _count(found: Audit, frame: pd.DataFrame) -> None:
         else:
             found.credits[SUFFICIENT if slug in SLUGS else NOT_ASKED] += 1
     for alt_text, captioner in zip(frame["alt_text"], frame["captioner"], strict=True):
-        found.whose.update(filter(None, (AUTHOR if alt_text else "", captioner)))
+        found.whose.update(filter(None, (AUTHOR if alt_text else "", cut(captioner))))
         found.whose.update([] if alt_text or captioner else [NOBODY])
 
 
@@ -189,7 +191,7 @@ def _compare(
     drawn = pool.map(partial(draw_picture, size=SIZE_PX), with_originals(rows))
     for row, picture in zip(rows, drawn, strict=True):
         if isinstance(picture, PictureError):
-            found.copies.unreadable[str(picture)] += 1
+            found.copies.unreadable[cut(str(picture))] += 1
             continue
         _note(found, row, picture)
         thumbnails.write(picture.thumbnail)
@@ -201,7 +203,7 @@ def _compare(
 def _note(found: Audit, row: dict[str, Any], picture: Picture) -> None:
     if len(found.shown) < NUM_SHOWN:
         credit = row["author"] or row["title"] or row["told_key"]
-        found.shown.append(Shown(picture.picture, credit, row["license_title"]))
+        found.shown.append(Shown(picture.picture, cut(credit), row["license_title"]))
 
 
 def shares(counts: Counter[str], most: int = 12) -> list[tuple[str, int]]:

@@ -58,6 +58,11 @@ def say_whose(row: dict[str, Any], captioner: str = "") -> None:
         row["captioner"] = ""
 
 
+def sql_text(text: str) -> str:
+    """Return SQL for a text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def as_sql(values: Mapping[str, str]) -> str:
     """Return SQL that selects the columns of `STATED`: {column: SQL of a text}."""
     return ", ".join(f"coalesce({values.get(n, 'NULL')}, '') AS {n}" for n in STATED)

@@ -52,6 +52,7 @@ BUCKET = "https://multimedia-commons.s3-us-west-2.amazonaws.com/"
 MAX_REDIRECTS = 3
 MAX_BACKOFF_S = 120
 LOOK_S, MAX_LOOKS = 5.0, 2  # for a host's reservations: deadline and tries
+NOT_KNOWN = f"reservations not known: {reservations.PATH}"
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -298,7 +299,7 @@ class _Run:
             digest = await loop.run_in_executor(self.keeper, _keep, data, path)
             host.thank()
             final = str(request.url)
-            return Found("ok", "", digest, len(data), kind, final, attempt)
+            return Found("ok", _note(host), digest, len(data), kind, final, attempt)
         except Outcome as outcome:
             status, reason = outcome.args
             if status != "failed":
@@ -320,7 +321,8 @@ class _Run:
     async def heed(self, request: hosts.Request, host: hosts.Host) -> None:
         """Refuse a row whose host reserves it; its file of reservations is asked once.
 
-        A host that does not answer for that file is asked twice, then states nothing.
+        A host that does not answer for that file is asked twice; then what it states is
+        not known, which is on record with its pictures.
         """
         async with host.looking:
             if host.rules is None:
@@ -330,9 +332,9 @@ class _Run:
                     send, request.url, self.headers, min(LOOK_S, limit_s / 2)
                 )
                 if host.rules is None and host.num_looks == MAX_LOOKS:
-                    host.rules = ()
+                    host.rules = reservations.Rules(unknown="it does not answer")
         path = request.url.raw_path.decode("ascii", "replace")
-        if location := reservations.reserved_by(host.rules or (), path):
+        if host.rules and (location := host.rules.reserved_by(path)):
             raise Outcome("refused", f"opted out ({reservations.PATH}: {location})")
 
     async def get(
@@ -361,6 +363,13 @@ class _Run:
         if size > max_bytes:
             raise Outcome("refused", f"more than {max_bytes} bytes")
         return bytes(data)
+
+
+def _note(host: hosts.Host) -> str:
+    """Say of a picture that it is not known what its host reserves, if that is so."""
+    if host.rules is None:
+        return f"{NOT_KNOWN} (it does not answer)"
+    return f"{NOT_KNOWN} ({host.rules.unknown})" if host.rules.unknown else ""
 
 
 def _keep(data: bytes, path: Path) -> str:

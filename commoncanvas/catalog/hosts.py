@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from commoncanvas.catalog.reservations import Rule
+from commoncanvas.catalog.reservations import Rules
 from commoncanvas.core.errors import PictureError
 
 FIRST = 2  # requests at once to a host that has not answered yet, where scarce
@@ -54,7 +54,7 @@ class Host:
         self.active = self.num_answers = 0
         self.moved_at = time.monotonic()  # began, or answered
         self.free_at = self.waited_s = 0.0
-        self.rules: tuple[Rule, ...] | None = None  # its reservations; None: not known
+        self.rules: Rules | None = None  # its reservations; None: not known
         self.num_looks = 0  # for them
         self.looking = asyncio.Lock()
         self.lock = asyncio.Lock()

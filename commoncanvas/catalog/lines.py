@@ -16,6 +16,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
+from commoncanvas.catalog.columns import sql_text
 from commoncanvas.catalog.streams import Stream, line_batches, read_head, read_lines
 from commoncanvas.core.errors import SourceError
 from commoncanvas.core.places import day_of_file
@@ -38,7 +39,7 @@ def read_tsv(connection: Connection, path: str, columns: Sequence[str]) -> Relat
     head = _header(path).split("\t")
     _need(path, head, columns)
     fields = [f"fields[{head.index(name) + 1}] AS {name}" for name in columns]
-    name, day = _quoted(Path(path).name), _quoted(day_of_file(path))
+    name, day = sql_text(Path(path).name), sql_text(day_of_file(path))
     return (
         connection.from_arrow(read_lines(path))
         .filter("place > 1")
@@ -61,7 +62,13 @@ def read_csv(connection: Connection, path: str, columns: Sequence[str]) -> Relat
     A quoted cell may hold line ends; a quotation mark that is never closed costs the
     line it stands in, not the rest.
     """
-    head = next(csv.reader([_header(path)]), [])
+    try:
+        head = next(csv.reader([_header(path)]), [])
+    except csv.Error as error:
+        raise SourceError(
+            f"{Path(path).name}: the header is not csv ({error}); expected the columns "
+            f"{', '.join(columns[:4])}, ...; check what was fetched."
+        ) from None
     _need(path, head, columns)
     wanted = [head.index(name) for name in columns]
 
@@ -166,7 +173,3 @@ def _need(path: str, head: Sequence[str], columns: Sequence[str]) -> None:
             f"{Path(path).name} lacks {', '.join(lacking)}; expected a header with the "
             f"columns {', '.join(columns[:4])}, ...; check what was fetched."
         )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -4,6 +4,7 @@ Each different licence statement is read once, and the rows stream past: memory 
 with the number of statements, not with the number of rows.
 """
 
+import glob
 import itertools
 import shutil
 from collections import Counter
@@ -291,7 +292,8 @@ def _check(folder: Path, splits: dict[str, int]) -> None:
 
 
 def _duplicates(connection: Connection, folder: Path) -> int:
-    keys = connection.read_parquet(f"{folder}/*/*.parquet").select("key")
+    keys = connection.read_parquet(f"{glob.escape(str(folder))}/*/*.parquet")
+    keys = keys.select("key")
     [(rows,)] = keys.count("*").fetchall()
     [(different,)] = keys.distinct().count("*").fetchall()
     return rows - different

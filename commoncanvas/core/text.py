@@ -69,6 +69,11 @@ def markdown_text(text: object) -> str:
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
 
 
+def cut(text: str, most: int = 200) -> str:
+    """Return a text of `most` characters, the last an ellipsis if it is cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def nfc(text: str) -> str:
     """Return text in NFC, with 30 combining marks in a row at most.
 

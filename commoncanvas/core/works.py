@@ -5,6 +5,7 @@ part: DuckDB streams them, and sorts on disk what memory does not hold.
 """
 
 import contextlib
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def _query(
     connection = without_progress(duckdb.connect(config={"memory_limit": MEMORY}))
     connection.execute("SET temp_directory = ?", [str(paths.CHECKPOINTS / "duckdb")])
     query = rest.replace("FROM catalog", "FROM read_parquet(?)", 1)
-    file = str(licenses_folder / "catalog.parquet")
+    file = glob.escape(str(licenses_folder / "catalog.parquet"))
     return connection.sql(query, params=[file, *values]).to_arrow_reader(_BATCH)
 
 

@@ -3,10 +3,11 @@
 Stage 01 writes it, since it selects the works, so no later packaging can lose a row.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import mistune
 import numpy as np
@@ -34,7 +35,10 @@ PROVEN = ("license", "license_url", "date_seen", "sha256", "changes")
 # A title is owed only "if supplied" (CC BY 1.0 to 3.0), so its lack proves nothing.
 CREDITED = ("author", "source_url")
 MOST = 50_000  # works that stage 01 lists as text; its ledger holds all
-ADDRESSES = ("license_url", "source_url")
+_DEED = re.compile(
+    r"https?://([\w-]+\.)*creativecommons\.org\.?(:\d+)?/+(licenses|publicdomain)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Attribution</title>
 <style>body{{max-width:44rem;margin:2rem auto;padding:0 1rem;
@@ -59,7 +63,7 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     Source: CC BY 4.0, section 3(a); CC BY 2.0, section 4(b).
 
     A field that a reader cannot see, or that says "n/a", is missing, and so is an
-    address that leads to no page.
+    address that leads to no page, or of a work's page to a licence.
 
     Returns:
         For each row with the ledger's columns the names of its fields that are missing,
@@ -69,7 +73,7 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     texts = frame[needed].fillna("").astype(str)
     is_missing = pd.DataFrame(index=frame.index)
     for field in needed:
-        is_given = is_page if field in ADDRESSES else says_something
+        is_given = IS_GIVEN.get(field, says_something)
         places, different = pd.factorize(texts[field])  # most stand in many rows
         is_there = np.fromiter(map(is_given, different), bool, len(different))
         is_missing[field] = ~is_there[places]
@@ -81,6 +85,20 @@ def lacking(frame: pd.DataFrame, always: Sequence[str] = PROVEN) -> pd.Series:
     for place in np.flatnonzero(missing.any(axis=1)):
         lists[place] = ", ".join(compress(needed, missing[place]))
     return pd.Series(lists, frame.index, dtype=object)
+
+
+def is_deed(address: str) -> bool:
+    """Tell whether an address leads to a licence, which is no work's page."""
+    return _DEED.fullmatch(unquote(address)) is not None
+
+
+def is_work_page(address: str) -> bool:
+    """Tell whether an address leads to a page that may be a work's."""
+    return is_page(address) and not is_deed(address)
+
+
+# How a field is known to be there that is no plain text.
+IS_GIVEN = {"license_url": is_page, "source_url": is_work_page}
 
 
 def missing_credits(ledger_frame: pd.DataFrame) -> pd.DataFrame:

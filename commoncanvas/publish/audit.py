@@ -2,20 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from commoncanvas.analysis import figures, plots, tables
+from commoncanvas.analysis import figures, plots
 from commoncanvas.catalog import audit as auditing
 from commoncanvas.catalog.audit import Audit
 from commoncanvas.core import paths
 from commoncanvas.core.images import stored_pixels
-from commoncanvas.core.text import printable
-from commoncanvas.publish.pages import assets, write_page
+from commoncanvas.core.text import markdown_text, printable
+from commoncanvas.publish.pages import assets
 
 SPLIT_NAMES = {
     "c": "C: open to commercial use and adaptation",
@@ -26,18 +25,17 @@ SPLIT_NAMES = {
 TILE_PX = 96
 
 
-def report(source: str, page: Path | None, limit: int | None, look: bool) -> str:
-    """Audit a source and return what was found in Markdown; write a page if asked.
-
-    Raises: as `catalog.audit.audit`.
-    """
-    found = auditing.audit(source, limit, look)
-    if page is not None:
-        write_page(page, as_page(found))
-    parts = [f"# {printable(source)}", "", summary(found), ""]
+def as_markdown(found: Audit) -> str:
+    """Return the audit as Markdown that shows strangers' words as text."""
+    parts = [f"# {printable(found.source)}", "", summary(found), ""]
     for title, head, rows in _tables(found):
-        texts = [[plots.as_text(cell, 3) for cell in row] for row in rows]
-        parts += [f"## {title}", "", tables.table(head, texts), ""]
+        # Names stand first, and may be strangers'; numbers are ours.
+        texts = [
+            [markdown_text(name), *(plots.as_text(cell, 3) for cell in others)]
+            for name, *others in rows
+        ]
+        lines = [head, ["---"] * len(head), *texts]
+        parts += [f"## {title}", "", *(f"| {' | '.join(x)} |" for x in lines), ""]
     return "\n".join(parts)
 
 

@@ -787,12 +787,13 @@ def test_what_a_host_reserves_is_refused_with_its_reason_and_never_asked_for(
     ("data", "path"),
     [(b"{", "good/a.jpg"), (b"[" * 99_999, "good/b.jpg"), (bytes(2**21), "good/c.jpg")],
 )
-def test_a_file_of_reservations_that_is_none_reserves_nothing(
+def test_a_file_of_reservations_that_is_none_is_on_record_as_not_known(
     server, tmp_path, data, path
 ):
     server.reservations = data
     record, _ = fetch_one(server, tmp_path, path)
     assert record["status"] == "ok"
+    assert record["reason"].startswith(f"reservations not known: {PATH} (it ")
 
 
 @pytest.mark.parametrize(

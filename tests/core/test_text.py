@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commoncanvas.core.text import (
+    cut,
     html_to_text,
     is_page,
     is_seen,
@@ -214,6 +215,10 @@ def test_html_is_read_in_time_that_grows_with_its_length(part):
 @pytest.mark.parametrize("host", ["null.null", "undefined.undefined", "n.a"])
 def test_a_host_that_names_nothing_is_no_page(host):
     assert not is_page(f"https://{host}/")
+
+
+def test_a_long_text_is_cut_with_an_ellipsis():
+    assert cut("abc", 3) == "abc" and cut("abcd", 3) == "ab…"
 
 
 def test_few_marks_stay_and_a_thousand_are_cut_to_thirty():

@@ -68,3 +68,12 @@ def test_a_sample_is_random_and_loses_only_what_is_taken_down(folder):
     rest.to_parquet(path / "catalog.parquet")
     again = works.sample_works(path, NUM, 3)["key"].tolist()
     assert again == whole[:2] + whole[3:]
+
+
+def test_a_folder_with_brackets_is_no_pattern(tmp_path):
+    for name, split in (("run1", "nc"), ("run[1]", "c")):
+        (tmp_path / name).mkdir()
+        rows = pd.DataFrame({"split": [split]})
+        rows.to_parquet(tmp_path / name / "catalog.parquet")
+    found = works.count_works(tmp_path / "run[1]", ["split"])
+    assert found["split"].tolist() == ["c"]

@@ -95,6 +95,26 @@ def test_an_address_that_leads_nowhere_is_missing(field, value):
     assert len(attribution.missing_credits(credits({field: value}))) == 1
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["https://creativecommons.org/licenses/by/4.0/",
+     "http://www.creativecommons.org//publicdomain/zero/1.0/deed.de",
+     "HTTPS://CREATIVECOMMONS.ORG/%6cicenses/by/2.0"],
+)  # fmt: skip
+def test_a_licence_is_no_work_s_page(value):
+    assert len(attribution.missing_credits(credits({"pageurl": value}))) == 1
+    assert attribution.missing_credits(credits({"license_deed": value})).empty
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["https://creativecommons.org/2020/a-work", "https://x.example/?l=https://"
+     "creativecommons.org/licenses/by/4.0/"],
+)  # fmt: skip
+def test_a_page_that_names_a_licence_may_be_a_work_s(value):
+    assert attribution.missing_credits(credits({"pageurl": value})).empty
+
+
 def test_no_row_lacks_anything_where_there_is_none():
     assert attribution.missing_credits(credits().iloc[:0]).empty
 

@@ -2,15 +2,18 @@
 
 import time
 
+import mistune
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from doors import call
 from shards import PD12M, gpic_shard, gpic_words, photo
 
+from commoncanvas.__main__ import door
 from commoncanvas.catalog import audit as auditing
 from commoncanvas.core.errors import ParameterError, SourceError
-from commoncanvas.publish.audit import as_page, report, summary
+from commoncanvas.publish.audit import as_markdown, as_page, summary
 from commoncanvas.publish.fetches import fetches
 
 SCRIPT = "<script>alert(1)</script>"
@@ -82,12 +85,12 @@ def test_a_table_of_addresses_is_audited_without_pictures(tmp_path):
     assert found.whose == {"florence-2": 2}
 
 
-def test_the_page_is_whole_and_shows_strangers_words_as_text(shard, tmp_path):
-    text = as_page(auditing.audit(shard))
+def test_the_page_is_whole_and_shows_strangers_words_as_text(shard):
+    found = auditing.audit(shard)
+    text = as_page(found)
     assert fetches(text) == [] and "<script>alert" not in text
     assert text.count("<svg") >= 3 and "data:image/webp;base64" in text
-    printed = report(shard, tmp_path / "a.html", None, True)
-    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    printed = as_markdown(found)
     assert "| qwen3-vl-4b | 11 | 91.7 % |" in printed
     assert "12 rows; 6 (50.0 %) may be trained on" in printed
 
@@ -95,12 +98,42 @@ def test_the_page_is_whole_and_shows_strangers_words_as_text(shard, tmp_path):
 def test_the_verb_prints_and_writes_and_fails_in_one_line(shard, tmp_path):
     page = tmp_path / "audit.html"
     printed = call("audit", shard, "--html", page, "--limit", 5)
-    assert printed.startswith(f"# {shard}\n") and page.is_file()
+    assert printed.startswith(f"# {shard}\n")
+    assert page.read_text().startswith("<!doctype html>")
     assert "no licence" in call("audit", "megalith-10m:x", fails=True)
     with pytest.raises(SourceError, match="holds no work"):
         auditing.audit(f"gpic:{tmp_path}/none*.tar")
     with pytest.raises(ParameterError, match="'sizes'"):
         auditing.audit("gpic:sizes=1:x")
+
+
+WORDS = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) \\\\| y"
+
+
+def audited(tmp_path, captioner):
+    objects = [gpic_words(captioner=one) for one in captioner]
+    return auditing.audit(f"gpic:{gpic_shard(tmp_path / '0.tar', objects)}", look=False)
+
+
+def test_the_tables_on_the_terminal_show_strangers_words_as_text(tmp_path):
+    text = as_markdown(audited(tmp_path, [WORDS]))
+    page = mistune.create_markdown(plugins=["table"])(text)
+    assert "<img" not in page and "href" not in page
+    assert "\\| y</td>" in page and page.count("<td>1</td>") >= 5
+
+
+def test_a_stranger_s_long_texts_stop_nothing(tmp_path):
+    found = audited(tmp_path, ["é" * 3_000_000, *(f"{i}" * 400_000 for i in range(8))])
+    assert found.whose.total() == 9 and max(map(len, found.whose)) == 200
+    assert len(as_page(found)) < 1_000_000 and "é…" in as_markdown(found)
+
+
+def test_the_table_is_printed_though_no_page_can_be_written(shard, tmp_path):
+    (tmp_path / "is a folder").mkdir()
+    words = ["audit", shard, "--html", str(tmp_path / "is a folder")]
+    done = CliRunner().invoke(door, words)
+    assert done.exit_code == 1 and "cannot be written" in done.stderr
+    assert "## What the rows may be used for" in done.stdout
 
 
 @pytest.mark.slow

@@ -3,13 +3,15 @@
 A json object beside each picture holds licence, attribution, the day of retrieval, the
 nested subsets nano, lite and full, and a caption that Qwen3-VL-4B wrote in one of four
 lengths. There is no title, author or page: all credit stands in `attribution`, whose
-first address is taken for the work's page. The data set is gated on the Hub.
+first address that is no licence's is taken for the work's page. The data set is gated
+on the Hub.
 
 Source: gpic, the data set's card.
 """
 
 import datetime as dt
 import functools
+import html
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,12 +19,14 @@ from typing import Any
 from commoncanvas.catalog.sources.folder import as_unicode, stated_columns
 from commoncanvas.catalog.sources.webdataset import Pairs, read_webdataset
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.text import html_to_text, says_something
+from commoncanvas.core.text import html_to_text, is_seen, says_something
+from commoncanvas.licenses.attribution import is_deed
 
 CAPTIONER = "qwen3-vl-4b"
 SUBSETS = ("nano", "lite", "full")  # each within the next
 OWN = ("key", "attribution", "retrieved_at", "split", "caption_type")
 _ADDRESS = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
+_ENTITY = re.compile(r"&#?\w{1,32};")
 
 
 def read_gpic(
@@ -64,8 +68,8 @@ def _stated(subset: str, pairs: Pairs) -> tuple[dict[str, str], str]:
     for name, value in own.items():
         if not isinstance(value, str) or as_unicode(value) != value:
             reason, own[name] = reason or f"{name} is not text in UTF-8", ""
-    if not own["key"]:
-        reason = reason or "json has no key"
+    if not is_seen(own["key"]):
+        reason, own["key"] = reason or "json has no key", ""
     columns["author"], columns["pageurl"] = credit_of(own["attribution"])
     columns["date_seen"], odd = _day(own["retrieved_at"])
     listed = split if isinstance(split, list) else []
@@ -76,16 +80,24 @@ def _stated(subset: str, pairs: Pairs) -> tuple[dict[str, str], str]:
 
 
 def credit_of(attribution: str) -> tuple[str, str]:
-    """Return the credit as plain text, and the first address in it; "" for neither.
+    """Return the credit as plain text, and its page; "" for neither.
 
-    The whole line is the credit: nothing in it is guessed to be a name alone.
+    The page is the first address in it that is no licence's. The whole line is the
+    credit: nothing in it is guessed to be a name alone.
     """
-    found = _ADDRESS.search(attribution)
-    page = found[0].rstrip(".,;:!?]}") if found else ""
-    while page.endswith(")") and page.count(")") > page.count("("):
-        page = page[:-1].rstrip(".,;:!?]}")
+    line = _ENTITY.sub(lambda entity: html.unescape(entity[0]), attribution)
+    pages = map(_bare, _ADDRESS.findall(line))
+    page = next((page for page in pages if not is_deed(page)), "")
     text = html_to_text(attribution)
     return text if says_something(_ADDRESS.sub("", text)) else "", page
+
+
+def _bare(address: str) -> str:
+    """Return an address without the sentence's own signs behind it."""
+    address = address.rstrip(".,;:!?]}")
+    while address.endswith(")") and address.count(")") > address.count("("):
+        address = address[:-1].rstrip(".,;:!?]}")
+    return address
 
 
 def _day(text: str) -> tuple[str, str]:

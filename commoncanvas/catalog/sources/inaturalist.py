@@ -8,6 +8,8 @@ A photograph of several observations has several rows: stage 01 keeps the first.
 Source: inaturalist-open-data, its README and exporter; iNaturalist's licence module.
 """
 
+import glob
+
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
@@ -48,13 +50,14 @@ def read_inaturalist(connection: Connection, folder: str, size: str = "") -> Rel
         )
     photos = read_tsv(connection, _table(folder, "photos"), PHOTOS)
     names = read_tsv(connection, _table(folder, "observers"), _OBSERVERS)
-    # Aggregated, so that an id that stands twice adds no photograph.
-    names = names.aggregate("observer_id, max(login) AS login, max(name) AS name")
+    names = _first(names.filter("observer_id <> ''"), "observer_id", "login", "name")
     rows = photos.set_alias("p").join(
         names.set_alias("o"), "p.observer_id = o.observer_id", how="left"
     )
     rows = rows.select("p.*, coalesce(nullif(name, ''), login) AS author")
     rows = _with_taxa(connection, folder, rows)
+    is_user = "regexp_full_match(observer_id, '[0-9]{1,18}')"
+    is_ending = "coalesce(regexp_full_match(extension, '[A-Za-z0-9]{1,5}'), false)"
     slug = "lower(replace(license, 'CC-', ''))"
     is_cc = "regexp_full_match(license, 'CC-BY(-NC)?(-SA|-ND)?')"
     is_id = "regexp_full_match(coalesce(photo_id, ''), '[0-9]{1,18}')"
@@ -62,10 +65,12 @@ def read_inaturalist(connection: Connection, folder: str, size: str = "") -> Rel
         "key": f"'inaturalist/' || CASE WHEN {is_id} THEN photo_id ELSE place END",
         "source": "'inaturalist'",
         "author": "author",
-        "author_url": "'https://www.inaturalist.org/people/' || observer_id",
+        "author_url": f"CASE WHEN {is_user} THEN "
+        "'https://www.inaturalist.org/people/' || observer_id END",
         "pageurl": f"CASE WHEN {is_id} THEN 'https://www.inaturalist.org/photos/' || "
         "photo_id END",
-        "downloadurl": f"'{BUCKET}' || photo_id || '/{size}.' || extension",
+        "downloadurl": f"CASE WHEN {is_id} AND {is_ending} THEN "
+        f"'{BUCKET}' || photo_id || '/{size}.' || extension END",
         "license_text": "CASE license WHEN 'PD' THEN 'No known copyright restrictions' "
         "ELSE license END",
         "license_url": f"CASE WHEN {is_cc} THEN 'https://creativecommons.org/licenses/'"
@@ -73,7 +78,8 @@ def read_inaturalist(connection: Connection, folder: str, size: str = "") -> Rel
         "'https://creativecommons.org/publicdomain/zero/1.0/' END",
         "date_seen": "day",
         "reason": f"CASE WHEN fault <> '' THEN fault WHEN NOT {is_id} "
-        "THEN 'the photo id is no whole number' END",
+        "THEN 'the photo id is no whole number' "
+        f"WHEN NOT {is_ending} THEN 'the extension is no letters and digits' END",
     }
     declared = (
         f"CASE WHEN {is_cc} OR license = 'CC0' THEN '{_DECLARED}' ELSE '' END "
@@ -90,22 +96,32 @@ _DECLARED = DECLARED.replace("'", "''")
 
 def _with_taxa(connection: Connection, folder: str, rows: Relation) -> Relation:
     """Add taxon and quality_grade, NULL where the folder has no tables of them."""
-    lies = {name: places.find_files(f"{folder}/{name}.csv*") for name in _TAXA}
+    lies = {
+        name: places.find_files(f"{glob.escape(folder)}/{name}.csv*") for name in _TAXA
+    }
     if not all(lies.values()):
         return rows.select("*, NULL AS taxon, NULL AS quality_grade")
     seen, taxa = (read_tsv(connection, lies[n][0], c) for n, c in _TAXA.items())
-    seen = seen.aggregate(
-        "observation_uuid, max(taxon_id) AS taxon_id, max(quality_grade) AS grade"
-    )
-    taxa = taxa.aggregate("taxon_id, max(name) AS taxon")
+    seen = _first(seen, "observation_uuid", "taxon_id", "quality_grade")
+    taxa = _first(taxa, "taxon_id", "name")
     rows = rows.set_alias("p").join(
         seen.set_alias("s"), "p.observation_uuid = s.observation_uuid", how="left"
     )
-    rows = rows.select("p.*, s.taxon_id AS taxon_id, grade AS quality_grade")
+    rows = rows.select("p.*, s.taxon_id AS taxon_id, quality_grade")
     rows = rows.set_alias("p").join(
         taxa.set_alias("t"), "p.taxon_id = t.taxon_id", how="left"
     )
-    return rows.select("p.*, taxon")
+    return rows.select("p.*, t.name AS taxon")
+
+
+def _first(rows: Relation, key: str, *columns: str) -> Relation:
+    """Keep of each id its first line, so that one that stands twice adds no photograph.
+
+    A line that can be read has a text in each column, so all are of one line.
+    """
+    line = "CAST(split_part(place, ':', -1) AS BIGINT)"
+    first = ", ".join(f"arg_min({name}, {line}) AS {name}" for name in columns)
+    return rows.filter("fault = ''").aggregate(f"{key}, {first}")
 
 
 _TAXA = {
@@ -115,7 +131,7 @@ _TAXA = {
 
 
 def _table(folder: str, name: str) -> str:
-    found = places.find_files(f"{folder}/{name}.csv*")
+    found = places.find_files(f"{glob.escape(folder)}/{name}.csv*")
     if len(found) != 1:
         raise SourceError(
             f"{folder!r} holds {len(found)} files {name}.csv; expected one, plain or "

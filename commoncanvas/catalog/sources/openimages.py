@@ -7,19 +7,21 @@ Localized Narratives, for some of them, are captions by people.
 Source: open-images, its README; localized-narratives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
 from commoncanvas.catalog.columns import HUMAN, NOT_HERE, as_sql
-from commoncanvas.catalog.lines import read_csv
-from commoncanvas.core import places
+from commoncanvas.catalog.lines import Cells, read_csv, read_objects
+from commoncanvas.catalog.sources.folder import as_unicode
 from commoncanvas.core.errors import SourceError
 
 BUCKET = "https://s3.amazonaws.com/open-images-dataset/"  # CVDF's
 COLUMNS = """ImageID Subset OriginalURL OriginalLandingURL License AuthorProfileURL
 Author Title OriginalMD5 Rotation""".split()
+NARRATIVE = ("image_id", "annotator_id", "caption")
 
 
 def read_openimages(
@@ -30,7 +32,8 @@ def read_openimages(
     Args:
         files: the csv files.
         narratives: jsonl files of Localized Narratives. Of several of one picture that
-            of the first annotator is its caption; stage 02 can import them all.
+            of the first annotator is its caption; stage 02 can import them all. A
+            line that is none is a row with its reason, and costs no picture.
 
     Returns:
         One row a line: STATED, LOCATED (nowhere), then original_url, original_md5 (of
@@ -39,7 +42,7 @@ def read_openimages(
         where nothing is said). date_seen is the day of the csv.
 
     Raises:
-        SourceError: there is no file, a column is missing, or narratives are no JSON.
+        SourceError: there is no file, or a column is missing.
     """
     if not files:
         raise SourceError("no csv file is named; expected one or more; add them.")
@@ -78,21 +81,46 @@ def read_openimages(
 def _with_narratives(
     connection: Connection, rows: Relation, files: Sequence[str]
 ) -> Relation:
-    """Add told, the caption of the first annotator, NULL where there is none."""
+    """Add told, the caption of the first annotator, NULL where there is none.
+
+    A line that is no narrative becomes a row with its place and its fault.
+    """
     if not files:
         return rows.select("*, NULL AS told")
-    places.register(connection, files[0])
-    fields = "{image_id: 'VARCHAR', caption: 'VARCHAR', annotator_id: 'BIGINT'}"
-    try:
-        found = connection.sql(
-            f"FROM read_json(?, columns = {fields}, format = 'newline_delimited')",
-            params=[list(files)],
-        )
-    except Exception as error:  # DuckDB's, or of a file system without a network
-        raise places.refusal(files[0], error) from None
-    first = "arg_min(trim(caption), (annotator_id, caption)) AS told"
-    found = found.filter("trim(caption) <> ''").aggregate(f"image_id, {first}")
-    rows = rows.set_alias("r").join(
-        found.set_alias("n"), "r.ImageID = n.image_id", how="left"
+    told = read_objects(connection, files[0], NARRATIVE, _narrative)
+    for file in files[1:]:
+        told = told.union(read_objects(connection, file, NARRATIVE, _narrative))
+    fault = "coalesce(nullif(fault, ''), CASE WHEN image_id IS NULL THEN 'it lacks "
+    fault += "image_id, annotator_id or caption as Localized Narratives have them' END)"
+    told = told.select(
+        f"*, {fault} AS lost, "
+        f"CASE WHEN {fault} IS NULL THEN image_id ELSE place END AS id"
     )
-    return rows.select("r.*, told")
+    first = "arg_min(trim(caption), (CAST(annotator_id AS BIGINT), caption)) FILTER "
+    told = told.aggregate(
+        f"id, {first} (trim(caption) <> '') AS told, "
+        "min('narrative: ' || lost) AS lost, min(day) AS told_day"
+    )
+    rows = rows.set_alias("r").join(
+        told.set_alias("n"), "r.ImageID = n.id AND n.lost IS NULL", how="outer"
+    )
+    named = ", ".join(COLUMNS)
+    return rows.filter("place IS NOT NULL OR lost IS NOT NULL").select(
+        "coalesce(place, id) AS place, coalesce(day, told_day) AS day, "
+        f"coalesce(fault, lost) AS fault, {named}, told"
+    )
+
+
+def _narrative(record: dict[str, Any]) -> Iterator[Cells]:
+    """Yield `NARRATIVE` of a line, nothing in it where one is not of its kind."""
+    image, who, caption = (record.get(name) for name in NARRATIVE)
+    texts = [
+        one
+        for one in (image, caption)
+        if isinstance(one, str) and one == as_unicode(one)
+    ]
+    is_number = type(who) is int and -(2**63) <= who < 2**63
+    if len(texts) == 2 and is_number:
+        yield [texts[0], str(who), texts[1]]
+    else:
+        yield [None] * len(NARRATIVE)

@@ -8,6 +8,7 @@ Florence-2.
 Source: pd12m, the data set's card and its history.
 """
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection as Connection
 from duckdb import DuckDBPyRelation as Relation
 
-from commoncanvas.catalog.columns import NOT_HERE, as_sql
+from commoncanvas.catalog.columns import AUTHOR, NOT_HERE, UNNAMED, as_sql, sql_text
 from commoncanvas.core import places
 from commoncanvas.core.errors import SourceError
 
@@ -36,7 +37,7 @@ def read_pd12m(
     Args:
         files: of one generation of columns, or of both.
         source: the collection's name.
-        captioner: who wrote the captions.
+        captioner: who wrote the captions; `AUTHOR` makes them alt text.
 
     Returns:
         One row a row: STATED, LOCATED (nowhere: pictures are fetched by downloadurl),
@@ -54,28 +55,37 @@ def read_pd12m(
     for file in files:
         alike.setdefault(_cells(connection, file), []).append(file)
     told = "SELECT file_name FROM parquet_file_metadata(?)"  # DuckDB's name of a file
-    names = [connection.sql(told, params=[f]).fetchall()[0][0] for f in files]
+    names = [
+        connection.sql(told, params=[glob.escape(f)]).fetchall()[0][0] for f in files
+    ]
     columns = {"file": names, "day": [places.day_of_file(f) for f in files]}
     days = connection.from_arrow(pa.table(columns)).set_alias("d")
     parts = []
     for cells, some in alike.items():
-        rows = connection.read_parquet(some, file_row_number=True, filename=True)
+        rows = connection.read_parquet(
+            list(map(glob.escape, some)), file_row_number=True, filename=True
+        )
         place = "parse_filename(filename) || ':' || file_row_number AS place"
         parts.append(rows.select(f"filename, {place}, {', '.join(cells)}"))
     rows = parts[0]
     for part in parts[1:]:
         rows = rows.union(part)
     rows = rows.set_alias("r").join(days, "r.filename = d.file", "left")
+    is_author, words = captioner == AUTHOR, "trim(caption)"
+    writer = sql_text(captioner or UNNAMED)
     stated = {
-        "key": f"'{source}/' || coalesce(nullif(id, ''), place)",
-        "source": f"'{source}'",
+        "key": f"{sql_text(source + '/')} || coalesce(nullif(trim(id), ''), place)",
+        "source": sql_text(source),
         "downloadurl": "url",
         "license_text": "CASE WHEN license NOT LIKE 'http%' THEN license END",
         "license_url": "CASE WHEN license LIKE 'http%' THEN license END",
-        "caption": "trim(caption)",
-        "captioner": f"CASE WHEN trim(caption) <> '' THEN '{captioner}' END",
+        "alt_text": words if is_author else "NULL",
+        "caption": "NULL" if is_author else words,
+        "captioner": "NULL"
+        if is_author
+        else f"CASE WHEN {words} <> '' THEN {writer} END",
         "date_seen": "day",
-        "reason": "CASE WHEN coalesce(id, '') = '' THEN 'the row has no id' END",
+        "reason": "CASE WHEN coalesce(trim(id), '') = '' THEN 'the row has no id' END",
     }
     own = ("organisation", "md5", "mime_type", "width", "height")
     others = ", ".join(f"coalesce({name}, '') AS {name}" for name in own)
@@ -85,7 +95,7 @@ def read_pd12m(
 def _cells(connection: Connection, file: str) -> tuple[str, ...]:
     """Return SQL for a file's columns under today's names, as text."""
     try:
-        there = set(connection.read_parquet(file).columns)
+        there = set(connection.read_parquet(glob.escape(file)).columns)
     except Exception as error:  # DuckDB's, or of a file system without a network
         raise places.refusal(file, error) from None
     found = {now: [n for n in names if n in there] for now, names in NAMES.items()}

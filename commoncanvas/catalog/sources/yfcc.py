@@ -16,6 +16,7 @@ Source: commoncanvas-cvpr, §4.1; yfcc100m; the cards of CommonCatalog.
 
 import atexit
 import contextlib
+import glob
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -151,7 +152,9 @@ def read_parquet(connection: Connection, paths: Paths) -> Relation:
     """
     files = [str(path) for path in _listed(paths)]
     rows = _open_parquet(connection, files, COLUMNS)
-    found = connection.sql("FROM parquet_file_metadata(?)", params=[files])
+    found = connection.sql(
+        "FROM parquet_file_metadata(?)", params=[[*map(glob.escape, files)]]
+    )
     for (file,) in found.filter("num_rows = 0").select("file_name").fetchall():
         name = Path(file).name
         raise SourceError(f"metadata {name} is empty; expected rows; fetch it again.")
@@ -164,7 +167,9 @@ def _open_parquet(
     connection: Connection, paths: list[str], columns: list[str]
 ) -> Relation:
     try:
-        rows = connection.read_parquet(paths, filename=True, file_row_number=True)
+        rows = connection.read_parquet(
+            [*map(glob.escape, paths)], filename=True, file_row_number=True
+        )
     except Exception as error:  # DuckDB's, or of a file system without a network
         raise SourceError(
             f"cannot read {Path(paths[0]).name if paths else 'no file'}: "
@@ -359,11 +364,12 @@ def _catalog_files(
     places.register(connection, root)
     globs = [f"*/least_dim_range={name}/*/*.parquet" for name in ranges or ["*"]]
     found: list[str] = []
-    for glob in globs:
-        paths = places.find_files(f"{root}/{glob}")
+    for pattern in globs:
+        paths = places.find_files(f"{glob.escape(root)}/{pattern}")
         if not paths:
             raise SourceError(
-                f"{root!r} has no {glob}; expected CommonCatalog's folders; check it."
+                f"{root!r} has no {pattern}; expected CommonCatalog's folders; check "
+                "it."
             )
         found += paths
     return sorted(set(found))

@@ -11,6 +11,7 @@ from commoncanvas.catalog.sources import gpic
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.licenses import attribution
 
+DEED, BOB = "https://creativecommons.org/licenses/by/4.0/", "By Bob, CC BY 4.0"
 SCRIPT = "<script>alert(1)</script>"
 
 
@@ -55,6 +56,15 @@ def test_a_key_survives_another_packing(tmp_path):
         ("Ann (https://a.example/x)", "Ann (https://a.example/x)",
          "https://a.example/x"),
         ("", "", ""),
+        (f"{BOB} ({DEED}), via Flickr https://www.flickr.com/photos/bob/1",
+         f"{BOB} ({DEED}), via Flickr https://www.flickr.com/photos/bob/1",
+         "https://www.flickr.com/photos/bob/1"),
+        (f"{BOB} ({DEED})", f"{BOB} ({DEED})", ""),
+        (DEED, "", ""),
+        ("Ann https://a.example/?a=1&amp;b=2", "Ann https://a.example/?a=1&b=2",
+         "https://a.example/?a=1&b=2"),
+        ("Ann https://a.example/?a=1&copy=2", "Ann https://a.example/?a=1&copy=2",
+         "https://a.example/?a=1&copy=2"),
     ],
 )  # fmt: skip
 def test_a_credit_gives_its_first_address_and_all_its_words(line, author, page):
@@ -74,6 +84,8 @@ def test_a_credit_gives_its_first_address_and_all_its_words(line, author, page):
         ({"license": None, "license_url": None}, "rejected", "cannot accept licence"),
         ({"retrieved_at": "yesterday"}, "rejected", "retrieved_at is 'yesterday'"),
         ({"key": ""}, "rejected", "json has no key"),
+        ({"key": " \u200b"}, "rejected", "json has no key"),
+        ({"attribution": f"{BOB} ({DEED})"}, "rejected", "asks for its source_url"),
         ({"key": 7}, "rejected", "key is not text"),
         ({"attribution": ["Ann"]}, "rejected", "attribution is not text"),
         ({"caption": ["a", "b"]}, "rejected", "caption is not text"),

@@ -25,11 +25,11 @@ def photo(number=1, license="CC-BY", observer=7, observation="o1", extension="jp
 def write(tmp_path):
     """Return a function that writes the four tables with these lines of photos."""
 
-    def write(*photos, with_taxa=True):
+    def write(*photos, with_taxa=True, folder="", observers=()):
         tables = {
             "photos": [PHOTOS, *photos],
             "observers": [["observer_id", "login", "name"], [7, "ann", NAME],
-                          [8, "bo", ""], [8, "bo", ""]],
+                          [8, "bo", ""], [8, "bo", ""], *observers],
             "observations": [OBSERVATIONS, ["o1", 7, 1, 2, "", 42, "research", "", ""],
                              ["o1", 7, 1, 2, "", 42, "research", "", ""]],
             "taxa": [["taxon_id", "ancestry", "rank_level", "rank", "name", "active"],
@@ -37,9 +37,10 @@ def write(tmp_path):
         }  # fmt: skip
         for name in tables if with_taxa else ("photos", "observers"):
             lines = ["\t".join(map(str, row)) for row in tables[name]]
-            with gzip.open(tmp_path / f"{name}.csv.gz", "wt") as file:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            with gzip.open(tmp_path / folder / f"{name}.csv.gz", "wt") as file:
                 file.write("\n".join(lines) + "\n")
-        return str(tmp_path)
+        return str(tmp_path / folder)
 
     return write
 
@@ -112,6 +113,31 @@ def test_an_id_that_stands_twice_is_kept_once(write):
     frame = catalog.assign_splits([row | {"spec": "x"} for row in rows], [], seed=0)
     assert len(frame) == 3 and (frame["split"] == "c").sum() == 2
     assert frame["reason"].tolist().count("its key is that of another row") == 1
+
+
+def test_an_observer_who_stands_twice_is_the_first_whole(write):
+    (row,) = read(write(photo(observer=9), observers=[[9, "a", "Bea"], [9, "z", ""]]))
+    assert row["author"] == "Bea"
+    (row,) = read(write(photo(observer=9), observers=[[9, "a", ""], [9, "z", "Zoe"]]))
+    assert row["author"] == "a"  # not Zoe, nor z
+
+
+def test_a_photo_of_no_observer_is_nobody_s(write):
+    (row,) = read(write(photo(observer=""), observers=[["", "x", "Somebody"]]))
+    assert row["author"] == row["author_url"] == ""
+
+
+@pytest.mark.parametrize("extension", ["jpg/../../x", "", "jpg?x", "jpg#", "jp g"])
+def test_an_extension_that_leads_elsewhere_is_refused(write, extension):
+    (row,) = read(write(photo(extension=extension)))
+    assert row["reason"] == "the extension is no letters and digits"
+    assert row["downloadurl"] == ""
+
+
+def test_a_folder_with_brackets_is_no_pattern(write):
+    write(photo(1), folder="inat1")
+    (row,) = read(write(photo(2), folder="inat[1]"))
+    assert row["key"] == "inaturalist/2"
 
 
 def test_what_is_missing_is_named(write, tmp_path):

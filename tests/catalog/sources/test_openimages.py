@@ -118,6 +118,37 @@ def test_lines_that_are_no_csv_cost_themselves_alone(tmp_path):
     assert any("the line is not csv" in reason for reason in reasons)
 
 
+def test_a_line_that_is_no_narrative_costs_itself_and_names_its_file(tmp_path):
+    image = "000a1249af2bc5f0"
+    good = narratives(tmp_path / "n2.jsonl", (image, 3, "Fine."))
+    bad = tmp_path / "n1.jsonl"
+    surrogate = json.dumps({"image_id": image, "annotator_id": 1, "caption": "\ud800"})
+    lines = ["{", '{"image_id": 7, "annotator_id": 1, "caption": "x"}', surrogate]
+    bad.write_bytes("\n".join([*lines, ""]).encode() + b"\xff\n")
+    rows = read([write(tmp_path / "a.csv", line())], [str(bad), good])
+    told = {row["key"].partition("/")[2]: row for row in rows}
+    assert told.pop(image)["caption"] == "Fine."
+    assert list(told) == [f"n1.jsonl:{place}" for place in (1, 2, 3, 4)]
+    reasons = [row["reason"] for row in told.values()]
+    assert reasons[0].startswith("narrative: the line is no JSON")
+    assert "narrative: it lacks image_id" in reasons[1] == reasons[2]
+    assert reasons[3] == "narrative: the line is not UTF-8"
+
+
+def test_a_name_with_brackets_is_a_file_and_no_pattern(tmp_path):
+    image = "000a1249af2bc5f0"
+    narratives(tmp_path / "n1.jsonl", (image, 1, "Another's."))
+    own = narratives(tmp_path / "n[1].jsonl", (image, 3, "Own."))
+    (row,) = read([write(tmp_path / "a.csv", line())], [own])
+    assert row["caption"] == "Own."
+
+
+def test_a_header_that_is_too_long_is_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text("ImageID," + "x" * 140_000 + "\n")
+    with pytest.raises(SourceError, match=r"^a\.csv: the header is not csv .field"):
+        read([str(tmp_path / "a.csv")])
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(SourceError, match="no csv file"):
         read([])

@@ -8,7 +8,7 @@ import pytest
 from shards import CC0
 from shards import PD12M as NEW
 
-from commoncanvas.catalog import catalog
+from commoncanvas.catalog import catalog, entries
 from commoncanvas.catalog.columns import LOCATED, STATED
 from commoncanvas.catalog.sources import pd12m
 from commoncanvas.core.errors import SourceError
@@ -82,3 +82,22 @@ def test_a_table_without_licences_is_refused_by_name(tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(SourceError, match="no parquet file"):
         read()
+
+
+def test_a_name_with_brackets_is_a_file_and_no_pattern(tmp_path):
+    table(tmp_path / "part1.parquet", NEW | {"id": "other", "license": CC0})
+    own = table(tmp_path / "part[1].parquet", NEW | {"id": "own", "license": PDM})
+    (row,) = entries.read_all(f"pd12m:{own}").to_dict("records")
+    assert (row["key"], row["license_url"]) == ("pd12m/own", PDM)
+    assert row["date_seen"]
+
+
+def test_a_captioner_s_name_is_text_and_the_author_s_caption_is_alt_text(tmp_path):
+    file = table(tmp_path / "p.parquet", NEW, NEW | {"id": "  "})
+    rows = entries.read_all(f"pd12m:captioner=o'brien:{file}")
+    assert rows["captioner"].tolist() == ["o'brien"] * 2
+    assert set(rows["key"]) == {"pd12m/u1", "pd12m/p.parquet:1"}
+    row = read(file, captioner="author")[0]
+    assert row["alt_text"] == "A print of a bridge."
+    assert row["caption"] == row["captioner"] == ""
+    assert read(file, captioner="")[0]["captioner"] == "unnamed"

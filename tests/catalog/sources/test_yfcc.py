@@ -380,6 +380,23 @@ def test_the_catalogue_is_read_without_its_pictures(catalog):
     assert set(STATED) <= set(rows[0]) and "jpg" not in rows[0]
 
 
+def test_names_with_brackets_are_files_and_no_patterns(catalog, tmp_path):
+    at = "0/least_dim_range=256-512/x"
+    for name, photoid in (("cc1", 7), ("cc[1]", 8)):
+        (tmp_path / name / at).mkdir(parents=True)
+        pq.write_table(
+            catalog_table(photoid=photoid), tmp_path / name / at / "p.parquet"
+        )
+    own = tmp_path / "cc[1]"
+    (row,) = rows_of(yfcc.read_commoncatalog(duckdb.connect(), own))
+    assert row["key"] == "commoncatalog/8"
+    for name, photoid in (("p1.parquet", 7), ("p[1].parquet", 8)):
+        table = catalog_table(photoid=photoid).append_column("marker", [["0"]])
+        pq.write_table(table, own / name)
+    (row,) = rows_of(yfcc.read_parquet(duckdb.connect(), own / "p[1].parquet"))
+    assert row["key"] == "yfcc100m/8"
+
+
 @pytest.mark.parametrize("side", ["256-512", "512-768"])
 def test_pictures_come_when_asked_for_as_structs_or_bytes(catalog, side):
     columns = ["key", "jpg"]
