@@ -8,6 +8,7 @@ behind its last shard. Plain `datasets` loads the folder, and the source
 """
 
 import datetime as dt
+import glob
 import itertools
 import os
 import re
@@ -272,7 +273,7 @@ def write_rejected(
     columns = ", ".join([*STATED_REJECTED, "split", *takedown.SUMS])
     query = f"SELECT {columns} FROM read_parquet(?) ORDER BY key"
     with dataset_card.connect() as connection:
-        file = str(licensed / "catalog.parquet")
+        file = glob.escape(str(licensed / "catalog.parquet"))
         reader = connection.sql(query, params=[file]).to_arrow_reader(2**16)
         writer, room = None, 0
         for batch in reader:
@@ -310,7 +311,8 @@ def write_ledger(out: Path, files: list[Path]) -> None:
     chosen = [f"{names.get(own, own)} AS {name}" for own, name in columns.items()]
     query = f"SELECT {', '.join(chosen)}, changes FROM read_parquet(?) ORDER BY key"
     with dataset_card.connect() as connection, writing(out):
-        rows = connection.sql(query, params=[list(map(str, files))])
+        listed = [glob.escape(str(file)) for file in files]
+        rows = connection.sql(query, params=[listed])
         rows.to_parquet(str(out / "ledger.parquet"), compression="zstd")
     ledger = pq.ParquetFile(out / "ledger.parquet")
     lacking = 0

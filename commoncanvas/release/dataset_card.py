@@ -84,7 +84,7 @@ def facts_of(
         and rejected, as given.
     """
     with connect() as connection:
-        names = [str(file) for file in files]
+        names = [glob.escape(str(file)) for file in files]
 
         def ask(query: str) -> list[tuple]:
             whole = query.replace(

@@ -272,6 +272,11 @@ def test_a_take_down_after_the_release_leaves_the_work_out_of_the_next(world, tm
     assert read_all(tmp_path / "out").index.tolist() == first.tolist()[1:]
 
 
+def test_a_folder_s_name_is_no_pattern(world, tmp_path):
+    dataset.release_data("toy", tmp_path / "out[1]", DATE)
+    assert contents(tmp_path / "out[1]")
+
+
 def test_what_somebody_added_to_a_data_set_is_never_lost(world, tmp_path):
     out = tmp_path / "out"
     dataset.release_data("toy", out, DATE)
