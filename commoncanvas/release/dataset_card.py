@@ -4,6 +4,7 @@ Every number is counted in the files that were written. The words are in
 `templates/dataset_card.md.jinja`; `croissant.json` tells programs the same.
 """
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
