@@ -234,14 +234,13 @@ class EndpointCaptioner:
             content, refusal = message.get("content"), message.get("refusal")
         except (ValueError, LookupError, TypeError, AttributeError):
             return _Answer(refused=f"no chat's `choices`, but {self._said(reply)}")
-        if refusal:
-            return _Answer(refused=f"declined: {self._line(refusal, 80)}")
         text = _text_of(content)
         if text is None:
             return _Answer(refused=f"the content is no text, but {self._line(content)}")
         if self._line(text, len(text)) != printable(text):
             return _Answer(refused=f"the answer repeats the key of {self.key_env}")
-        return _Answer(text, why == "length")
+        refused = f"declined: {self._line(refusal, 80)}" if refusal else ""
+        return _Answer(text, why == "length", refused)
 
     def _send(
         self,
@@ -334,7 +333,8 @@ def _address(url: str) -> str:
         found = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
         found = httpx.URL("")
-    if found.scheme not in ("http", "https") or not found.host:
+    is_port = found.port is None or 0 < found.port < 2**16
+    if found.scheme not in ("http", "https") or not found.host or not is_port:
         raise ParameterError(
             f"`url` of a captioner is {printable(url)[:80]!r}; expected an address "
             "such as http://localhost:8000/v1; edit `captioners` in the profile."

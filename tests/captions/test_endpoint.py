@@ -301,7 +301,14 @@ def test_a_key_that_is_not_there_is_asked_for(server, monkeypatch, value, found)
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000", "", "file:///v1", "http://me:pass@host/v1", "http://h/v1?key=x"],
+    [
+        "localhost:8000",
+        "",
+        "http://h:99999/v1",
+        "file:///v1",
+        "http://me:pass@host/v1",
+        "http://h/v1?key=x",
+    ],
 )
 def test_an_address_that_cannot_be_is_refused_and_not_shown_with_its_password(url):
     with pytest.raises(ParameterError, match="`url` of a captioner") as refused:
