@@ -319,7 +319,9 @@ def _text_of(content: Any) -> str | None:
     if not isinstance(content, list):
         return "" if content is None else content if isinstance(content, str) else None
     parts = [part if isinstance(part, dict) else {"text": None} for part in content]
-    texts = [p.get("text") for p in parts if p.get("type", "text") == "text"]
+    texts: list[Any] = [
+        part.get("text") for part in parts if part.get("type", "text") == "text"
+    ]
     return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from ruamel.yaml import YAML  # YAML 1.2 as DVC reads it, so that 1e-4 is a number
 from ruamel.yaml.error import YAMLError
@@ -155,7 +155,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if not isinstance(value, kind):
         return False
     each = inner[:1] if kind in (list, Sequence) else ()
-    return all(_fits(one, kind) for kind in each for one in value)
+    return all(_fits(one, item) for item in each for one in cast(Sequence[Any], value))
 
 
 def _is_finite(value: Any) -> bool:
@@ -172,4 +172,4 @@ def _told(kind: Any) -> str:
         return "names with values"
     if get_origin(kind) in (Sequence, list):
         return f"a list, each {_told(get_args(kind)[0])}"
-    return names.get(kind) or getattr(kind, "__name__", str(kind))
+    return names.get(kind) or str(getattr(kind, "__name__", kind))
