@@ -142,7 +142,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in inner
     if kind is float or kind is int:
-        is_number = isinstance(value, int) or (kind is float and _is_finite(value))
+        is_whole = isinstance(value, int) and value.bit_length() <= 64
+        is_number = is_whole or (kind is float and _is_finite(value))
         return is_number and not isinstance(value, bool)
     if kind is None:
         return value is None

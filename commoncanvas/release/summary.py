@@ -174,7 +174,10 @@ def read_answers(file: Path | None) -> dict[str, str]:
             )
         if told is None:
             continue
-        if not isinstance(told, SCALARS):
+        is_long = (
+            isinstance(told, int) and told.bit_length() > 64
+        )  # str() may refuse it
+        if not isinstance(told, SCALARS) or is_long:
             raise ParameterError(
                 f"{file.name}: {key} is a {type(told).__name__}; expected text; write "
                 "it in a line, or in several behind a bar."

@@ -260,6 +260,7 @@ def test_a_yes_asks_what_follows_from_it(model, tmp_path):
         ("other: !!set {a, b}", "other is a set; expected text"),
         ("other: !!binary aGk=", "other is a bytes; expected text"),
         ("other: !!bool abc", "expected YAML"),
+        (f"other: 0x{'f' * 5000}", "other is a int; expected text"),
         ('other: "a \\ud800"', "other has half a character"),
         ("page: javascript:alert(1)", "page is 'javascript:alert(1)'; expected an"),
     ],

@@ -262,8 +262,11 @@ def test_a_function_of_a_profile_says_all_that_is_wrong_in_a_short_line():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        *(({"num": bad}, "a whole number") for bad in ("x", 1.5, True, None)),
-        *(({"share": bad}, "a finite number") for bad in ("x", math.nan, True)),
+        *(({"num": bad}, "a whole number") for bad in ("x", 1.5, True, None, 2**99)),
+        *(
+            ({"share": bad}, "a finite number")
+            for bad in ("x", math.nan, True, 10**999)
+        ),
         *(({"name": bad}, "text or a path") for bad in (5, "\ud800", ["a"])),
         *(({"names": bad}, "a list, each text") for bad in ("x", [5], 5)),
         *(({"words": bad}, "names with values or nothing") for bad in (5, ["a"])),

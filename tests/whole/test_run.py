@@ -287,7 +287,7 @@ def test_a_published_row_is_taken_and_told_in_place_of_a_training(house, monkeyp
 def test_a_published_folder_that_is_missing_is_told_before_anything_runs(house):
     with pytest.raises(ParameterError, match="'sd2' is no folder here .* `experiment`"):
         run._check_published("sd2", "")
-    run._check_published("someone/model", "abc")
+    run._check_published("someone/model", "5" * 40)
     (house / "sd2").mkdir()
     run._check_published("sd2", "")
 
