@@ -8,6 +8,7 @@ that two runs of the same thing are the same bytes.
 import builtins
 import contextlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -124,10 +125,13 @@ def check_settings(scale: str) -> int:
 
 def _check_published(pipeline: str, revision: str) -> None:
     """Refuse a pipeline that cannot be had, before the rows above it are trained."""
-    if not revision and not (paths.ROOT / pipeline).is_dir():
+    is_commit = re.fullmatch("[0-9a-f]{40}", revision)
+    if not is_commit and not (paths.ROOT / pipeline).is_dir():
+        found = f"the revision {revision[:80]!r}" if revision else "no revision"
         raise ParameterError(
-            f"{pipeline!r} is no folder here and has no revision; save the pipeline "
-            "there, pin a Hub id by its commit, or take the row off `experiment`."
+            f"{pipeline!r} is no folder here and has {found}; save the pipeline there, "
+            "pin a Hub id by its commit of 40 hexadecimal digits, or take the row off "
+            "`experiment`."
         )
 
 

@@ -17,6 +17,7 @@ from commoncanvas.core.text import printable
 CUTS = ("reject", "sentence", "keep")
 LONG_PROMPT = 4  # words of a prompt that nobody writes by chance
 _SENTENCES = re.compile(r".*[.!?][\"')\]’”]*(?=\s|\Z)", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "caption_raw", "caption", "reason")]
 )
@@ -101,6 +102,8 @@ class AnswerRules:
     ) -> pa.Table:
         """Return key, caption_raw (the answers as they are), caption and reason.
 
+        Half a character, which no file holds, is U+FFFD in caption_raw, and a reason.
+
         Args:
             whose: the captioner's name, for a message.
             refused: reasons why there is no answer, "" where there is one.
@@ -109,7 +112,10 @@ class AnswerRules:
             EngineError: all of two or more answers repeat the prompt, so that it was
                 not told apart from them.
         """
-        pairs = zip(answers, is_cut, refused or [""] * len(answers), strict=True)
+        refused = refused or [""] * len(answers)
+        refused = [r or _unwritable(a) for r, a in zip(refused, answers, strict=True)]
+        answers = [_SURROGATE.sub("\ufffd", answer) for answer in answers]
+        pairs = zip(answers, is_cut, refused, strict=True)
         read = [("", why) if why else self.read(text, cut) for text, cut, why in pairs]
         told = [caption for caption, _ in read], [reason for _, reason in read]
         if len(keys) > 1 and set(told[1]) == {"repeats the prompt"}:
@@ -120,6 +126,10 @@ class AnswerRules:
             )
         columns = dict(zip(SCHEMA.names, (keys, answers, *told), strict=True))
         return pa.table(columns, SCHEMA)
+
+
+def _unwritable(answer: str) -> str:
+    return "holds half a character" if _SURROGATE.search(answer) else ""
 
 
 def _pattern(name: str, text: str) -> re.Pattern[str]:

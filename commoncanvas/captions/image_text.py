@@ -6,6 +6,7 @@ bare prompt. A local folder loads in the same way as the Hub.
 """
 
 import functools
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,10 +30,16 @@ from commoncanvas.core.pictures import (
     largest_center_crop,
     largest_center_square,
 )
+from commoncanvas.core.settings import names_of
 from commoncanvas.models.weights import identity_of, pinned
 
 MAX_SIZE = 512  # longest edge of a picture, unless the profile says more [pixels]
 GENERATE = {"max_new_tokens": 128, "do_sample": False}
+OWN = (  # arguments of `generate` that only this module gives
+    *("attention_mask", "input_ids", "inputs", "inputs_embeds", "pixel_values"),
+    *("num_return_sequences", "return_dict_in_generate", "streamer"),
+    *("custom_generate", "trust_remote_code"),
+)
 CHATS = {"auto": None, "yes": True, "no": False, True: True, False: False}
 
 
@@ -90,10 +97,12 @@ class ImageTextCaptioner:
         cut: str = "reject",
     ) -> None:
         self.name, revision = pinned(model, revision)
-        self.words: dict[str, Any] = {"revision": revision} if revision else {}
+        # Without a word, transformers asks whether to run a stranger's code.
+        self.words: dict[str, Any] = {"trust_remote_code": False}
+        self.words |= {"revision": revision} if revision else {}
         try:
             self.config: Any = AutoConfig.from_pretrained(self.name, **self.words)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ParameterError(
                 f"the captioner {str(model)!r} has no configuration that transformers "
                 f"reads ({brief(error)}); expected one; name another in the profile."
@@ -137,7 +146,10 @@ class ImageTextCaptioner:
             processor: Any = AutoProcessor.from_pretrained(self.name, **self.words)
         # Of a processor that also reads videos, transformers asks for torchvision, and
         # raises AttributeError where that is missing.
-        except (ImportError, AttributeError, OSError, ValueError) as error:
+        except (
+            *(ImportError, AttributeError, OSError, ValueError),
+            *(TypeError, KeyError, RecursionError),
+        ) as error:
             raise ParameterError(
                 f"the processor of the captioner {self.name!r} cannot be loaded "
                 f"({brief(error)}); expected tokenizer and picture processor; install "
@@ -235,7 +247,7 @@ class ImageTextCaptioner:
         inputs = inputs.to(self.model.device, self.model.dtype)
         try:
             ids = self.model.generate(**inputs, **self.options)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ParameterError(
                 f"the captioner {self.name!r} cannot write so ({brief(error)}); "
                 f"`generate` is {self.options}; edit `captioners` in the profile."
@@ -307,18 +319,38 @@ def shown_picture(data: bytes, longest_edge: int, square: bool) -> np.ndarray:
 
 
 def options_of(
-    defaults: Mapping[str, Any], changes: Mapping[str, Any] | None
+    defaults: Mapping[str, Any],
+    changes: Mapping[str, Any] | None,
+    own: Sequence[str] = OWN,
 ) -> dict[str, Any]:
     """Return defaults with the changes of a profile's `generate`.
 
+    Args:
+        own: names that a captioner sets itself, by which another picture or another
+            number of captions would be asked for.
+
     Raises:
-        ParameterError: these are not names with values.
+        ParameterError: these are not names with values that JSON can hold, or name one
+            of `own`.
     """
     if not isinstance(changes or {}, Mapping):
         raise ParameterError(
             f"`generate` of a captioner is {changes!r}; expected names with values, "
             "such as {max_new_tokens: 64}; edit `captioners` in the profile."
         )
+    if taken := set(own) & set(changes or {}):
+        raise ParameterError(
+            f"`generate` of a captioner has {names_of(taken)}, which it sets itself; "
+            "expected other names; edit `captioners` in the profile."
+        )
+    try:  # what a request sends and a manifest keeps
+        json.dumps(changes, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParameterError(
+            f"`generate` of a captioner has a value that JSON cannot hold ("
+            f"{brief(error)}); expected text, finite numbers, true, false and lists; "
+            "edit `captioners` in the profile."
+        ) from None
     return {**defaults, **(changes or {})}
 
 

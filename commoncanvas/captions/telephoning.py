@@ -24,7 +24,7 @@ from commoncanvas.captions.image_text import ImageTextCaptioner
 from commoncanvas.captions.imported import ImportedCaptions
 from commoncanvas.captions.text import tidy
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, brief
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.picture_store import read_pictures, read_splits
 from commoncanvas.core.places import is_address
@@ -58,7 +58,15 @@ def load_captioner(settings: dict[str, Any]) -> Captioner:
     Raises:
         ParameterError: the captioner or one of its arguments is unknown or missing.
     """
-    return _loaded(json.dumps(settings, sort_keys=True))
+    try:
+        text = json.dumps(settings, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParameterError(
+            f"a captioner has a setting that JSON cannot hold ({brief(error)}); "
+            "expected text, finite numbers, true, false, lists, and names with values; "
+            "edit `captioners` in the profile."
+        ) from None
+    return _loaded(text)
 
 
 @functools.cache
@@ -68,7 +76,7 @@ def _loaded(text: str) -> Captioner:
     name = options.pop("captioner", None)
     places = () if name == "endpoint" else PLACES  # there, the server knows the names
     for place in options.keys() & set(places):
-        if is_address(str(options[place])):
+        if not isinstance(options[place], str) or is_address(options[place]):
             continue
         path = paths.ROOT / options[place]
         # What is not here may be a Hub id.

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from commoncanvas.catalog import answers, hosts, reservations
 from commoncanvas.catalog.answers import Outcome, checked_url
-from commoncanvas.catalog.proxies import Routes
 from commoncanvas.catalog.rows import key_and_address, read_rows
 from commoncanvas.catalog.state import (
     STATE,
@@ -42,6 +41,7 @@ from commoncanvas.core import errors
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.files import LEFTOVER, write_atomically
 from commoncanvas.core.pictures import check_picture
+from commoncanvas.core.proxies import Routes
 
 __all__ = ["STATE", "failures", "fetch_pictures", "picture_hash", "picture_path"]
 __all__ += ["read_rows", "verify"]

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from commoncanvas.analysis.matching import alignment
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, brief
 from commoncanvas.models.efficientnet import in_batches
 from commoncanvas.models.encoders import frozen
 from commoncanvas.models.weights import find_part, identity_of
@@ -34,7 +34,14 @@ class Clip:
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         name, words = find_part(model, revision or None, "clip")
-        kind = AutoConfig.from_pretrained(name, **words).model_type
+        try:  # without a word, transformers asks whether to run a stranger's code
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **words)
+        except (OSError, ValueError, RecursionError) as error:
+            raise ParameterError(
+                f"the model {model!r} has no configuration that transformers reads "
+                f"({brief(error)}); expected CLIP's; name another in the profile."
+            ) from None
+        kind = config.model_type
         if kind != "clip":
             raise ParameterError(
                 f"the model {model!r} is a {kind!r}; expected 'clip', both towers; "
@@ -42,7 +49,9 @@ class Clip:
             )
         try:
             self.processor = CLIPImageProcessorPil.from_pretrained(name, **words)
-            self.tokenizer = AutoTokenizer.from_pretrained(name, **words)
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                name, trust_remote_code=False, **words
+            )
             loaded: Any = (
                 CLIPModel.from_pretrained(  # else a model alone, says its stub
                     name, output_loading_info=True, **words

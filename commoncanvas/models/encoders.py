@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from commoncanvas.core.errors import ParameterError, PictureError
+from commoncanvas.core.errors import ParameterError, PictureError, brief
 from commoncanvas.core.images import images_to_pixels, pixels_to_images
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, find_part, only_errors
 
@@ -103,13 +103,18 @@ def _load_text_encoder(
     is_open = folder == OPEN_TEXT_ENCODER
     with only_errors() if is_open else contextlib.nullcontext():
         text_encoder: Any = AutoModel.from_pretrained(
-            name, dtype=_torch_dtype(dtype), use_safetensors=True, **options, **words
+            name,
+            dtype=_torch_dtype(dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+            **words,
         )
     if not hasattr(config, "use_attention_mask"):
         text_encoder.config.use_attention_mask = not is_clip
     name, words = find_part(folder, revision, "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(
-        name, model_max_length=max_length, **words
+        name, model_max_length=max_length, trust_remote_code=False, **words
     )
     return tokenizer, frozen(text_encoder)
 
@@ -187,7 +192,13 @@ def decode_latents(vae: Any, raw_latents: torch.Tensor) -> np.ndarray:
 def _text_config(folder: str, revision: str | None) -> tuple[Any, str, dict[str, str]]:
     """Return a text encoder's config, and (name, words) as from `find_part`."""
     name, words = find_part(folder, revision, "text_encoder")
-    config = AutoConfig.from_pretrained(name, **words)
+    try:  # without a word, transformers asks whether to run a stranger's code
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **words)
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(
+            f"the text encoder {folder!r} has no configuration that transformers "
+            f"reads ({brief(error)}); expected one; name another in the profile."
+        ) from None
     if config.model_type not in ("bert", "clip_text_model"):
         raise ParameterError(
             f"the text encoder {folder!r} is a {config.model_type!r}; expected SD2's "

@@ -29,9 +29,12 @@ from commoncanvas.models.weights import (
 def text_encoder() -> tuple[Any, torch.nn.Module]:
     """Return (tokenizer, model) of all-MiniLM-L6-v2 from verified weights, frozen."""
     folder = weights_path(OPEN_TEXT_ENCODER).parent
+    words: dict[str, Any] = {"trust_remote_code": False}
     with only_errors():  # it reports the weights of the layer that is left out
-        model = AutoModel.from_pretrained(folder, add_pooling_layer=False)
-    return AutoTokenizer.from_pretrained(folder), model.eval().requires_grad_(False)
+        model = AutoModel.from_pretrained(folder, add_pooling_layer=False, **words)
+    return AutoTokenizer.from_pretrained(folder, **words), model.eval().requires_grad_(
+        False
+    )
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,10 @@ def pinned(folder: Path | str, revision: str | None = None) -> tuple[str, str | 
     Args:
         folder: a folder, from the repository's, whose revision is None whatever is
             given; the open text encoder's name; or a Hub id.
-        revision: its commit on the Hub.
+        revision: its commit on the Hub. A branch or a tag may move, and is refused.
 
     Raises:
-        ParameterError: a Hub id without a revision.
+        ParameterError: a Hub id without a commit.
     """
     is_open = folder == OPEN_TEXT_ENCODER
     place = weights_path(OPEN_TEXT_ENCODER).parent if is_open else ROOT / folder
@@ -101,6 +102,11 @@ def pinned(folder: Path | str, revision: str | None = None) -> tuple[str, str | 
         raise ParameterError(
             f"{str(folder)!r} is no folder here and has no revision; a Hub model is "
             "pinned by its commit. Set its revision in the profile."
+        )
+    if not re.fullmatch("[0-9a-f]{40}", str(revision)):
+        raise ParameterError(
+            f"the revision of {str(folder)!r} is {str(revision)[:80]!r}; expected a "
+            "commit of the Hub's, 40 hexadecimal digits; set it in the profile."
         )
     return str(folder), revision
 

@@ -7,6 +7,7 @@ Source: AI Act, Article 53(1)(d); the Commission's template of 24 July 2025.
 """
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 from commoncanvas.analysis import tables
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml
-from commoncanvas.core.text import markdown_text, printable
+from commoncanvas.core.text import is_page, is_seen, markdown_text, printable
 from commoncanvas.licenses import takedown
 from commoncanvas.release.credited import by_domain, by_source, captioners_of
 
@@ -144,6 +145,7 @@ CHAPTERS = {
     "3": "Data processing aspects",
 }
 CHOICES = {"yes": "yes", "no": "no", "True": "yes", "False": "no"}
+SCALARS = (str, int, float, dt.date)  # of YAML; a truth is an int
 TITLE = "Public summary of training content"
 
 
@@ -157,8 +159,8 @@ def read_answers(file: Path | None) -> dict[str, str]:
     """Return what a person answered, {key: text}; choices are yes or no.
 
     Raises:
-        ParameterError: the file is no YAML, has an unknown name, or a choice is neither
-            yes nor no.
+        ParameterError: the file is no YAML, has an unknown name, a choice is neither
+            yes nor no, or the page is no address of one.
     """
     if file is None:
         return {}
@@ -170,12 +172,27 @@ def read_answers(file: Path | None) -> dict[str, str]:
                 f"{file.name} answers {key!r}, which nobody asked; expected some of "
                 f"{', '.join(known)}; correct the name."
             )
-        if told is None or not (text := str(told).strip()):
+        if told is None:
             continue
-        if isinstance(told, list | dict):
+        is_long = (
+            isinstance(told, int) and told.bit_length() > 64
+        )  # str() may refuse it
+        if not isinstance(told, SCALARS) or is_long:
             raise ParameterError(
                 f"{file.name}: {key} is a {type(told).__name__}; expected text; write "
                 "it in a line, or in several behind a bar."
+            )
+        if not is_seen(text := str(told).strip()):
+            continue
+        if re.search("[\ud800-\udfff]", text):
+            raise ParameterError(
+                f"{file.name}: {key} has half a character; expected whole ones; "
+                "write it again."
+            )
+        if key == "page" and not is_page(text):
+            raise ParameterError(
+                f"{file.name}: page is {printable(text)[:80]!r}; expected an address "
+                "that begins with https:// or http://; correct it, or leave it empty."
             )
         if known[key].by == "choice":
             if text not in CHOICES:
@@ -203,10 +220,25 @@ def questionnaire(answers: Mapping[str, str]) -> str:
                 lines.append(f"# {asked}: the ledger's is filled in, after yours")
                 lines.append(f"# {item.key}:")
                 continue
-            body = "".join(f"\n  {line}" for line in told.splitlines())
-            value = told if item.by == "choice" else f"|{body}" if told else ""
+            value = told if item.by == "choice" else _as_yaml(told)
             lines += [f"# {asked}", f"{item.key}: {value}".rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _as_yaml(text: str) -> str:
+    """Return text as YAML reads it back: in lines, or in quotes with what is not seen.
+
+    A tab, an escape or a line's end of another system would not come back from lines.
+    """
+    lines = text.split("\n")
+    if all(line.isprintable() for line in lines):
+        return "|" + "".join(f"\n  {line}" for line in lines) if text else ""
+    plain = (c if c.isprintable() and c not in '"\\' else _escaped(c) for c in text)
+    return f'"{"".join(plain)}"'
+
+
+def _escaped(character: str) -> str:
+    return f"\\U{ord(character):08x}"
 
 
 def from_ledger(

@@ -111,7 +111,7 @@ def shapes_of(
         vae = AutoencoderKL.load_config(folder, **options)
     if _is_local(latents["text_encoder"]):
         folder, options = find_part(latents["text_encoder"], None, "text_encoder")
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
     with torch.device("meta"):
         models = AutoencoderKL.from_config(vae), AutoModel.from_config(config)
     side = latents["resolution_px"] // PIXELS_PER_LATENT

@@ -1,5 +1,6 @@
 """An endpoint is asked once a picture, again where it is busy, and never told on."""
 
+import gzip
 import logging
 import time
 
@@ -117,7 +118,7 @@ def test_a_refused_picture_is_a_row_with_its_reason(server):
 
 def test_a_server_that_refuses_all_stops(server):
     server.say = lambda png, body: (400, {"message": "no images"}, "", {})
-    with pytest.raises(EngineError, match="refuses every picture.*no images"):
+    with pytest.raises(EngineError, match="gives no picture a caption.*no images"):
         captioner(server).table(ROWS)
 
 
@@ -128,6 +129,19 @@ def test_a_server_that_refuses_all_stops(server):
         ({"content": None}, "stop", "empty caption"),
         ({"content": None, "refusal": "No."}, "stop", "declined: No."),
         ({"content": [{"type": "text", "text": "a barn"}]}, "stop", ""),
+        ({"content": "a \ud800 cat"}, "stop", "holds half a character"),
+        ({"content": {"a": 1}}, "stop", "the content is no text, but {'a': 1}"),
+        ({"content": True}, "stop", "the content is no text, but True"),
+        ({"content": 0}, "stop", "the content is no text, but 0"),
+        ({"content": [5]}, "stop", "the content is no text, but [5]"),
+        (
+            *(
+                "a barn",
+                None,
+                "no chat's `choices`, but 200 {'choices': [{'index': 0, "
+                "'message': 'a barn', 'finish_reason': None}]}",
+            ),
+        ),
     ],
 )
 def test_an_answer_without_a_caption_has_a_reason(server, message, why, reason):
@@ -139,7 +153,7 @@ def test_an_answer_without_a_caption_has_a_reason(server, message, why, reason):
 @pytest.mark.parametrize("answer", [{"hello": 1}, [], {"choices": []}, "x"])
 def test_another_kind_of_server_is_refused_in_one_line(server, monkeypatch, answer):
     monkeypatch.setattr(server, "answer", lambda body: (200, answer, {}))
-    with pytest.raises(EngineError, match="expected a chat's `choices`"):
+    with pytest.raises(EngineError, match="no chat's `choices`, but 200"):
         captioner(server).table(ROWS)
 
 
@@ -175,6 +189,104 @@ def test_the_key_is_sent_and_written_nowhere(server, monkeypatch, caplog, capfd)
     assert not any(SECRET in text for text in told)
 
 
+HIDDEN = SECRET.replace("very", "ve\u200bry")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (200, {"content": f"it is {SECRET}"}, "repeats the key of OUR_KEY"),
+        (200, {"content": f"it is {HIDDEN}"}, "repeats the key of OUR_KEY"),
+        (200, {"content": [{"text": SECRET[:9]}, {"text": SECRET[9:]}]}, "repeats the"),
+        (200, {"content": {"a": SECRET}}, "the content is no text"),
+        (200, {"content": "", "refusal": f"not for {SECRET}"}, "not for …"),
+        (400, {"message": "x" * 110 + SECRET}, "x…"),
+        (400, {"message": f"not {HIDDEN}"}, "not …"),
+    ],
+)
+def test_a_key_that_the_server_repeats_is_not_written(
+    server, monkeypatch, status, message, told
+):
+    monkeypatch.setenv("OUR_KEY", SECRET)
+    server.say = failing((status, message, "stop", {}))
+    table = captioner(server, key_env="OUR_KEY", parallel=1).table(ROWS[:2])
+    assert told in table["reason"][0].as_py()
+    assert SECRET[:6] not in str(table.to_pylist())
+    assert table["caption"].to_pylist() == ["", RIGHT[1]]
+
+
+@pytest.mark.parametrize("where", ["model", "status"])
+def test_a_key_that_the_server_repeats_is_in_no_error(server, monkeypatch, where):
+    monkeypatch.setenv("OUR_KEY", SECRET)
+    server.served = (SECRET,)
+    if where == "status":
+        line = f"HTTP/1.1 {SECRET}\r\n\r\n".encode()
+        monkeypatch.setattr(server, "raw", line, raising=False)
+    with pytest.raises((ParameterError, EngineError)) as stop:
+        captioner(server, key_env="OUR_KEY", tries=1).table(ROWS[:1])
+    assert SECRET[:6] not in str(stop.value) and "…" in str(stop.value)
+
+
+def raw(head, body):
+    return f"HTTP/1.1 {head}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+PLAIN = "400 Bad\r\ncontent-type: text/plain; charset="
+PACKED = gzip.compress(b'{"a": "' + b"x" * 10**7 + b'"}')
+DEEP = b'{"choices":' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (raw("200 OK", DEEP), "no chat's `choices`, but 200"),
+        (raw("400 Bad", b'{"error":' * 50_000), "refused by the server (400"),
+        *(
+            (raw(PLAIN + c, b"\xff no"), "400 \ufffd no")
+            for c in ("base64", "undefined")
+        ),
+        (raw("200 OK", b'{"a": "\xff"}'), "not in UTF-8"),
+        (raw("200 OK\r\ncontent-encoding: gzip", PACKED), "packed"),
+        (raw("200 OK", b"x" * 2_000_000), "longer than 1,048,576 bytes"),
+    ],
+    ids=range(7),
+)
+def test_an_odd_answer_is_a_row_with_its_reason(server, answer, told):
+    server.raws = [answer]
+    table = captioner(server, parallel=1).table(ROWS[:2])
+    assert told in table["reason"][0].as_py()
+    assert len(table["reason"][0].as_py()) < 200
+    assert table["caption"].to_pylist() == ["", RIGHT[1]]
+
+
+@pytest.mark.parametrize("head", ["x-a: b\r\n" * 4, "content-length: 99\r\n\r\n"])
+def test_a_server_that_trickles_is_left_at_its_time(server, head):
+    server.raws = [f"HTTP/1.1 200 OK\r\n{head}{' ' * 20}".encode()]
+    server.pause_s = 0.05
+    began = time.monotonic()
+    with pytest.raises(EngineError, match="none is whole after 0.3 s"):
+        captioner(server, tries=1, timeout_s=0.3).table(ROWS[:1])
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("name", ["messages", "model", "stream", "n", "seed"])
+def test_what_the_class_itself_sends_is_not_replaced(name):
+    with pytest.raises(ParameterError, match=f"has `{name}`, which it sets itself"):
+        EndpointCaptioner("http://h/v1", "m", generate={name: []})
+
+
+@pytest.mark.parametrize("value", [{1}, float("nan"), "\ud800"])
+def test_a_value_that_no_request_holds_is_refused(value):
+    with pytest.raises(ParameterError, match="a value that JSON cannot hold"):
+        EndpointCaptioner("http://h/v1", "m", generate={"top_p": value})
+
+
+def test_a_proxy_that_cannot_be_is_one_line(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "foo://x")
+    with pytest.raises(ParameterError, match="HTTP_PROXY: found 'foo://x'"):
+        EndpointCaptioner("http://example.invalid/v1", "m").table(ROWS[:1])
+
+
 @pytest.mark.parametrize(
     ("value", "found"), [(None, "nothing"), ("a\u0301\x1b", "a value")]
 )
@@ -189,7 +301,14 @@ def test_a_key_that_is_not_there_is_asked_for(server, monkeypatch, value, found)
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000", "", "file:///v1", "http://me:pass@host/v1", "http://h/v1?key=x"],
+    [
+        "localhost:8000",
+        "",
+        "http://h:99999/v1",
+        "file:///v1",
+        "http://me:pass@host/v1",
+        "http://h/v1?key=x",
+    ],
 )
 def test_an_address_that_cannot_be_is_refused_and_not_shown_with_its_password(url):
     with pytest.raises(ParameterError, match="`url` of a captioner") as refused:

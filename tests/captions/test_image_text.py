@@ -186,6 +186,27 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("text", ['{"auto_map": {"AutoConfig": "a.B"}}', "[" * 100_000])
+def test_a_config_that_runs_code_or_cannot_be_read_is_one_line(
+    tmp_path, monkeypatch, text
+):
+    def asked(*_):
+        raise AssertionError("nobody is asked")
+
+    monkeypatch.setattr("builtins.input", asked)
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "a.py").write_text("raise AssertionError('it ran')\n")
+    with pytest.raises(ParameterError, match="has no configuration that") as refused:
+        ImageTextCaptioner(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["input_ids", "num_return_sequences"])
+def test_arguments_that_the_class_itself_gives_are_not_replaced(make, name):
+    with pytest.raises(ParameterError, match=f"has `{name}`, which it sets itself"):
+        make("git", generate={name: 2})
+
+
 def test_a_processor_that_lacks_a_package_is_one_line(make, monkeypatch):
     def fails(*_, **__):
         raise ImportError("SmolVLMVideoProcessor requires\n the Torchvision library")

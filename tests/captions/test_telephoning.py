@@ -229,6 +229,23 @@ def test_captions_of_other_works_are_not_handed_on(settings, world, tmp_path):
         ({"captioner": "imported"}, "lacks `file`; it takes"),
         ({"captioner": "imported", "files": "x"}, "takes .*file.*key_column"),
         ({"captioner": "open", "files": "x"}, "does not take `files`"),
+        ({"captioner": "imported", "file": 5}, "`file` of 'imported' .* is 5; exp"),
+        (
+            {"captioner": "imported", "file": "a.csv", "key_column": 5},
+            "`key_column` of 'imported' in `captioners` is 5; expected text;",
+        ),
+        ({"captioner": "transformers", "model": 5}, "`model` .* is 5; expected a path"),
+        *(
+            ({"captioner": "endpoint", "url": "http://h/v1", "model": "m"} | odd, told)
+            for odd, told in (
+                ({"timeout_s": "x"}, "`timeout_s` .* is 'x'; expected a finite number"),
+                ({"longest_edge": "x"}, "`longest_edge` .* expected a whole number"),
+                ({"key_env": 5}, "`key_env` of 'endpoint' .* is 5; expected text"),
+                ({"prompt": "\ud800"}, "`prompt` .* expected text"),
+                ({"timeout_s": float("nan")}, "a setting that JSON cannot hold"),
+                ({"generate": {"a": {1}}}, "a setting that JSON cannot hold"),
+            )
+        ),
     ],
 )
 def test_wrong_settings_are_refused_with_the_right_ones(settings, message):

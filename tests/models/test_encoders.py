@@ -277,6 +277,12 @@ def test_a_model_of_the_hub_needs_its_revision(revision):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("revision", ["main", "v1.0", "c" * 7, "C" * 40])
+def test_a_branch_or_a_tag_is_no_revision(revision):
+    with pytest.raises(ParameterError, match="expected a commit of the Hub's, 40 hex"):
+        encoders.load_vae(HUB, revision)
+
+
 def test_a_model_of_the_hub_is_asked_for_by_its_commit(calls):
     with pytest.raises(ZeroDivisionError):
         encoders.load_vae(HUB, COMMIT)

@@ -9,12 +9,16 @@ import pandas as pd
 import pytest
 from catalogues import MARKUP
 from doors import call
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from spdx_python_model import v3_0_1 as bindings
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
+from commoncanvas.core.files import write_text
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.core.text import is_seen
 from commoncanvas.licenses.license import read_license
 from commoncanvas.release import credited, rights, spdx, summary
 
@@ -253,12 +257,35 @@ def test_a_yes_asks_what_follows_from_it(model, tmp_path):
         ("crawler: yes", "'crawler', which nobody asked"),
         ("provider: [a, b]", "provider is a list; expected text"),
         ("a: b: c", "expected YAML"),
+        ("other: !!set {a, b}", "other is a set; expected text"),
+        ("other: !!binary aGk=", "other is a bytes; expected text"),
+        ("other: !!bool abc", "expected YAML"),
+        (f"other: 0x{'f' * 5000}", "other is a int; expected text"),
+        ('other: "a \\ud800"', "other has half a character"),
+        ("page: javascript:alert(1)", "page is 'javascript:alert(1)'; expected an"),
     ],
 )
 def test_answers_that_cannot_be_read_are_one_line(model, tmp_path, text, words):
     with pytest.raises(ParameterError, match=re.escape(words)) as error:
         write(model, tmp_path, text)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.dictionaries(
+        st.sampled_from([i.key for i in summary.items() if i.by != "choice"]),
+        st.text("a é😀 \t\n\r\x07\x85\u2028\u200b\ufeff\U000e0001#:|\"'\\-&*{%@"),
+    )
+)
+@example({"provider": "ACME\aInc", "other": "a\u2028b\rc", "languages": "\u200b"})
+def test_what_is_asked_for_reads_back_as_it_was_answered(tmp_path_factory, told):
+    told = {k: text.strip() for k, text in told.items() if k != "page"}
+    told |= {"page": "https://example.org/a"}
+    file = tmp_path_factory.getbasetemp() / "asked.yaml"
+    write_text(file, summary.questionnaire(told))
+    seen = {key: text for key, text in told.items() if is_seen(text)}
+    assert summary.read_answers(file) == seen
 
 
 def test_a_stranger_s_words_do_nothing(model, tmp_path):

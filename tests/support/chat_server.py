@@ -1,9 +1,11 @@
 """A local server that answers like an OpenAI-compatible one, and may misbehave."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from commoncanvas.core.pictures import decode_picture
@@ -20,6 +22,9 @@ class ChatServer:
     Attributes:
         served: names of models; None lists none.
         key: the bearer's key that it wants; "" wants none.
+        raws: bytes that the next requests for captions get instead of an answer.
+        raw: bytes that all requests get so; b"" answers.
+        pause_s: between two bytes of those [seconds].
         say: maps (PNG bytes, body) to a status, a message, a finish_reason and headers.
     """
 
@@ -27,6 +32,7 @@ class ChatServer:
         self.served, self.key = served, key
         self.say = lambda png, body: (200, {"content": caption_of(png)}, "stop", {})
         self.bodies, self.headers, self.most_at_once = [], [], 0
+        self.raws, self.raw, self.pause_s = [], b"", 0.0
         self._now, self._lock = 0, threading.Lock()
 
     def __enter__(self):
@@ -38,7 +44,17 @@ class ChatServer:
             def log_message(self, *_):
                 pass
 
+            def trickle(self, data):
+                step = 1 if server.pause_s else len(data)
+                self.close_connection = True
+                with contextlib.suppress(ConnectionError):
+                    for start in range(0, len(data), step):
+                        self.wfile.write(data[start : start + step])
+                        time.sleep(server.pause_s)
+
             def do_GET(self):
+                if server.raw:
+                    return self.trickle(server.raw)
                 if server.served is None:
                     return self.reply(404, {"error": "no such page"})
                 data = [{"id": name} for name in server.served]
@@ -46,6 +62,8 @@ class ChatServer:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if server.raws:
+                    return self.trickle(server.raws.pop(0))
                 with server._lock:
                     server._now += 1
                     server.most_at_once = max(server._now, server.most_at_once)

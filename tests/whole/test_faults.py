@@ -1,8 +1,11 @@
 """What a user can cause is told in one line, whatever the verb; nothing is written."""
 
 import errno
+import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -210,6 +213,7 @@ def test_every_profile_that_is_kept_fits_every_notebook(monkeypatch):
     [
         *(b"a: [1, 2\n", b"a:\n\tb: 1\n", b"a: 1\na: 2\n", b"- a\n", b"3\n"),
         *(b"a: caf\xe9\n", b"a: *b\n", b"a: !!python/name:os.system\n", b"\x00"),
+        *(b"a: !!bool x\n", b"a: !!int x\n", b"a: &a [*a]\n", b"a: &a {<<: *a}\n"),
         *(b"[" * 5000, b"{[1]: 2}: 3\n", b"a: 2024-13-45\n", b"--- 1\n--- 2\n"),
     ],
 )
@@ -218,6 +222,21 @@ def test_settings_that_cannot_be_read_are_one_line(tmp_path, data):
     with pytest.raises(ParameterError, match="params.yaml") as error:
         load_yaml(tmp_path / "params.yaml")
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_aliases_that_write_out_to_a_billion_values_are_one_line(tmp_path, merged):
+    start = "{x: 1}" if merged else "[x]"
+    lines = [f"a0: &a0 {start}"]
+    for level in range(9):
+        all_ = ", ".join([f"*a{level}"] * 10)
+        held = f"{{<<: [{all_}]}}" if merged else f"[{all_}]"
+        lines.append(f"a{level + 1}: &a{level + 1} {held}")
+    (tmp_path / "params.yaml").write_text("\n".join(lines))
+    with pytest.raises(ParameterError, match="params.yaml holds more than 100,000 v"):
+        load_yaml(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: &a [1, 2]\nb: {c: *a}\n")
+    assert load_yaml(tmp_path / "params.yaml") == {"a": [1, 2], "b": {"c": [1, 2]}}
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"a: 1"])
@@ -238,6 +257,39 @@ def test_a_function_of_a_profile_says_all_that_is_wrong_in_a_short_line():
     )
     with pytest.raises(ParameterError, match=r"has \['known'\]; expected one of known"):
         call_named({"known": known}, "prompt_sets", ["known"], {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *(({"num": bad}, "a whole number") for bad in ("x", 1.5, True, None, 2**99)),
+        *(
+            ({"share": bad}, "a finite number")
+            for bad in ("x", math.nan, True, 10**999)
+        ),
+        *(({"name": bad}, "text or a path") for bad in (5, "\ud800", ["a"])),
+        *(({"names": bad}, "a list, each text") for bad in ("x", [5], 5)),
+        *(({"words": bad}, "names with values or nothing") for bad in (5, ["a"])),
+    ],
+)
+def test_a_setting_of_another_type_is_one_line(value, expected):
+    def known(
+        num: int = 1,
+        share: float = 1,
+        name: str | Path = "",
+        names: Sequence[str] = (),
+        words: Mapping[str, Any] | None = None,
+    ) -> str:
+        return "called"
+
+    with pytest.raises(ParameterError) as error:
+        call_named({"known": known}, "captioners", "known", value)
+    (name,) = value
+    assert f"`{name}` of 'known' in `captioners` is " in str(error.value)
+    assert f"; expected {expected}; edit" in str(error.value)
+    str(error.value).encode()
+    right = {"num": 2, "share": 2, "name": Path("a"), "names": ["a"], "words": {"a": 1}}
+    assert call_named({"known": known}, "captioners", "known", right) == "called"
 
 
 @pytest.mark.parametrize(

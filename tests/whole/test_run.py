@@ -245,6 +245,13 @@ def test_a_published_row_is_the_base_and_a_pipeline():
     assert parameters.published("web", local) == ("some/folder", "")
 
 
+def test_a_published_row_is_pinned_by_a_commit_before_any_row_is_trained():
+    run._check_published("someone/model", "5" * 40)
+    for revision, found in (("main", "the revision 'main'"), ("", "no revision")):
+        with pytest.raises(ParameterError, match=f"has {found}; .* by its commit"):
+            run._check_published("someone/model", revision)
+
+
 @pytest.mark.parametrize(
     "row", [{"pipeline": "a/b", "steps": 2}, {"pipeline": ["a/b", "c"]}]
 )
@@ -280,7 +287,7 @@ def test_a_published_row_is_taken_and_told_in_place_of_a_training(house, monkeyp
 def test_a_published_folder_that_is_missing_is_told_before_anything_runs(house):
     with pytest.raises(ParameterError, match="'sd2' is no folder here .* `experiment`"):
         run._check_published("sd2", "")
-    run._check_published("someone/model", "abc")
+    run._check_published("someone/model", "5" * 40)
     (house / "sd2").mkdir()
     run._check_published("sd2", "")
 

@@ -11,8 +11,8 @@ import pytest
 from doors import call
 from servers import JPEG
 
-from commoncanvas.catalog import proxies
 from commoncanvas.catalog.downloads import failures, fetch_pictures
+from commoncanvas.core import proxies
 from commoncanvas.core.errors import ParameterError
 
 ROW = {"key": "1", "downloadurl": "http://pictures.invalid/a.jpg"}
