@@ -232,7 +232,7 @@ def raw(head, body):
 
 
 PLAIN = "400 Bad\r\ncontent-type: text/plain; charset="
-PACKED = gzip.compress(b'{"a": "' + b"x" * 10**7 + b'"}')
+PACKED = gzip.compress(b'{"a": "' + b"x" * 10**7 + b'"}', mtime=0)
 DEEP = b'{"choices":' + b"[" * 100_000
 
 
