@@ -309,6 +309,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return
     try:
+        if options.folder:
+            Path(options.folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             print(f"job: {JOB}\nengine{'rows':>24}{'s':>9}{'MiB':>8}{'rows/s':>14}")
             report = benchmark(Path(folder), options)
