@@ -88,7 +88,7 @@ class Rules:
 class _Pattern:
     """A pattern as robots.txt has them: a prefix, `*` for anything, `$` for the end.
 
-    No regular expression: a stranger's pattern could take for ever.
+    No regular expression: a stranger's pattern could take hours.
     """
 
     def __init__(self, rule: Rule) -> None:
