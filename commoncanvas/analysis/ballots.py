@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from commoncanvas.analysis.estimates import Estimate, student_quantile, wilson
-from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import once, write_text
+from commoncanvas.core.templates import page_template
 from commoncanvas.core.text import is_seen, nfc, printable
 
 _FIELDS = ["sample", "rater", "key", "vote"]
@@ -56,8 +55,7 @@ def write_page(
         sample: the name under which the page keeps and exports votes.
         rows: what is voted on, JSON-able, with a `key` each.
     """
-    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
-    page = jinja2.Environment(loader=loader, autoescape=True).get_template(template)
+    page = page_template(template)
     # The template's `tojson` writes every `<` as \u003c: no caption ends its script.
     text = page.render(title=title, data={"sample": sample, "rows": rows}) + "\n"
     write_text(path, text)

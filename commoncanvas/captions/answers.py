@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from commoncanvas.captions.text import words
 from commoncanvas.core.errors import EngineError, ParameterError
-from commoncanvas.core.text import printable
+from commoncanvas.core.text import is_whole, made_whole, printable
 
 CUTS = ("reject", "sentence", "keep")
 LONG_PROMPT = 4  # words of a prompt that nobody writes by chance
 _SENTENCES = re.compile(r".*[.!?][\"')\]’”]*(?=\s|\Z)", re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "caption_raw", "caption", "reason")]
 )
@@ -114,7 +113,7 @@ class AnswerRules:
         """
         refused = refused or [""] * len(answers)
         refused = [r or _unwritable(a) for r, a in zip(refused, answers, strict=True)]
-        answers = [_SURROGATE.sub("\ufffd", answer) for answer in answers]
+        answers = [made_whole(answer) for answer in answers]
         pairs = zip(answers, is_cut, refused, strict=True)
         read = [("", why) if why else self.read(text, cut) for text, cut, why in pairs]
         told = [caption for caption, _ in read], [reason for _, reason in read]
@@ -129,7 +128,7 @@ class AnswerRules:
 
 
 def _unwritable(answer: str) -> str:
-    return "holds half a character" if _SURROGATE.search(answer) else ""
+    return "" if is_whole(answer) else "holds half a character"
 
 
 def _pattern(name: str, text: str) -> re.Pattern[str]:

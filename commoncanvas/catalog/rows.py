@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 from pyarrow.dataset import dataset
 
 from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.text import is_whole
 
 COLUMNS = ["key", "downloadurl"]
 
@@ -36,7 +36,7 @@ def key_and_address(row: Any) -> tuple[str | int | None, str]:
 
 def _is_text(value: Any) -> bool:
     """Say whether a value is a text that can be stored."""
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+    return isinstance(value, str) and is_whole(value)
 
 
 def read_rows(

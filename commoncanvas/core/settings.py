@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from ruamel.yaml.events import (
 )
 
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.text import printable
+from commoncanvas.core.text import is_whole, printable
 
 MOST = 100_000  # values of a file with aliases
 
@@ -142,8 +141,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in inner
     if kind is float or kind is int:
-        is_whole = isinstance(value, int) and value.bit_length() <= 64
-        is_number = is_whole or (kind is float and _is_finite(value))
+        is_integer = isinstance(value, int) and value.bit_length() <= 64
+        is_number = is_integer or (kind is float and _is_finite(value))
         return is_number and not isinstance(value, bool)
     if kind is None:
         return value is None
@@ -151,7 +150,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if not isinstance(kind, type) or kind in (Any, inspect.Parameter.empty):
         return True
     if isinstance(value, str):
-        is_text = not re.search("[\ud800-\udfff]", value)
+        is_text = is_whole(value)
         return is_text and (kind is object or issubclass(str, kind) and not inner)
     if not isinstance(value, kind):
         return False

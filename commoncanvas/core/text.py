@@ -19,6 +19,7 @@ _HIDDEN = re.compile(
 _JOINERS = re.compile(
     "(?<!\\S)[\u200c\u200d]+|[\u200c\u200d]+(?!\\S)|(?<=[\u200c\u200d])[\u200c\u200d]+"
 )
+_HALF = re.compile("[\ud800-\udfff]")  # of a character, which no file holds
 # Fillers are letters for Unicode, and the braille blank is a symbol.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffd\U0001d159")
 # What people and programs write where there is nothing to write.
@@ -47,6 +48,16 @@ _ENTITY = re.compile(
 )
 
 
+def is_whole(text: str) -> bool:
+    """Tell whether a text can be written: none of its characters is half a one."""
+    return not _HALF.search(text)
+
+
+def made_whole(text: str) -> str:
+    """Return a text that can be written, with U+FFFD for half a character."""
+    return _HALF.sub("\ufffd", text)
+
+
 def printable(text: object) -> str:
     """Return text as one line in NFC that is safe on a terminal and on a page.
 
@@ -56,7 +67,7 @@ def printable(text: object) -> str:
     """
     line = " ".join(str(text).split())
     if not line.isprintable():
-        line = _HIDDEN.sub(r"\1", re.sub("[\ud800-\udfff]", "\ufffd", line))
+        line = _HIDDEN.sub(r"\1", made_whole(line))
         line = _JOINERS.sub("", " ".join(line.split()))
     return nfc(line)
 
@@ -111,7 +122,7 @@ def says_something(text: str) -> bool:
 def is_page(address: str) -> bool:
     """Tell whether an address leads to a page: http or https, and a host with a dot."""
     found = _PAGE.fullmatch(address)
-    is_plain = not re.search("[\ud800-\udfff]", address) and not _HIDDEN.search(address)
+    is_plain = is_whole(address) and not _HIDDEN.search(address)
     labels = found[1].split(".") if found else []
     is_named = all(map(is_seen, labels)) and any(map(says_something, labels))
     return found is not None and is_plain and is_named

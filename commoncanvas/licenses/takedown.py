@@ -19,7 +19,7 @@ import pandas as pd
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown, write_text
-from commoncanvas.core.text import nfc, printable
+from commoncanvas.core.text import is_whole, nfc, printable
 
 LIST = paths.DOCS / "takedown.txt"
 REASON = "taken down, listed in docs/takedown.txt"
@@ -124,8 +124,7 @@ def is_listed(frame: pd.DataFrame, listed: Collection[str]) -> pd.Series:
     accents alone are one.
     """
     # A name that is no text, as a terminal may give it, is no key.
-    is_text = re.compile(r"[^\ud800-\udfff]*").fullmatch
-    keys = {nfc(entry) for entry in listed if is_text(entry)}
+    keys = {nfc(entry) for entry in listed if is_whole(entry)}
     mask = frame["key"].map(nfc).isin(keys)
     sums = {entry.lower() for entry in listed if _is_sum(entry)}
     for column in SUMS:

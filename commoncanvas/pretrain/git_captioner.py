@@ -37,6 +37,7 @@ from commoncanvas.pretrain.training import (
     History,
     contrast,
     fit,
+    padded_ids,
     train_tokenizer,
     write_part_manifest,
 )
@@ -128,13 +129,7 @@ def train_git(
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(data.titles, vocab_size, MAX_TOKENS)
     learner = Learner(make_git(len(tokenizer), **sizes))
-    token_ids = tokenizer(
-        data.distinct,
-        padding="max_length",
-        truncation=True,
-        max_length=MAX_TOKENS,
-        return_tensors="pt",
-    ).input_ids
+    token_ids = padded_ids(tokenizer, data.distinct)
 
     def loss_at(step: int) -> torch.Tensor:
         generator = make_generator(seed, "git", step)

@@ -136,6 +136,12 @@ def fit(
     return History(blocks, scores, state["seconds"] / 60)
 
 
+def padded_ids(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
+    """Return (texts, `MAX_TOKENS`) int64 ids of tokens, padded or cut."""
+    words = {"padding": "max_length", "truncation": True, "max_length": MAX_TOKENS}
+    return tokenizer(texts, return_tensors="pt", **words).input_ids
+
+
 def contrast(
     embeds: torch.Tensor,
     names: torch.Tensor,
@@ -174,13 +180,7 @@ def train_captioner(
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(data.titles, vocab_size, MAX_TOKENS)
     model = SmallCaptioner(len(tokenizer), max_length=MAX_TOKENS)
-    token_ids = tokenizer(
-        data.distinct,
-        padding="max_length",
-        truncation=True,
-        max_length=MAX_TOKENS,
-        return_tensors="pt",
-    ).input_ids
+    token_ids = padded_ids(tokenizer, data.distinct)
     facts = {"part": "captioner", "seed": seed, "steps": num_steps, "batch": batch_size}
     facts |= {"lr": learning_rate, "vocab": vocab_size, "titles": data.titles}
 

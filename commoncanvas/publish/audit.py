@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from commoncanvas.analysis import figures, plots
 from commoncanvas.catalog import audit as auditing
 from commoncanvas.catalog.audit import Audit
-from commoncanvas.core import paths
 from commoncanvas.core.images import stored_pixels
+from commoncanvas.core.templates import page_template
 from commoncanvas.core.text import markdown_text, printable
 from commoncanvas.publish.pages import assets
 
@@ -73,13 +72,11 @@ def copies_in_words(found: Audit) -> str:
 
 def as_page(found: Audit) -> str:
     """Return the audit as one HTML page that needs nothing else."""
-    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
-    environment = jinja2.Environment(loader=loader, autoescape=True)
     rendered = [
         {"title": title, "html": Markup(_html(head, rows))}
         for title, head, rows in _tables(found)
     ]
-    return environment.get_template("audit.html.j2").render(
+    return page_template("audit.html.j2").render(
         assets={name: Markup(text) for name, text in assets().items()},
         source=printable(found.source),
         summary=summary(found),

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
@@ -15,6 +14,7 @@ from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.settings import load_yaml
+from commoncanvas.core.templates import page_template
 from commoncanvas.core.works import count_works
 from commoncanvas.publish.pages import assets, main_line, read_all, write_page
 
@@ -113,9 +113,7 @@ def write_index(scale: str) -> Path:
     stages = [_stage(page, pages, scale) for page in main_line(pages)]
     claims = read_claims(scale, {stage["slug"]: stage for stage in stages})
     tally = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
-    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
-    environment = jinja2.Environment(loader=loader, autoescape=True)
-    text = environment.get_template("contents.html.j2").render(
+    text = page_template("contents.html.j2").render(
         assets={name: Markup(text) for name, text in assets().items()},
         scale=scale,
         small=scale in SMALL_WORLDS,

@@ -9,15 +9,14 @@ it comes from the release's ledger; the same inputs give the same bytes.
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import mistune
 import pandas as pd
 from markupsafe import Markup
 
-from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import sha256_of, shown, write_json, write_text, writing
 from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.core.templates import page_template
 from commoncanvas.publish.pages import assets, write_page
 from commoncanvas.release import croissant, spdx, summary
 from commoncanvas.release.credited import by_source, captioners_of, read_ledger
@@ -154,12 +153,10 @@ def _responsible(works: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_page(out: Path, name: str, made: dict[str, Any], text: str) -> None:
-    loader = jinja2.FileSystemLoader(paths.TEMPLATE)
-    environment = jinja2.Environment(loader=loader, autoescape=True)
     # mistune lets raw HTML through; `markdown_text` has left none.
     body = mistune.html(text.partition("\n")[2])  # the page has a title of its own
     body = str(body).replace("<table>", '<div class="cc-table"><table>')
-    page = environment.get_template("rights.html.j2").render(
+    page = page_template("rights.html.j2").render(
         assets={key: Markup(value) for key, value in assets().items()},
         name=name,
         files=FILES,

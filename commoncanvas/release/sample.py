@@ -6,7 +6,6 @@ lines on the model's card draw with plain diffusers.
 """
 
 import math
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from commoncanvas.core.errors import ManifestError, ParameterError, brief
 from commoncanvas.core.files import shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import compare, read_manifest
+from commoncanvas.core.text import is_whole
 from commoncanvas.evaluate.credits import credits_of, open_works, write_png
 from commoncanvas.evaluate.nearest import TrainingWorks
 from commoncanvas.licenses import attribution
@@ -191,11 +191,7 @@ def _works(scale: str, manifest: dict[str, Any]) -> tuple[TrainingWorks, float]:
 def _check(prompt: str, out: Path, seed: int, num: int) -> None:
     is_png, has_place = out.suffix.lower() == ".png", out.parent.is_dir()
     _demand(bool(prompt.strip()), "the prompt is empty", "words, e.g. 'red apple'")
-    _demand(
-        not re.search("[\ud800-\udfff]", prompt),
-        "the prompt is not UTF-8",
-        "words, e.g. 'red apple'",
-    )
+    _demand(is_whole(prompt), "the prompt is not UTF-8", "words, e.g. 'red apple'")
     _demand(is_png, f"--out is {out}", "a file that ends in .png")
     _demand(has_place, f"--out is {out}", "a file in a folder that exists")
     _demand(num >= 1, f"--num is {num}", "1 or more")

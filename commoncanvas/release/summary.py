@@ -7,7 +7,6 @@ Source: AI Act, Article 53(1)(d); the Commission's template of 24 July 2025.
 """
 
 import datetime as dt
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 from commoncanvas.analysis import tables
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import load_yaml
-from commoncanvas.core.text import is_page, is_seen, markdown_text, printable
+from commoncanvas.core.text import is_page, is_seen, is_whole, markdown_text, printable
 from commoncanvas.licenses import takedown
 from commoncanvas.release.credited import by_domain, by_source, captioners_of
 
@@ -184,7 +183,7 @@ def read_answers(file: Path | None) -> dict[str, str]:
             )
         if not is_seen(text := str(told).strip()):
             continue
-        if re.search("[\ud800-\udfff]", text):
+        if not is_whole(text):
             raise ParameterError(
                 f"{file.name}: {key} has half a character; expected whole ones; "
                 "write it again."
