@@ -10,11 +10,11 @@ import numpy as np
 
 from commoncanvas.analysis.estimates import (
     Estimate,
+    Replicates,
     as_features,
     block_of,
     jackknife,
-    jackknife_of,
-    same_rows,
+    replicate,
 )
 from commoncanvas.core.errors import ParameterError, ShapeError
 
@@ -137,8 +137,16 @@ def kernel_distance(a: Any, b: Any) -> float:
     return _Kernel.of(a, b, 1).distance()
 
 
-def kernel_estimate(a: Any, b: Any, num_blocks: int = 20) -> Estimate:
-    """Estimate `kernel_distance` as `jackknife` does, at the cost of one distance.
+def frechet_replicates(a: Any, b: Any, num_blocks: int = 20) -> Replicates:
+    """Return `frechet_distance` with its replicates, for intervals of differences.
+
+    Raises: as `frechet_distance`.
+    """
+    return replicate(frechet_distance, *as_features(a, b), num_blocks=num_blocks)
+
+
+def kernel_replicates(a: Any, b: Any, num_blocks: int = 20) -> Replicates:
+    """Return `kernel_distance` with its replicates, at the cost of one distance.
 
     A replicate that lacks a block of rows is the sums of all pairs less those of the
     block's, so every pair of rows is looked at once and not once a replicate.
@@ -147,7 +155,7 @@ def kernel_estimate(a: Any, b: Any, num_blocks: int = 20) -> Estimate:
     """
     a, b = as_features(a, b)
     kernel = _Kernel.of(a, b, num_blocks)
-    return jackknife_of(kernel.distance, [len(a), len(b)], num_blocks)
+    return Replicates.of(kernel.distance, [len(a), len(b)], num_blocks)
 
 
 @dataclass(frozen=True)
@@ -218,35 +226,3 @@ def _pair_sums(
             total += np.add.reduceat(found.sum(0), _starts(blocks_b))
         rows.append(total)
     return np.stack(rows)
-
-
-def frechet_difference(
-    features_a: Any, features_b: Any, reference: Any, num_blocks: int = 20
-) -> Estimate:
-    """Estimate FD(a, reference) - FD(b, reference) of two variants.
-
-    Row i of both variants is the same prompt and seed, so both lose the same rows;
-    the reference is shared, so its noise and the bias at this n largely cancel.
-    Negative means that a is closer. Raises: ShapeError if rows or widths differ.
-    """
-    a, b, reference = as_features(features_a, features_b, reference)
-    same_rows(a, b)
-
-    def difference(pair: np.ndarray, real: np.ndarray) -> float:
-        return frechet_distance(pair[:, 0], real) - frechet_distance(pair[:, 1], real)
-
-    pairs = np.stack([a, b], 1)  # (n, 2, features)
-    return jackknife(difference, pairs, reference, num_blocks=num_blocks)
-
-
-def frechet_change(
-    features_a: Any, features_b: Any, reference: Any, num_blocks: int = 20
-) -> Estimate:
-    """Estimate FD(a, reference) / FD(b, reference) - 1, as `frechet_difference`."""
-
-    def change(pair: np.ndarray, real: np.ndarray) -> float:
-        a, b = (frechet_distance(pair[:, k], real) for k in (0, 1))
-        return a / b - 1
-
-    pairs = np.stack([features_a, features_b], 1)  # (n, 2, features)
-    return jackknife(change, pairs, reference, num_blocks=num_blocks)

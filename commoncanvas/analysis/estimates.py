@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from commoncanvas.core.errors import ParameterError, ShapeError
 
 Z95 = 1.959963984540054
+REPLICATES = "replicates/"  # before a distance's name, among rows of values
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,18 @@ def jackknife(
     Raises: ShapeError if an array has fewer than 2 rows or paired ones differ;
         ParameterError if num_blocks is below 2.
     """
+    return replicate(
+        statistic, *arrays, num_blocks=num_blocks, paired=paired
+    ).estimate()
+
+
+def replicate(
+    statistic: Callable[..., float],
+    *arrays: Any,
+    num_blocks: int = 20,
+    paired: bool = False,
+) -> "Replicates":
+    """Return what `jackknife` makes its interval of; the same arguments and errors."""
     tables = [np.asarray(array) for array in arrays]
     rows = same_rows(*tables) if paired else [len(table) for table in tables]
 
@@ -120,7 +133,7 @@ def jackknife(
                 kept[k] = tables[k][is_kept]
         return float(statistic(*kept))
 
-    return jackknife_of(without, rows[:1] if paired else rows, num_blocks)
+    return Replicates.of(without, rows[:1] if paired else rows, num_blocks)
 
 
 def block_of(num_rows: int, num_blocks: int) -> np.ndarray:
@@ -146,21 +159,68 @@ def jackknife_of(
 
     Raises: as `jackknife`.
     """
-    message = f"{num_blocks} blocks over {rows} rows; 2 of each expected; measure more."
-    if num_blocks < 2:
-        raise ParameterError(message)
-    if min(rows) < 2:
-        raise ShapeError(message)
-    value, variance = float(without()), 0.0
-    for array, n in enumerate(rows):
-        num = min(num_blocks, n)
-        size = n // num
-        replicates = [without(array, block) for block in range(num)]
-        # Rows beyond num x size stay in every replicate; for a mean this factor makes
-        # the variance exact whatever the remainder.
-        variance += (n - size) ** 2 / (n * size) * float(np.var(replicates, ddof=1))
-    half = student_quantile(min(num_blocks, *rows)) * math.sqrt(variance)
-    return Estimate(value, value - half, value + half, rows[0])
+    return Replicates.of(without, rows, num_blocks).estimate()
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A statistic, and the same without each block of rows of each array.
+
+    Statistics of the same rows add and subtract replicate by replicate, which is what
+    leaving the same rows out of all of them gives.
+
+    Attributes:
+        values: (1 + blocks of every array,) float64: the value, then its replicates.
+        rows: the arrays' counts of rows.
+        num_blocks: blocks an array at most.
+    """
+
+    values: np.ndarray
+    rows: tuple[int, ...]
+    num_blocks: int = 20
+
+    @classmethod
+    def of(
+        cls, without: Callable[..., float], rows: Sequence[int], num_blocks: int = 20
+    ) -> "Replicates":
+        """Compute them; the arguments and errors are those of `jackknife_of`."""
+        message = f"{num_blocks} blocks over {rows} rows; 2 of each expected; "
+        message += "measure more."
+        if num_blocks < 2:
+            raise ParameterError(message)
+        if min(rows) < 2:
+            raise ShapeError(message)
+        found = [float(without())]
+        for array, n in enumerate(rows):
+            found += [without(array, block) for block in range(min(num_blocks, n))]
+        return cls(np.array(found, np.float64), tuple(rows), num_blocks)
+
+    @classmethod
+    def from_array(cls, written: np.ndarray) -> "Replicates":
+        """Make them of what `as_array` wrote."""
+        num_arrays, num_blocks = (int(x) for x in written[:2])
+        rows = tuple(int(x) for x in written[2 : 2 + num_arrays])
+        return cls(written[2 + num_arrays :], rows, num_blocks)
+
+    def as_array(self) -> np.ndarray:
+        """Return all in one float64 row, for a file."""
+        head = [len(self.rows), self.num_blocks, *self.rows]
+        return np.concatenate([np.array(head, np.float64), self.values])
+
+    def estimate(self) -> Estimate:
+        """Return the value with the jackknife's interval; n counts the first rows."""
+        value, variance, start = float(self.values[0]), 0.0, 1
+        for n in self.rows:
+            num = min(self.num_blocks, n)
+            size = n // num
+            part = self.values[start : start + num]
+            # Rows beyond num x size stay in every replicate; for a mean this factor
+            # makes the variance exact whatever the remainder.
+            variance += (n - size) ** 2 / (n * size) * float(np.var(part, ddof=1))
+            start += num
+        fewest = min(self.num_blocks, *self.rows)
+        half = student_quantile(fewest) * math.sqrt(variance)
+        return Estimate(value, value - half, value + half, self.rows[0])
 
 
 def mean_interval(values: Any) -> Estimate:
@@ -262,59 +322,25 @@ def trainings_of(
     return [list(variants), *([names[v] for v in variants] for names in shared)]
 
 
-def pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """Combine what several trainings gave for one quantity.
+def over_trainings(prompts: Estimate, by_training: Sequence[float]) -> Estimate:
+    """Widen the interval of a mean over trainings by how much trainings differ.
 
-    The value is their mean. Each end of the interval is as far from it as the mean of
-    the same end's distances and Student's interval of the mean over trainings, added in
-    squares. That is conservative: averaging takes nothing off the first part, and the
-    second holds some of it already. Few trainings make it wide: of three, the second is
-    2.5 standard deviations.
+    Half widths are added in squares: over prompts, of the mean over the trainings, and
+    Student's over the trainings, which holds some of the first already and so errs on
+    the wide side. One training stays as it is: its interval speaks of that trained
+    model, not of training it again.
 
     Args:
-        estimates: `Estimate`s of the same prompts, one a training; one stays as it is.
-
-    Returns:
-        An `Estimate`; n is the least of theirs, prompts and not trainings.
+        prompts: of the mean over trainings, with its interval over prompts.
+        by_training: each training's value.
     """
-    if len(estimates) == 1:
-        return estimates[0]
-    values, num = [e.value for e in estimates], len(estimates)
-    spread = student_quantile(num) * statistics.stdev(values) / math.sqrt(num)
-    mean = statistics.fmean(values)
-    below = statistics.fmean(e.value - e.low for e in estimates)
-    above = statistics.fmean(e.high - e.value for e in estimates)
-    low, high = mean - math.hypot(below, spread), mean + math.hypot(above, spread)
-    return Estimate(mean, low, high, min(e.n for e in estimates))
-
-
-def difference(a: Estimate, b: Estimate) -> Estimate:
-    """Combine two intervals into that of a - b, as if independent.
-
-    Source: newcombe, method 10. Variants share prompts, seeds and reference, so the
-    true interval is narrower: this one is conservative. For values of the same pairs
-    use `paired_difference` and `distances.frechet_difference`.
-    """
-    value = a.value - b.value
-    low = value - math.hypot(a.value - a.low, b.high - b.value)
-    high = value + math.hypot(a.high - a.value, b.value - b.low)
-    return Estimate(value, low, high, min(a.n, b.n))
-
-
-def relative_change(a: Estimate, b: Estimate) -> Estimate:
-    """Combine two intervals into that of (a - b) / b, as if independent.
-
-    First order in the standard errors, conservative like `difference`.
-    Raises: ParameterError if b is not above 0.
-    """
-    if not b.value > 0:
-        raise ParameterError(
-            f"A reference value is {b.value}; more than 0 expected; use absolute ones."
-        )
-    error_a, error_b = ((e.high - e.low) / (2 * Z95) for e in (a, b))
-    half = Z95 * math.hypot(error_a / b.value, a.value * error_b / b.value**2)
-    value = a.value / b.value - 1
-    return Estimate(value, value - half, value + half, min(a.n, b.n))
+    num = len(by_training)
+    if num < 2:
+        return prompts
+    reach = student_quantile(num) * statistics.stdev(by_training) / math.sqrt(num)
+    low = prompts.value - math.hypot(prompts.value - prompts.low, reach)
+    high = prompts.value + math.hypot(prompts.high - prompts.value, reach)
+    return Estimate(prompts.value, low, high, prompts.n)
 
 
 def as_estimate(estimate: Estimate | dict[str, Any] | None) -> Estimate | None:

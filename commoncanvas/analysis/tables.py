@@ -24,7 +24,6 @@ def digits(number: float) -> str:
 
 # Of a run's metrics, what a table that compares variants leaves out.
 ASIDE = (
-    "by_prompt",
     "nearest_train_cosine",
     "alignment_shuffled",
     "clip_score_shuffled",
@@ -60,8 +59,13 @@ Line = tuple[list[float], list[float], list[float], list[float]]
 
 def curve(run: Mapping[str, Any], name: str) -> Line:
     """Return one metric of a run, `metrics.json` of stage 05, by guidance scale."""
-    estimates = [metrics[name] for metrics in run["guidance"].values()]
-    return as_line([float(scale) for scale in run["guidance"]], estimates)
+    estimates = [metrics[name] for metrics in run["sweep"].values()]
+    return as_line([float(scale) for scale in run["sweep"]], estimates)
+
+
+def leading(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a run's estimates at the leading prompts, by metric."""
+    return next(iter(run["by_prompt"].values()))
 
 
 def by_size(
@@ -82,15 +86,5 @@ def as_line(x: list[float], estimates: list[dict[str, Any]]) -> Line:
 def headline(run: Mapping[str, Any]) -> tuple[str, str]:
     """Return the names of a run's first distance and of its score's gap."""
     distance = next(iter(run["reference"]["real_vs_real"]))
-    metrics = next(iter(run["guidance"].values()))
-    gaps = (name for name in metrics if name.endswith("_gap"))
+    gaps = (name for name in leading(run) if name.endswith("_gap"))
     return distance, next(name for name in gaps if name != "likeness_gap")
-
-
-def best_guidance(run: Mapping[str, Any], name: str) -> str:
-    """Return the guidance scale, as text, with a run's lowest distance.
-
-    It is chosen by the very metric that is then reported, so it flatters: compare
-    variants at a common scale too.
-    """
-    return min(run["guidance"], key=lambda scale: run["guidance"][scale][name]["value"])

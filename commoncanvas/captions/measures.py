@@ -31,6 +31,7 @@ from commoncanvas.core.errors import ParameterError
 NUM_BLOCKS = 20  # of the jackknife
 NUM_OPENING = 3  # words that are an opening
 NUM_REPEATED = 4  # words in a row that a caption repeats
+VARIETY = "different 3-grams a picture"  # the measure of the paper's claim
 Audit = dict[str, dict[str, dict]]  # by captioner and measure, `Estimate.as_dict`
 
 
@@ -95,6 +96,25 @@ def audit(
         for source, measures in list(found.items())[1:]
     }
     return measured, differences
+
+
+def claims(
+    differences: Audit, names: Sequence[str], tokenizer: Any
+) -> dict[str, dict[str, Any]]:
+    """Return what docs/paper.yaml asks of captions: variety, and its control.
+
+    Args:
+        differences: of `audit`, with the source "human names".
+        names: n human names, which halves of equal size are compared of.
+        tokenizer: as for `audit`.
+    """
+    if not differences:
+        return {}
+    half = len(names) // 2
+    halves = {"one": names[: 2 * half : 2], "other": names[1 : 2 * half : 2]}
+    _, apart = audit(halves, [], tokenizer)
+    found = {"variety": differences["human names"][VARIETY]}
+    return found | ({"halves": apart["other"][VARIETY]} if apart else {})
 
 
 def as_table(measured: Audit, differences: Audit) -> pd.DataFrame:
@@ -206,6 +226,8 @@ def _measures(
     for n in (1, 2, 3):
         counts, _ = _counts(said, n)
         found[f"distinct {n}-grams, share"] = _jackknifed(counts, _distinct, said)
+        if n == 3:
+            found[VARIETY] = _variety(counts, len(said))
     asked = [words(prompt) for prompt in prompts]
     for n in (1, 2) if any(asked) else ():
         counts, place = _counts(said, n)
@@ -297,6 +319,19 @@ def _jackknifed(
     # A normal interval knows no ends.
     low, high = max(found.low, 0.0), min(found.high, 1.0)
     return _Measure(replace(found, low=low, high=high), without)
+
+
+def _variety(counts: np.ndarray, num: int) -> _Measure:
+    """Return how many different runs there are for each of `num` pictures."""
+    total = counts.sum(0)
+    sizes = np.bincount(block_of(num, NUM_BLOCKS))
+
+    def without(_: int = 0, lost: int | None = None) -> float:
+        if lost is None:
+            return float((total > 0).sum() / num)
+        return float((total - counts[lost] > 0).sum() / (num - sizes[lost]))
+
+    return _Measure(jackknife_of(without, [num], NUM_BLOCKS), without)
 
 
 def _distinct(counts: np.ndarray) -> float:

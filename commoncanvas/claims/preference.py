@@ -18,6 +18,7 @@ import pandas as pd
 
 from commoncanvas.analysis import ballots
 from commoncanvas.analysis.estimates import Estimate, jackknife
+from commoncanvas.claims.outcomes import Effect
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.images import encode_png
 
@@ -202,6 +203,27 @@ def share_preferred(votes: pd.DataFrame, variant: str, against: str) -> Estimate
     votes = votes[(votes["variant"] == variant) & (votes["against"] == against)]
     scores = votes["vote"].map({"variant": 1.0, "against": 0.0, SAME: 0.5})
     return ballots.share(scores, votes)
+
+
+def shares_of_votes(
+    votes: pd.DataFrame, variants: Iterable[str], against: str, shown: Iterable[str]
+) -> dict[str, Effect | str]:
+    """Return the share of each variant under the name that docs/paper.yaml gives it.
+
+    Args:
+        votes: from `read_votes`.
+        shown: variants of which there are samples.
+    """
+    found: dict[str, Effect | str] = {}
+    there = set(shown)
+    for variant in variants:
+        ours = share_preferred(votes, variant, against)
+        absent = [name for name in (against, variant) if name not in there]
+        why = f"`{absent[0]}` is no row of this run's experiment." if absent else ""
+        found[f"votes.{variant}"] = (
+            Effect(ours, "pairs") if ours else why or "Nobody has voted yet."
+        )
+    return found
 
 
 def agreement(votes: pd.DataFrame) -> Estimate | None:

@@ -1,98 +1,111 @@
-"""Rules: what the paper claims, and how an interval becomes one of three verdicts.
+"""Rules: what the paper claims, and how it is tested, as docs/paper.yaml says it.
 
-docs/paper.yaml holds both, written before the run. A verdict needs an interval and
-enough samples; without them a claim is "not testable at this scale", never quietly
-confirmed.
+A rule is one test or several, written before the run. What a test's interval must do
+stands here in words; `outcomes` decides.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from commoncanvas.analysis.estimates import Estimate, as_estimate
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.paths import DOCS
 from commoncanvas.core.settings import load_yaml
 
-SUPPORTED = "supported"
-NOT_SUPPORTED = "not supported"
-NOT_TESTABLE = "not testable at this scale"
-
-# What the interval must do for "supported", and for "not supported".
+# What the interval must do for a test to pass, and to fail.
 IN_WORDS = {
-    "interval_contains": ("holds {value:g}, {max_width:g} wide at most", "misses it"),
-    "interval_above": ("lies above {threshold:g}", "lies below"),
-    "interval_below": ("lies below {threshold:g}", "lies above"),
-    "equivalence": ("lies within ±{margin:g}", "lies outside"),
-    "ratio_at_least": ("starts at {threshold:g} or above", "ends below it"),
+    "above": ("lies above {threshold:g}", "lies below"),
+    "below": ("lies below {threshold:g}", "lies above"),
+    "not_lower": ("lies above minus the margin", "lies below"),
+    "not_higher": ("lies below the margin", "lies above"),
+    "equal": ("lies within the margin on both sides", "lies outside"),
+    "contains": ("holds {value:g}, {max_width:g} wide at most", "misses it"),
 }
+WITH_MARGIN = ("not_lower", "not_higher", "equal")
+# What `compare` looks at: metrics of which the first that exists counts, in words, and
+# the better direction. The first two see captions, the others pictures alone.
+COMPARED = (
+    ("words", "follows its prompts", "alignment gap",
+     ("alignment_gap", "clip_score_gap"), "higher"),
+    ("words", "draws what they mean", "likeness gap", ("likeness_gap",), "higher"),
+    ("distances", "is close to real pictures", "kernel distance",
+     ("kd_efficientnet", "kid_inception"), "lower"),
+    ("distances", "is so by the Frechet distance", "Frechet distance",
+     ("fd_efficientnet", "fid_inception"), "lower"),
+)  # fmt: skip
+NOT_WORSE = {"higher": "not_lower", "lower": "not_higher"}
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Measure(_Model):
-    """How a rule's estimate is computed from metrics files."""
+class Test(_Model):
+    """One test of a claim; docs/paper.yaml describes the fields."""
 
-    change: Literal["relative", "absolute", "level", "interaction"]
-    of: list[str]
-    variant: str
-    against: str | None = None
-    where: Literal["captions"] | None = Field(None, alias="from")
-    prompts: str | None = None
-
-
-class _Rule(_Model):
+    name: str
     metric: str
-    name: str | None = None
-    measure: Measure | None = None
-    requires: list["Rule"] = []
-    also: list["Rule"] = []
+    aim: Literal["above", "below", "not_lower", "not_higher", "equal", "contains"]
+    needs: int
+    of: list[str] = []
+    contrast: dict[str, float] = {}
+    given: str | None = None
+    control: dict[str, str] = {}
+    threshold: float = 0.0
+    value: float | None = None
+    max_width: float | None = None
+    optional: bool = False  # left out where the metric was not taken
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Test":
+        if bool(self.given) == bool(self.of and self.contrast):
+            raise ValueError("it needs either given, or of and contrast")
+        if self.aim in WITH_MARGIN and not self.control:
+            raise ValueError(f"{self.aim} needs a control, whose effect is the margin")
+        if strange := self.control.keys() - self.contrast.keys():
+            raise ValueError(f"control replaces {sorted(strange)}, not in contrast")
+        if self.aim == "contains" and None in (self.value, self.max_width):
+            raise ValueError("contains needs value and max_width")
+        return self
 
 
-class Untestable(_Rule):
-    """A rule that never gives a verdict."""
+class Compare(_Model):
+    """Four tests of one contrast; see `COMPARED`."""
 
-    kind: Literal["untestable"]
+    contrast: dict[str, float]
+    aim: Literal["not_worse", "equal"]
+    words: dict[str, str]
+    distances: dict[str, str]
+    needs: int
+
+    def tests(self) -> list[Test]:
+        controls = {"words": self.words, "distances": self.distances}
+        return [
+            Test(
+                name=f"the candidate {what}",
+                metric=f"{metric}, {contrast_in_words(self.contrast)}",
+                aim="equal" if self.aim == "equal" else NOT_WORSE[better],  # type: ignore[arg-type]
+                needs=self.needs,
+                of=list(names),
+                contrast=self.contrast,
+                control=controls[kind],
+                optional=names == ("likeness_gap",),
+            )
+            for kind, what, metric, names, better in COMPARED
+        ]
+
+
+class ByConstruction(_Model):
+    """Why a claim is true whatever is measured, unless a value was given."""
+
     reason: str
-
-
-class Contains(_Rule):
-    """A rule about the paper's own value."""
-
-    kind: Literal["interval_contains"]
-    value: float
-    max_width: float
-    needs: int
-
-
-class Limit(_Rule):
-    """A rule about one side of a threshold."""
-
-    kind: Literal["interval_above", "interval_below", "ratio_at_least"]
-    threshold: float
-    needs: int
-
-
-class Equivalence(_Rule):
-    """A rule about a value near zero."""
-
-    kind: Literal["equivalence"]
-    margin: float
-    needs: int
-
-
-Rule = Annotated[
-    Untestable | Contains | Limit | Equivalence, Field(discriminator="kind")
-]
+    unless: str | None = None
 
 
 class Claim(_Model):
-    """One claim: what the paper says, where it says it, and the rule."""
+    """One claim: what the paper says, where it says it, and its tests."""
 
     says: str
     text: str | None = None  # the numbers as the paper words them
@@ -101,21 +114,33 @@ class Claim(_Model):
     shares: dict[str, float] | None = None  # of votes, by variant
     source: str
     stage: str
-    rule: Rule
+    differs: str | None = None
+    audit: bool = False
+    only_close: str | None = None
+    no_test: str | None = None
+    by_construction: ByConstruction | None = None
+    compare: Compare | None = None
+    tests: list[Test] = []
+    requires: list[Test] = []
 
     @model_validator(mode="after")
-    def _has_a_value(self) -> "Claim":
+    def _is_whole(self) -> "Claim":
         if self.text is None and (self.value is None or self.unit is None):
             raise ValueError("it lacks text, or value and unit")
+        if self.compare:
+            self.tests = [*self.compare.tests(), *self.tests]
+            self.compare = None
+        if not (self.tests or self.no_test or self.by_construction):
+            raise ValueError("it lacks tests, or why there are none")
         return self
 
 
 class Comparison(_Model):
-    """At which guidance scale variants are compared, and which of them."""
+    """Which variants stage 06 shows together, and what votes compare with."""
 
-    guidance_scale: float
     against: str
     captions: list[str]
+    marks: list[str]
     sizes: list[str]
 
 
@@ -128,6 +153,7 @@ class Paper(_Model):
     """docs/paper.yaml."""
 
     comparison: Comparison
+    published: dict[str, dict[str, int]]
     sources: dict[str, _Source]
     claims: dict[str, Claim]
 
@@ -141,114 +167,50 @@ class Paper(_Model):
         return self
 
 
-def load_paper(path: Path | None = None) -> dict[str, Any]:
+def load_paper(path: Path | None = None) -> Paper:
     """Read docs/paper.yaml and check that it is complete.
 
-    Returns: dict as `Paper` describes it, in the order of the file; what a claim or
-        rule does not state is left out.
+    Returns: its claims in the order of the file, each `compare` as four tests.
     Raises: ParameterError if a claim lacks a field, has one too many or cites no known
-        source, or if its rule is of no known kind or lacks a threshold of its kind.
+        source, or if a test has no known aim or lacks what its aim needs.
     """
-    paper = load_yaml(path or DOCS / "paper.yaml")
     try:
-        Paper.model_validate(paper)
+        return Paper.model_validate(load_yaml(path or DOCS / "paper.yaml"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ParameterError(
             f"docs/paper.yaml: {place}: {first['msg']}; a complete claim with a known "
-            "source and a complete rule was expected; correct it."
+            "source and complete tests was expected; correct it."
         ) from None
-    return paper
 
 
-def value_of(claim: Mapping[str, Any]) -> str:
+def value_of(claim: Claim) -> str:
     """Write what the paper says in numbers or words."""
-    if "text" in claim:
-        return claim["text"]
-    value, unit = claim["value"], claim["unit"]
-    if not isinstance(value, Mapping):
-        return f"{value:,g} {unit}"
-    parts = [f"{number:,} ({kind.upper()})" for kind, number in value.items()]
-    return f"{' and '.join(parts)} {unit}"
+    if claim.text is not None:
+        return claim.text
+    if not isinstance(claim.value, Mapping):
+        return f"{claim.value:,g} {claim.unit}"
+    parts = [f"{number:,.0f} ({kind.upper()})" for kind, number in claim.value.items()]
+    return f"{' and '.join(parts)} {claim.unit}"
 
 
-def _decide(low: float, high: float, yes: bool, no: bool, aim: str) -> tuple[str, str]:
-    """Return the verdict and one sentence about where the interval lies."""
-    place = f"The interval [{low:.3g}, {high:.3g}]"
-    if yes:
-        return SUPPORTED, f"{place} shows {aim}."
-    if no:
-        return NOT_SUPPORTED, f"{place} rules out {aim}."
-    return NOT_TESTABLE, f"{place} is too wide to show or rule out {aim}."
+def contrast_in_words(contrast: Mapping[str, float]) -> str:
+    """Write what is added and subtracted, as `a − b`."""
+    parts: list[str] = []
+    for cell, factor in contrast.items():
+        sign = "−" if factor < 0 else "+" if parts else ""
+        size = "" if abs(factor) == 1 else f"{abs(factor):g} "
+        parts.append(f"{sign} {size}`{cell}`".strip())
+    return " ".join(parts)
 
 
-def _judge_alone(rule: Mapping[str, Any], estimate: Any) -> tuple[str, str]:
-    """Judge one rule without its `requires` and `also`."""
-    kind, estimate = rule["kind"], as_estimate(estimate)
-    if kind == "untestable":
-        return NOT_TESTABLE, rule["reason"]
-    if estimate is None:
-        return NOT_TESTABLE, "Nothing was measured with an interval."
-    low, high, n = estimate.low, estimate.high, estimate.n
-    if not all(map(math.isfinite, (estimate.value, low, high))):
-        return NOT_TESTABLE, "What was measured is not a finite number."
-    if n < rule["needs"]:
-        return NOT_TESTABLE, f"n = {n}, and the rule asks for {rule['needs']} or more."
-    if kind == "equivalence":
-        margin = rule["margin"]
-        yes, no = -margin <= low and high <= margin, low > margin or high < -margin
-        return _decide(low, high, yes, no, f"a value within ±{margin:g}")
-    if kind == "interval_contains":
-        value, narrow = rule["value"], high - low <= rule["max_width"]
-        no = not low <= value <= high
-        return _decide(low, high, narrow and not no, no, f"the paper's {value:g}")
-    limit = rule["threshold"]
-    if kind == "interval_below":
-        return _decide(low, high, high < limit, low > limit, f"less than {limit:g}")
-    if kind == "interval_above":
-        return _decide(low, high, low > limit, high < limit, f"more than {limit:g}")
-    return _decide(low, high, low >= limit, high < limit, f"at least {limit:g}")
-
-
-def judge(
-    rule: Mapping[str, Any],
-    estimate: Estimate | Mapping[str, Any] | None,
-    parts: Mapping[str, Any] | None = None,
-) -> tuple[str, str]:
-    """Reach a claim's verdict from its rule and what was measured.
-
-    Args:
-        rule: one of paper.yaml.
-        estimate: None where nothing was measured.
-        parts: estimates of `requires` and `also`, by their name.
-
-    Returns: (verdict, why), one of the three verdicts and a sentence. An interval
-        that straddles a threshold gives no verdict, nor does a failed `requires`.
-        "not supported" needs one failed condition, "supported" needs them all.
-    """
-    parts = parts or {}
-    for part in rule.get("requires", []):
-        verdict, why = _judge_alone(part, parts.get(part["name"]))
-        if verdict != SUPPORTED:
-            return NOT_TESTABLE, f"The test is blind unless {part['name']}: {why}"
-    judged = [_judge_alone(rule, estimate)]
-    for part in rule.get("also", []):
-        verdict, why = _judge_alone(part, parts.get(part["name"]))
-        judged.append((verdict, f"{part['name'].capitalize()}: {why}"))
-    for verdict in (NOT_SUPPORTED, NOT_TESTABLE):
-        reasons = [why for found, why in judged if found == verdict]
-        if reasons:
-            return verdict, " ".join(reasons)
-    return SUPPORTED, " ".join(why for _, why in judged)
-
-
-def in_words(rule: Mapping[str, Any]) -> str:
-    """Write a rule as one sentence, without its `requires` and `also`."""
-    if rule["kind"] == "untestable":
-        return f"never judged. {rule['reason']}"
-    yes, no = (words.format(**rule) for words in IN_WORDS[rule["kind"]])
-    return (
-        f"supported if the 95 % interval {yes}, not supported if it {no}; no verdict "
-        f"in between, nor below n = {rule['needs']:,}."
-    )
+def in_words(test: Test) -> str:
+    """Write a test as one sentence."""
+    values: dict[str, Any] = test.model_dump()
+    passes, fails = (words.format(**values) for words in IN_WORDS[test.aim])
+    text = f"passes if the 95 % interval {passes}, fails if it {fails}"
+    if test.control:
+        pairs = ", ".join(f"`{bad}` for `{own}`" for own, bad in test.control.items())
+        text += f"; the margin is half of what the control does, {pairs}"
+    return f"{text}; no test below n = {test.needs:,}."

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from commoncanvas.analysis import distances, matching
-from commoncanvas.analysis.estimates import jackknife, mean_interval
+from commoncanvas.analysis.estimates import REPLICATES, mean_interval
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.evaluate.references import Reference
 from commoncanvas.evaluate.samples import Request, Samples
@@ -31,8 +31,8 @@ class Measurement:
             units, scores 100 times the cosine, retrieval_top1 a share. likeness is each
             sample's score against the picture that its prompt names, likeness_gap that
             less its mean score against the other prompts' pictures.
-        rows: what they were made of: (n, num_features) of each Frechet distance, (n,)
-            of each score.
+        rows: what they were made of: (n,) values of each score, and after
+            `REPLICATES` a distance's, as `Replicates.as_array` writes them.
     """
 
     values: dict[str, dict[str, Any]]
@@ -117,7 +117,7 @@ def measure(
         looks = image_features(pixels)
     embeds = scorer.image_embeds(pixels)
     num_choices = min(num_choices, len(pixels))
-    found = matching.retrieval(embeds, text_embeds, num_choices, seed)
+    ranked = matching.retrieval(embeds, text_embeds, num_choices, seed)
     scores = {
         scorer.name: scorer.score(embeds, text_embeds),
         f"{scorer.name}_shuffled": matching.alignment_shuffled(embeds, text_embeds),
@@ -127,21 +127,20 @@ def measure(
     if own is not None:
         scores["likeness"] = matching.alignment(looks, own)
         scores["likeness_gap"] = matching.alignment_gap(looks, own)
-    estimates = {}
+    taken = {}
     for extractor in extractors:
         pair = features[extractor.name], real[extractor.name]
-        fd = jackknife(distances.frechet_distance, *pair, num_blocks=NUM_BLOCKS)
-        estimates[extractor.frechet + suffix] = fd
+        fd = distances.frechet_replicates(*pair, num_blocks=NUM_BLOCKS)
+        taken[extractor.frechet + suffix] = fd
         if extractor.kernel:
-            kd = distances.kernel_estimate(*pair, num_blocks=NUM_BLOCKS)
-            estimates[extractor.kernel + suffix] = kd
+            kd = distances.kernel_replicates(*pair, num_blocks=NUM_BLOCKS)
+            taken[extractor.kernel + suffix] = kd
+    estimates = {name: found.estimate() for name, found in taken.items()}
     estimates |= {name: mean_interval(values) for name, values in scores.items()}
-    estimates["retrieval_top1"] = found["image_to_text"]
+    estimates["retrieval_top1"] = ranked["image_to_text"]
     values = {name: estimate.as_dict() for name, estimate in estimates.items()}
-    rows = {
-        extractor.frechet + suffix: features[extractor.name].astype(np.float32)
-        for extractor in extractors
-    } | scores
+    rows = {REPLICATES + name: found.as_array() for name, found in taken.items()}
+    rows |= scores
     return Measurement(values, rows)
 
 

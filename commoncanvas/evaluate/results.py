@@ -1,6 +1,6 @@
 """The files of stage 05: samples and rows of measured values."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,9 @@ def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
 
 
 def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Write {prompt set: {metric: array}} as `rows.npz`, in float32.
-
-    The set "reference" holds the reference's features, under each distance's name.
-    """
+    """Write {prompt set: {metric: array}} as `rows.npz`, in float64."""
     arrays: dict[str, Any] = {
-        f"{prompts}.{name}": np.asarray(values, np.float32)
+        f"{prompts}.{name}": np.asarray(values, np.float64)
         for prompts, found in rows.items()
         for name, values in found.items()
     }
@@ -96,33 +93,14 @@ def write_rows(folder: Path, rows: Mapping[str, Mapping[str, np.ndarray]]) -> No
         np.savez_compressed(folder / "rows.npz", **arrays)
 
 
-class Rows(Mapping[str, np.ndarray]):
-    """Values of one prompt set by metric, float64, each read when it is asked for."""
-
-    def __init__(self, file: Path, prompts: str, names: Sequence[str]) -> None:
-        self.file, self.prompts, self.names = file, prompts, list(names)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.names:
-            raise KeyError(name)
-        with np.load(self.file) as arrays:
-            return arrays[f"{self.prompts}.{name}"].astype(np.float64)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def read_rows(folder: Path) -> dict[str, Rows]:
+def read_rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Return what `write_rows` wrote, the leading prompt set first."""
-    file, names = folder / "rows.npz", dict[str, list[str]]()
-    with np.load(file) as arrays:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(folder / "rows.npz") as arrays:
         for key in arrays.files:
             prompts, _, name = key.partition(".")
-            names.setdefault(prompts, []).append(name)
-    return {prompts: Rows(file, prompts, found) for prompts, found in names.items()}
+            found.setdefault(prompts, {})[name] = arrays[key]
+    return found
 
 
 def read_samples(folder: Path, guidance_scale: float) -> tuple[np.ndarray, list[str]]:

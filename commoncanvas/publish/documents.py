@@ -11,12 +11,12 @@ import jinja2
 
 from commoncanvas.analysis.estimates import Estimate
 from commoncanvas.analysis.tables import digits
+from commoncanvas.claims.outcomes import NO_TEST, headline
 from commoncanvas.claims.rules import in_words, load_paper, value_of
-from commoncanvas.claims.scorecard import NOT_TESTABLE
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import read_json, shown, write_text
-from commoncanvas.publish.index import REFERENCE, VERDICTS
+from commoncanvas.publish.index import REFERENCE, SHOWN
 
 BEGIN = "<!-- measured: commoncanvas documents writes what follows -->\n"
 END = "<!-- /measured -->\n"
@@ -41,13 +41,15 @@ def results_document() -> str:
 
 
 def headlines() -> str:
-    """Return the README's section: verdicts and values of the reference run."""
+    """Return the README's section: outcomes and values of the reference run."""
+    found = _results()
     return _render(
         "headlines.md.jinja",
-        reference=REFERENCE,
-        verdicts=VERDICTS,
-        not_testable=NOT_TESTABLE,
-        **_results(),
+        outcomes=SHOWN,
+        no_test=NO_TEST,
+        reference_cards=[c for c in found["scorecards"] if c["scale"] == REFERENCE]
+        or found["scorecards"][:1],
+        **found,
     )
 
 
@@ -61,7 +63,7 @@ def _render(template: str, **facts: Any) -> str:
         "clock": _clock,
         "digits": digits,
         "estimate": _estimate,
-        "here": _here,
+        "headline": headline,
         "in_words": in_words,
         "value_of": value_of,
     }
@@ -94,27 +96,19 @@ def _read_all(pattern: str) -> list[dict[str, Any]]:
 
 def _scorecard(file: Path) -> dict[str, Any]:
     """Return a scorecard, its rows in the order of docs/paper.yaml."""
-    claims = load_paper()["claims"]
+    claims = load_paper().claims
     rows = {row["claim_id"]: row for row in read_json(file)}
     if unknown := [claim_id for claim_id in rows if claim_id not in claims]:
         raise ParameterError(
             f"{shown(file)} has the claims {', '.join(unknown)}; expected those of "
             "docs/paper.yaml. Run stages 06 and 07 again and copy their claims.json."
         )
-    ordered = [
-        rows[key] | {"says": claims[key]["says"]} for key in claims if key in rows
-    ]
+    ordered = [rows[key] | {"says": claims[key].says} for key in claims if key in rows]
     return {"scale": file.parent.name, "file": shown(file), "rows": ordered}
 
 
 def _estimate(found: dict[str, Any] | None, spec: str) -> str:
     return format(Estimate.from_dict(found), spec) if found else "–"
-
-
-def _here(row: dict[str, Any], rule: dict[str, Any]) -> str:
-    """Write what was measured for a claim and its value, a relative change in %."""
-    is_relative = rule.get("measure", {}).get("change") == "relative"
-    return f"{rule['metric']}: {_estimate(row, '+.1%' if is_relative else '.3g')}"
 
 
 def _clock(run: dict[str, Any]) -> str:

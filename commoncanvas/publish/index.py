@@ -2,13 +2,24 @@
 
 import base64
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
 
+from commoncanvas.analysis.estimates import Estimate
 from commoncanvas.captions.names import captioners_of
+from commoncanvas.claims.outcomes import (
+    BY_CONSTRUCTION,
+    DOES_NOT,
+    INCONCLUSIVE,
+    NO_TEST,
+    TRANSFERS,
+    UNINFORMATIVE,
+    headline,
+)
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, shown
@@ -18,10 +29,14 @@ from commoncanvas.core.templates import page_template
 from commoncanvas.core.works import count_works
 from commoncanvas.publish.pages import assets, main_line, read_all, write_page
 
-VERDICTS = {
-    "supported": ("yes", "✓"),
-    "not supported": ("no", "✗"),
-    "not testable at this scale": ("open", "○"),
+# How each outcome looks: colour and sign.
+SHOWN = {
+    TRANSFERS: ("yes", "✓"),
+    DOES_NOT: ("no", "✗"),
+    INCONCLUSIVE: ("open", "◐"),
+    UNINFORMATIVE: ("open", "⊘"),
+    BY_CONSTRUCTION: ("open", "="),
+    NO_TEST: ("open", "○"),
 }
 REFERENCE = "full"  # the scale whose scorecard in results/ stands beside a run's own
 RELEASED = ("c", "nc", "nd")  # splits; the captioned web is not ours to give
@@ -35,11 +50,11 @@ def read_claims(scale: str, stages: dict[str, dict]) -> list[dict[str, Any]]:
         stages: {slug: stage} of the index, to link to.
 
     Raises:
-        CommonCanvasError: a stage has not run, or a verdict is unknown.
+        CommonCanvasError: a stage has not run, or an outcome is unknown.
     """
     claims, references = read_rows(scale), _references()
     for claim in claims:
-        _judged(claim)
+        _with_looks(claim)
         stage = stages.get(claim["stage"], {})
         claim["href"], claim["stage_title"] = stage.get("href"), stage.get("title")
         claim["reference"] = references.get(claim["claim_id"])
@@ -66,31 +81,42 @@ def _references() -> dict[str, dict]:
     """Return {claim_id: row} of the reference run; none where none is kept."""
     path = paths.RESULTS / REFERENCE / "claims.json"
     rows = read_json(path) if path.is_file() else []
-    return {row["claim_id"]: _judged(row) for row in rows}
+    return {row["claim_id"]: _with_looks(row) for row in rows}
 
 
-def _judged(claim: dict[str, Any]) -> dict[str, Any]:
-    """Give a scorecard's row what the template shows of its verdict."""
-    if claim["verdict"] not in VERDICTS:
+def _with_looks(claim: dict[str, Any]) -> dict[str, Any]:
+    """Give a scorecard's row what the template shows: looks, and tests in words."""
+    if claim["outcome"] not in SHOWN:
         raise CommonCanvasError(
-            f"claim {claim['claim_id']} has the verdict {claim['verdict']!r}; known"
-            f" are {', '.join(VERDICTS)}. Correct it in commoncanvas/claims/rules.py."
+            f"claim {claim['claim_id']} has the outcome {claim['outcome']!r}; known"
+            f" are {', '.join(SHOWN)}. Run stages 06 and 07 of this scale again."
         )
-    claim["kind"], claim["icon"] = VERDICTS[claim["verdict"]]
+    claim["kind"], claim["icon"] = SHOWN[claim["outcome"]]
+    claim["measured"] = [_measured(test) for test in claim["tests"] if test["interval"]]
     return claim
 
 
-def summary(tally: dict[str, int]) -> str:
-    """Say in one sentence how many claims have which verdict."""
-    total = sum(tally.values())
-    if not total:
-        return "No claim has been tested yet."
-    words = {name: f"{n} {'is' if n == 1 else 'are'}" for name, n in tally.items()}
-    return (
-        f"Of the paper's {total} claims looked at here, {words['supported']} supported"
-        f" by what we measured, {words['not supported']} not, and"
-        f" {words['not testable at this scale']} beyond what this scale can test."
-    )
+def _measured(test: dict[str, Any]) -> dict[str, Any]:
+    """Return one test as words, and where its interval lies on an axis 0 to 100.
+
+    The axis holds 0, the margin and the control's effect; None without a control.
+    """
+    words = f"{test['metric'].partition(',')[0]}: {Estimate.from_dict(test):+.4g}"
+    words += f", n = {test['n']:,} {test['unit']}"
+    if test["trainings"]:
+        num = test["trainings"]
+        words += f", {num} training{'s' if num > 1 else ''}"
+    bar = None
+    if test["control"] and test["control"]["value"]:
+        bad, margin = test["control"]["value"], test["margin"]
+        words += f"; margin {margin:.3g}, the known-bad model {bad:+.3g}"
+        marks = [0.0, bad, *test["interval"], math.copysign(margin, bad)]
+        low, high = min(marks), max(marks)
+        wide = (high - low) or 1.0
+        zero, control, start, end, limit = (100 * (x - low) / wide for x in marks)
+        bar = {"zero": zero, "control": control, "start": start, "end": end}
+        bar |= {"limit": limit, "value": 100 * (test["value"] - low) / wide}
+    return {"words": words, "bar": bar, "result": test["result"]}
 
 
 def needed(path: Path, scale: str, slug: str) -> Path:
@@ -104,7 +130,7 @@ def needed(path: Path, scale: str, slug: str) -> Path:
 
 
 def write_index(scale: str) -> Path:
-    """Write `reports/html/index.html`: verdicts, pipeline, scorecard, links.
+    """Write `reports/html/index.html`: outcomes, pipeline, scorecard, links.
 
     Raises:
         CommonCanvasError: a stage has not been run; the message names it.
@@ -112,15 +138,16 @@ def write_index(scale: str) -> Path:
     pages = [page for _, page in read_all(scale)]
     stages = [_stage(page, pages, scale) for page in main_line(pages)]
     claims = read_claims(scale, {stage["slug"]: stage for stage in stages})
-    tally = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
+    tally = {name: sum(c["outcome"] == name for c in claims) for name in SHOWN}
     text = page_template("contents.html.j2").render(
         assets={name: Markup(text) for name, text in assets().items()},
         scale=scale,
         small=scale in SMALL_WORLDS,
-        summary=summary(tally),
-        verdicts=[
+        summary=headline(claims),
+        outcomes=[
             {"name": name, "count": tally[name], "kind": kind, "icon": icon}
-            for name, (kind, icon) in VERDICTS.items()
+            for name, (kind, icon) in SHOWN.items()
+            if tally[name]
         ],
         strip=_strip(scale),
         stages=stages,

@@ -139,11 +139,11 @@ def test_kernel_distance_equals_a_plain_double_loop(features):
 
 
 @pytest.mark.parametrize(("n", "m", "num"), [(17, 23, 4), (3, 23, 20), (40, 40, 20)])
-def test_kernel_estimate_is_the_jackknife_of_the_distance(n, m, num, monkeypatch):
+def test_kernel_replicates_are_the_jackknife_of_the_distance(n, m, num, monkeypatch):
     a, b = draw(n, 5, 1), draw(m, 5, 2, shift=0.5)
     slow = estimates.jackknife(distances.kernel_distance, a, b, num_blocks=num)
     monkeypatch.setattr(distances, "ROWS", 4)
-    fast = distances.kernel_estimate(a, b, num)
+    fast = distances.kernel_replicates(a, b, num).estimate()
     for end in ("value", "low", "high", "n"):
         assert getattr(fast, end) == pytest.approx(getattr(slow, end), rel=1e-9)
 
@@ -291,25 +291,13 @@ def test_paired_difference_is_narrow_where_values_move_together():
         estimates.paired_difference(x, x[1:])
 
 
-def test_frechet_difference_has_the_sign_of_the_better_variant():
+def test_replicates_come_back_from_a_file_and_give_the_same_interval():
     reference, near = draw(200, 8, 1), draw(150, 8, 2)
-    far = near + 1.0
-    worse = distances.frechet_difference(far, near, reference)
-    assert worse.low > 0
-    expected = distances.frechet_distance(far, reference) - distances.frechet_distance(
-        near, reference
-    )
-    assert worse.value == pytest.approx(expected)
-    same = distances.frechet_difference(near, near, reference)
-    assert (same.low, same.value, same.high) == (0, 0, 0)
-
-
-def test_frechet_difference_is_narrower_than_independent_intervals():
-    reference, a = draw(200, 8, 1), draw(150, 8, 2, shift=0.5)
-    b = a + 0.05 * draw(150, 8, 3)
-    paired = distances.frechet_difference(a, b, reference)
-    alone = estimates.jackknife(distances.frechet_distance, a, reference)
-    assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
+    found = distances.frechet_replicates(near, reference)
+    again = estimates.Replicates.from_array(found.as_array())
+    assert again.estimate() == found.estimate()
+    whole = estimates.jackknife(distances.frechet_distance, near, reference)
+    assert found.estimate() == whole and whole.n == 150
 
 
 def test_alignment_is_100_for_parallel_and_minus_100_for_opposite_rows():

@@ -15,8 +15,10 @@ from scipy.special import expit
 from torchmetrics.functional.nominal import fleiss_kappa
 
 from commoncanvas.analysis import ballots, estimates
-from commoncanvas.claims import preference, rules, scorecard
+from commoncanvas.claims import preference
+from commoncanvas.claims.outcomes import judge_test
 from commoncanvas.claims.preference import NOISE, SAME
+from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 
@@ -269,9 +271,20 @@ def test_the_claim_is_judged_by_the_votes_of_two_hundred_pairs(tmp_path):
     exported = [line(p, 0 if i < 74 else 1, sample=name) for i, p in enumerate(pairs)]
     (tmp_path / "votes.jsonl").write_text("\n".join(exported[:200]))
     liked = preference.share_preferred(preference.read_votes(tmp_path, pairs), CC, WEB)
-    rule = scorecard.load_paper()["claims"]["preference_37_38_50"]["rule"]
     assert liked == estimates.wilson(74, 200)
-    assert rules.judge(rule, liked)[0] == rules.SUPPORTED
+    votes = preference.read_votes(tmp_path, pairs)
+    given = preference.shares_of_votes(votes, [CC, "cc_nc"], WEB, [CC, WEB])
+    assert given[f"votes.{CC}"].estimate == liked
+    assert given["votes.cc_nc"] == "`cc_nc` is no row of this run's experiment."
+    (first, *_) = load_paper().claims["preference_37_38_50"].tests
+    assert judge_test(first, given[first.given]).result == "passes"
+
+
+def test_without_votes_the_claim_says_that_nobody_voted(tmp_path):
+    pairs = preference.draw_pairs(draw(20), [CC], WEB, 9, 1)
+    votes = preference.read_votes(tmp_path, pairs)
+    given = preference.shares_of_votes(votes, [CC], WEB, [CC, WEB])
+    assert given == {f"votes.{CC}": "Nobody has voted yet."}
 
 
 def test_alpha_is_that_of_krippendorffs_example():

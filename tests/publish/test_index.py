@@ -34,14 +34,26 @@ CLAIM = {
     "says": "Fewer pictures are enough " + EVIL,
     "paper": "no loss down to 1 M pictures",
     "source": "commoncanvas-cvpr, §5.2",
-    "ours": "0.12 [0.1, 0.14], n = 500",
-    "value": 0.12,
-    "interval": [0.1, 0.14],
-    "n": 500,
-    "by_seed": [],
-    "verdict": "supported",
+    "differs": None,
+    "closeness": "analogue",
+    "outcome": "transfers",
     "why": "The intervals overlap.",
     "stage": "05_evaluate",
+    "requires": [],
+    "tests": [
+        {
+            "name": "it is so",
+            "metric": "alignment gap, a − b",
+            "result": "passes",
+            "value": 0.12,
+            "interval": [0.1, 0.14],
+            "n": 500,
+            "unit": "prompts",
+            "trainings": 3,
+            "margin": 0.2,
+            "control": {"value": -0.4, "interval": [-0.5, -0.3], "n": 500},
+        }
+    ],
 }
 
 
@@ -285,9 +297,9 @@ def test_the_index_adds_up_the_variants(site):
     assert "<strong>3,021</strong> rows out of 3,030" in site["index.html"]
 
 
-def test_the_index_gives_each_verdict_a_word_and_an_interval(site):
-    assert "0.12 [0.1, 0.14], n = 500" in site["index.html"]
-    assert re.search(r'class="verdict yes">.*?supported</span>', site["index.html"])
+def test_the_index_gives_each_outcome_a_word_and_an_interval(site):
+    assert "+0.12 [0.1, 0.14], n = 500 prompts, 3 trainings" in site["index.html"]
+    assert re.search(r'class="verdict yes">.*?transfers</span>', site["index.html"])
 
 
 def numbers(text):
@@ -304,17 +316,17 @@ def renumbered(thing):
         return [renumbered(value) for value in thing]
     if isinstance(thing, str):
         return re.sub(r"\d+", lambda found: str(int(found[0]) + 31), thing)
-    return thing + 31
+    return thing if thing is None else thing + 31
 
 
 @pytest.fixture
 def another_run(site):
     """The index of the same stages, where every file of the run has other numbers."""
-    cards = {"06_figures": ["supported"] * 11 + ["not supported"] * 12}
-    cards["07_speed"] = ["not testable at this scale"] * 13
-    kept = {"claim_id": CLAIM["claim_id"], "stage": CLAIM["stage"]}
+    cards = {"06_figures": ["transfers"] * 11 + ["does not transfer"] * 12}
+    cards["07_speed"] = ["no test here"] * 13
+    kept = {key: CLAIM[key] for key in ("claim_id", "stage", "differs", "closeness")}
     for slug, found in cards.items():
-        rows = [renumbered(CLAIM) | kept | {"verdict": verdict} for verdict in found]
+        rows = [renumbered(CLAIM) | kept | {"outcome": outcome} for outcome in found]
         folder = paths.ROOT / "data/mini" / slug
         (folder / "claims.json").write_text(json.dumps(rows), "utf-8")
     figures.write_strip(
@@ -338,7 +350,7 @@ def another_run(site):
 
 def test_every_number_of_the_index_comes_from_a_file_of_the_run(site, another_run):
     seen = numbers(another_run)
-    changed = "31.43 31.32 31.45 531 36.33 11 12 13 4711 5,000 15,231 231 607"
+    changed = "31.12 31.1 31.14 531 34 11 12 13 4711 5,000 15,231 231 607"
     assert set(changed.split()) <= seen
     stages = {"00", *(slug[:2] for slug in STAGES)}
     # CVPR 2024, and 95 % intervals, are what this code says itself.
@@ -350,14 +362,19 @@ def test_the_reference_run_stands_beside_this_one(site):
     assert "Reference run" not in site["index.html"]
     file = paths.RESULTS / "full/claims.json"
     file.parent.mkdir(parents=True)
-    kept = {"ours": "31.4 times", "verdict": "not supported", "why": "It was slower."}
+    test = CLAIM["tests"][0] | {"metric": "rate", "value": 31.4, "control": None}
+    kept = {"tests": [test], "outcome": "does not transfer", "why": "It was slower."}
     file.write_text(json.dumps([CLAIM | kept]), "utf-8")
     index.write_index("mini")
     text = (paths.HTML / "index.html").read_text("utf-8")
     file.unlink()
     index.write_index("mini")
     assert read(paths.HTML) == site
-    assert "Reference run" in text and "31.4 times" in text and "It was slower" in text
+    assert (
+        "Reference run" in text
+        and "rate: +31.4 [0.1, 0.14]" in text
+        and "It was slower" in text
+    )
     assert text.index(CLAIM["why"]) < text.index("It was slower")
 
 

@@ -15,7 +15,7 @@ from commoncanvas.core.manifest import write_manifest
 from commoncanvas.evaluate import results
 from commoncanvas.release import reference
 
-CLAIMS = list(load_paper()["claims"])
+CLAIMS = list(load_paper().claims)
 PACKAGE = paths.ROOT / "commoncanvas"
 METRICS = {"common_guidance": 3.0, "guidance": {"3.0": {}}}
 
