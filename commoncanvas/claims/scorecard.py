@@ -12,9 +12,11 @@ from commoncanvas.claims.outcomes import (
     BY_CONSTRUCTION,
     CLOSE,
     DIRECT,
+    FAILS,
     MISSING,
     NO_TEST,
     NOT_ATTEMPTED,
+    PASSES,
     TRANSFERS,
     Effect,
     Judged,
@@ -180,6 +182,12 @@ def _written(judged: Judged) -> dict[str, Any]:
 
 
 _NUMBERS = ("value", "interval", "n")
+
+
+def has_intervals(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether every test that passed or failed has its interval."""
+    tests = [test for row in rows for test in row["tests"] + row["requires"]]
+    return all(t["interval"] for t in tests if t["result"] in (PASSES, FAILS))
 
 
 def on_one_axis(rows: Sequence[Mapping[str, Any]]) -> list[tuple]:

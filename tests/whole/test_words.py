@@ -9,7 +9,7 @@ from commoncanvas.core import paths
 OURS = (
     "open world, work, key, source, mark, series, hold-out, captioned web, take-down, "
     "telephoning, captioner, scale, variant, stage, room, shard, gate, judge, scorer, "
-    "alignment gap, likeness gap, copy, claim, verdict, estimate"
+    "alignment gap, likeness gap, copy, claim, outcome, control, margin, estimate"
 ).split(", ")
 WRITTEN = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
