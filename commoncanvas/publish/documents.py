@@ -16,6 +16,7 @@ from commoncanvas.claims.rules import in_words, load_paper, value_of
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import read_json, shown, write_text
+from commoncanvas.core.settings import load_yaml
 from commoncanvas.publish.index import REFERENCE, SHOWN
 
 BEGIN = "<!-- measured: commoncanvas documents writes what follows -->\n"
@@ -31,8 +32,9 @@ RECOGNISED = {
 
 
 def claims_document() -> str:
-    """Return docs/CLAIMS.md: each claim with its source, and its rule in words."""
-    return _render("claims.md.jinja", paper=load_paper())
+    """Return docs/CLAIMS.md: each claim with its tests, and the plan for `full`."""
+    full = load_yaml(paths.PROFILES / "full.yaml")
+    return _render("claims.md.jinja", paper=load_paper(), full=full)
 
 
 def results_document() -> str:
