@@ -225,7 +225,8 @@ def _model_stages(
     used = [unets[train["unet"]] for train in trains]
 
     works = [
-        train["num_train_steps"] * train["train_batch_size"] * is_own
+        max(1, round(train["num_train_steps"] * train["step_fraction"]))
+        * (train["train_batch_size"] * is_own)
         for train, is_own in zip(trains, is_trained, strict=True)
     ]
     flop = sum((n * flops for n, (flops, _) in zip(works, used, strict=True)), NONE)
