@@ -76,6 +76,25 @@ def test_coco_gives_one_caption_an_image_with_both_ids(coco):
     assert "A man with a red helmet." in set(prompts["prompt"])
 
 
+def test_two_parts_of_one_list_are_disjoint_and_in_its_order(coco):
+    every = read_prompts("coco", file=coco)
+    first = read_prompts("coco", file=coco, num=5)
+    rest = read_prompts("coco", file=coco, skip=5, num=7)
+    together = [*first["prompt"], *rest["prompt"]]
+    assert together == every["prompt"].tolist()[:12] and list(rest.index) == [*range(7)]
+    last = read_prompts("coco", file=coco, skip=len(every) - 1)
+    assert last["id"].tolist() == every["id"].tolist()[-1:]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_nothing_left_after_a_skip_is_one_line(coco, more):
+    num = len(read_prompts("coco", file=coco))
+    with pytest.raises(ParameterError, match=f"skips {num + more} of its {num} prompt"):
+        read_prompts("coco", file=coco, skip=num + more)
+    with pytest.raises(ParameterError, match="skips -1 of"):
+        read_prompts("coco", file=coco, skip=-1)
+
+
 def test_the_order_depends_on_the_seed_and_not_on_the_file_s_order(tmp_path, coco):
     drawn = read_prompts("coco", file=coco, seed=0)
     turned = write_coco(tmp_path / "turned.json", ANNOTATIONS[::-1])
