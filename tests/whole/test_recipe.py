@@ -44,6 +44,7 @@ train.checkpoint_steps train.preview_steps unets.small.block_out_channels
 unets.small.layers_per_block unets.small.attention_head_dim
 unets.large.block_out_channels unets.large.layers_per_block
 unets.large.attention_head_dim unets.large.transformer_layers_per_block
+evaluate.prompt_sets.validation.skip evaluate.prompt_sets.validation.num
 evaluate.prompt_sets.parti.num evaluate.num_samples evaluate.guidance_scales
 evaluate.num_reference evaluate.num_inference_steps evaluate.sample_batch_size
 evaluate.num_choices figures.num_prompts figures.num_pairs speed.num_repeats
@@ -58,6 +59,7 @@ train.scheduler_revision evaluate.features.inception.weights
 evaluate.features.inception.sha256 evaluate.features.clip.model
 evaluate.features.clip.revision evaluate.scorer.model evaluate.scorer.revision
 evaluate.prompt_sets.coco.file evaluate.prompt_sets.coco.pictures
+evaluate.prompt_sets.validation.file evaluate.prompt_sets.validation.pictures
 evaluate.prompt_sets.parti.file own_variants.web_human.pipeline
 own_variants.web_human.revision own_variants.released.pipeline
 own_variants.released.revision""".split()
