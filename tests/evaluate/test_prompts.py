@@ -12,6 +12,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.evaluate.prompts import COLUMNS, leading, read_prompts, write_ids
 from commoncanvas.latents.reader import Latents
+from commoncanvas.latents.selection import read_works
 
 # A real file, where this machine has it; see the Apache-2.0 repository of Parti.
 PARTI = paths.ROOT.parent / "shared" / "data" / "PartiPrompts.tsv"
@@ -283,3 +284,20 @@ def test_the_first_set_leads_and_none_is_empty():
         leading({})
     with pytest.raises(ParameterError, match="has no prompts in none; expected"):
         leading({**sets, "none": read_prompts("gate", num=0)})
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_the_first_prompts_of_training_works_are_those_of_a_model_of_so_many(
+    latents, num
+):
+    asked = {"folder": latents, "sources": ["a"], "holdout": False, "num": num}
+    for kind, source in [("names", "human"), ("telephoned", "synthetic")]:
+        trained = read_works(latents, ["c"], source, sources=["a"], num=num)
+        prompts = read_prompts(kind, **asked)
+        if kind == "names":
+            assert prompts["id"].tolist() == trained["key"].tolist()
+            assert prompts["prompt"].tolist() == trained["text"].tolist()
+        else:  # of those that have a name, too
+            known = trained[trained["key"].isin(prompts["id"])]
+            pairs = dict(zip(prompts["id"], prompts["prompt"], strict=True))
+            assert [pairs[key] for key in known["key"]] == known["text"].tolist()
