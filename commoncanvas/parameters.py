@@ -101,7 +101,7 @@ def check_names(params: Sections) -> None:
 
 
 def check_own(sections: Sections) -> None:
-    """Check that `own_variants` of a profile are rows of params.yaml.
+    """Check that the rows that a profile names are rows of params.yaml.
 
     Args:
         sections: with all `variants`; DVC hands a training its own row alone.
@@ -109,12 +109,14 @@ def check_own(sections: Sections) -> None:
     Raises:
         ParameterError: a name is no row.
     """
-    variants = _mapping(sections, "variants")
-    if unknown := _mapping(sections, "own_variants").keys() - variants.keys():
-        raise ParameterError(
-            f"`own_variants` of the profile names {names_of(unknown)}; `variants` of "
-            "params.yaml lacks them. Add them there, too, or correct the name."
-        )
+    variants, own = (_mapping(sections, n) for n in ("variants", "own_variants"))
+    swept = _mapping(sections, "evaluate").get("swept_variants") or []
+    for where, names in {"own_variants": own, "swept_variants": swept}.items():
+        if unknown := {*names} - variants.keys():
+            raise ParameterError(
+                f"`{where}` of the profile names {names_of(unknown)}; `variants` of "
+                "params.yaml lacks them. Add them there, too, or correct the name."
+            )
 
 
 def _check_name(name: Any, where: str) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from commoncanvas.catalog import entries
 from commoncanvas.catalog.columns import NOWHERE
 from commoncanvas.core.errors import ParameterError, SourceError
+from commoncanvas.core.settings import names_of
 from commoncanvas.licenses import attribution
 from commoncanvas.licenses.policies import verdict
 
@@ -180,6 +181,7 @@ def choose(
     keep_skin_tones: bool,
     holdout_share: float,
     max_per_series: int = 0,
+    referee_sources: Collection[str] = (),
 ) -> pd.DataFrame:
     """Reject withdrawn works and works beyond this scale's limits; mark held-out ones.
 
@@ -190,8 +192,19 @@ def choose(
         holdout_share: of the licensed works, at random, alike in every split.
         max_per_series: pictures to keep, at random, whose keys differ in their numbers
             alone, as those of 1,375 stars by one author do; 0 keeps all.
+        referee_sources: sets, by spec, of which every licensed work is held out, so
+            that they judge all models alike.
+
+    Raises:
+        ParameterError: a referee is no set with licensed works.
     """
     frame = frame.copy()
+    licensed = frame["split"].isin(["c", "nc", "nd"])
+    if unknown := set(referee_sources) - {*frame.loc[licensed, "spec"]}:
+        raise ParameterError(
+            f"referee_sources has {names_of(unknown)}, which cc_sources has not, or "
+            "without a licensed work; expected some of cc_sources; correct the profile."
+        )
 
     def reject(mask: pd.Series, reason: str) -> None:
         mask &= frame["split"] != "rejected"
@@ -214,6 +227,7 @@ def choose(
     licensed = frame["split"].isin(["c", "nc", "nd"])
     # Not `order` again: it already decided which pictures are in.
     frame["is_holdout"] = licensed & (
-        _random_shares("holdout", frame["key"]) < holdout_share
+        frame["spec"].isin(referee_sources)
+        | (_random_shares("holdout", frame["key"]) < holdout_share)
     )
     return frame

@@ -5,6 +5,8 @@ at random, five were near copies and nine were different works (two flags, two p
 cards).
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -27,16 +29,43 @@ def mark_duplicates(frame: pd.DataFrame, thumbnails: np.ndarray) -> pd.DataFrame
     )
 
 
-def hold_out_together(frame: pd.DataFrame) -> pd.DataFrame:
+def hold_out_together(
+    frame: pd.DataFrame, referee_sources: Collection[str] = ()
+) -> pd.DataFrame:
     """Hold works out as the first of their near copies is, whatever set they are of.
 
-    So no held-out picture is trained on in another's name, by any variant.
+    So no held-out picture is trained on in another's name, by any variant, be it a
+    Creative Commons or a web one.
 
     Args:
-        frame: with key, near_group and is_holdout.
+        frame: with key, spec, near_group and is_holdout.
+        referee_sources: see `catalog.choose`; a group with a work of theirs is held out
+            whole, whichever of its works comes first.
     """
-    is_first_held = frame.set_index("key")["is_holdout"]
-    return frame.assign(is_holdout=frame["near_group"].map(is_first_held))
+    groups, is_first_held = frame["near_group"], frame.set_index("key")["is_holdout"]
+    is_refereed = groups.isin(groups[frame["spec"].isin(referee_sources)])
+    return frame.assign(is_holdout=groups.map(is_first_held) | is_refereed)
+
+
+def count_held_out(
+    frame: pd.DataFrame, referee_sources: Collection[str]
+) -> dict[str, int]:
+    """Count the works held out by why, the web's of them, and what was missed.
+
+    Args:
+        frame, referee_sources: see `hold_out_together`.
+    """
+    groups, is_held = frame["near_group"], frame["is_holdout"]
+    is_referee = frame["spec"].isin(referee_sources)
+    is_copy = groups.isin(groups[is_referee]) & ~is_referee
+    kinds = {
+        "referees": is_held & is_referee,
+        "near_copies_of_referees": is_held & is_copy,
+        "others": is_held & ~is_referee & ~is_copy,
+        "web": is_held & (frame["split"] == "web"),
+        "missed": ~is_held & (is_referee | is_copy),
+    }
+    return {name: int(mask.sum()) for name, mask in kinds.items()}
 
 
 def near_leaders(thumbnails: np.ndarray) -> np.ndarray:

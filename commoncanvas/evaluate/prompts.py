@@ -28,6 +28,7 @@ PARTI_HEADER = ["Prompt", "Category", "Challenge", "Note"]
 def read_prompts(
     kind: str,
     num: int | None = None,
+    skip: int = 0,
     ids: Path | str | None = None,
     folder: Path | None = None,
     sources: Sequence[str] | None = None,
@@ -39,6 +40,8 @@ def read_prompts(
     Args:
         kind: a name of `KINDS`.
         num: so many prompts at most, the first ones of the order; None for all.
+        skip: so many of the first are left out before, so that two sets can be parts
+            of one list.
         ids: file of ids as `write_ids` records them: these prompts in this order,
             instead of a random choice.
         folder, sources, seed: of the run; each kind takes what it needs.
@@ -50,7 +53,7 @@ def read_prompts(
 
     Raises:
         ParameterError: an unknown kind or argument, a file that is not what it should
-            be, or an id that the set lacks.
+            be, an id that the set lacks, or nothing left after `skip`.
     """
     # A recorded selection may name any prompt of the set, drawn by this seed or not.
     given: dict[str, Any] = {"sources": sources, "seed": None if ids else seed}
@@ -61,7 +64,13 @@ def read_prompts(
     found = call_named(KINDS, "prompt_sets", kind, words)
     if ids:
         found = _recorded(found, paths.ROOT / ids)
-    return found[COLUMNS].head(num).reset_index(drop=True)
+    if not 0 <= skip < max(len(found), 1):
+        raise ParameterError(
+            f"a prompt set of kind {kind!r} skips {skip:,} of its {len(found):,} "
+            "prompts; expected fewer, and not less than none; lower `skip` in "
+            "`prompt_sets` of the profile, or let it have more prompts."
+        )
+    return found[COLUMNS].iloc[skip:].head(num).reset_index(drop=True)
 
 
 def read_all(

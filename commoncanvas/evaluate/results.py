@@ -18,7 +18,8 @@ def write_samples(
 ) -> None:
     """Write {guidance scale: pictures} as `samples.npz` and their prompts beside it.
 
-    The first 1,000 are kept, which is all that pages and votes show.
+    The first 1,000 are kept, which is all that pages and votes show. A set that was
+    judged has one scale, the set on which scales are tried has several.
     """
     arrays: dict[str, Any] = {
         f"guidance_{scale:g}": pixels[:NUM_KEPT] for scale, pixels in samples.items()
@@ -40,7 +41,7 @@ def write_all(
     """Write what stage 05 drew and measured: metrics, samples and rows.
 
     Samples of the leading prompt set lie in the folder itself, of the others in folders
-    of their names.
+    of their names; a set of which nothing was drawn has none.
 
     Args:
         folder: of stage 05.
@@ -53,8 +54,9 @@ def write_all(
     write_metrics(folder, trained, metrics)
     for name, asked in prompts.items():
         own = {guidance: s for (of, guidance), s in drawn.items() if of == name}
-        is_main = name == next(iter(prompts))
-        write_samples(folder if is_main else folder / name, own, asked["prompt"])
+        if own:
+            place = folder if name == next(iter(prompts)) else folder / name
+            write_samples(place, own, asked["prompt"])
     write_rows(folder, rows)
 
 
@@ -74,7 +76,7 @@ def write_metrics(folder: Path, trained: Path, metrics: dict[str, Any]) -> None:
     training = {name: learnt[name] for name in ("of", "seed", "num_train_pictures")}
     content = {"variant": metrics["variant"], **training, **metrics}
     write_json(folder / "metrics.json", content)
-    measured = metrics["guidance"][str(metrics["common_guidance"])]
+    measured = next(iter(metrics["by_prompt"].values()))
     flat = {name: measured[name]["value"] for name in measured if name not in ASIDE}
     flat["copy_rate"] = metrics["copies"]["copy_rate"]["value"]
     if "validation_loss" in learnt:  # a published pipeline has none
@@ -103,8 +105,19 @@ def read_rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def read_samples(folder: Path, guidance_scale: float) -> tuple[np.ndarray, list[str]]:
-    """Return (pixels, prompts) that stage 05 wrote for one guidance scale."""
+def read_samples(
+    folder: Path, guidance_scale: float | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Return (pixels, prompts) that stage 05 wrote.
+
+    Args:
+        folder: of stage 05 for the leading prompt set, or within it of another's name.
+        guidance_scale: of a set with several; None takes the one of a judged set.
+    """
     with np.load(folder / "samples.npz") as arrays:
-        pixels = arrays[f"guidance_{guidance_scale:g}"]
+        if guidance_scale is None:
+            (name,) = arrays.files
+        else:
+            name = f"guidance_{guidance_scale:g}"
+        pixels = arrays[name]
     return pixels, read_json(folder / "prompts.json")["prompts"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -74,6 +75,17 @@ class Samples(Sequence[np.ndarray]):
         return len(self[0])
 
 
+def requests_of(
+    sets: Mapping[str, pd.DataFrame], scales: Sequence[float]
+) -> dict[Request, list[str]]:
+    """Ask for every set's prompts, its column prompt, at every guidance scale."""
+    return {
+        (name, scale): rows["prompt"].tolist()
+        for name, rows in sets.items()
+        for scale in scales
+    }
+
+
 def draw_requests(
     pipeline: Path,
     files: Mapping[str, Mapping[str, Any]],
@@ -90,7 +102,7 @@ def draw_requests(
     Args:
         pipeline: folder of a `StableDiffusionPipeline`.
         files: of stage 04's manifest; those of the pipeline are part of the key.
-        requests: {(prompt set, guidance scale): its prompts}.
+        requests: {(prompt set, guidance scale): its prompts}; of none, nothing.
         size: edge of the pictures; those of a pipeline that draws at another are
             resized (Lanczos), so that all rows are compared alike [pixels].
         dtype: see `load_pipeline`.
@@ -111,6 +123,8 @@ def draw_requests(
         for (_, guidance_scale), prompts in requests.items()
         for first in range(0, len(prompts), batch_size)
     ]
+    if not batches:
+        return key, {}
     how = str(pipeline), dtype, num_inference_steps, seed, size
     draw = functools.partial(_table, *how)
     drawn = shard_files(key, batches, 1, draw, "batches of samples", engine)

@@ -59,7 +59,8 @@ class Latents:
 
     Args:
         folder: written by `write_latents`, or its address; see `local_files`.
-        licenses, caption_source, fraction, holdout, sources: see `choose_works`.
+        licenses, caption_source, fraction, holdout, sources, num, shuffle_seed: see
+            `choose_works`.
         cache: where the files of an address are kept; see `local_files`.
 
     Raises:
@@ -76,13 +77,22 @@ class Latents:
         fraction: float = 1.0,
         holdout: bool = False,
         sources: Sequence[str] | None = None,
+        num: int = 0,
+        shuffle_seed: int | None = None,
         cache: Path | None = None,
     ) -> None:
         self._folder, self._cache = folder, cache
         self._listing = read_listing(folder, cache)
         index = read_index(folder, caption_source, cache, self._listing)
         self._works = choose_works(
-            index, licenses, caption_source, fraction, holdout, sources
+            index,
+            licenses,
+            caption_source,
+            fraction,
+            holdout,
+            sources,
+            num,
+            shuffle_seed,
         )
         self._num_works, is_one = len(index), "bucket" not in index.column_names
         numbers = (

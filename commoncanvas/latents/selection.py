@@ -57,6 +57,8 @@ def choose_works(
     fraction: float = 1.0,
     holdout: bool = False,
     sources: Sequence[str] | None = None,
+    num: int = 0,
+    shuffle_seed: int | None = None,
 ) -> Works:
     """Choose the works of a variant.
 
@@ -69,9 +71,12 @@ def choose_works(
         fraction: share of the works to keep, the same works for every larger share.
         holdout: True chooses the held-out works instead of the training works.
         sources: the sets to keep, None for all.
+        num: works to keep after all this, the first of the order; 0 for all.
+        shuffle_seed: exchanges the works' captions at random; see `shuffled`. None
+            leaves each work its own.
 
     Raises:
-        ParameterError: no work is left, or a source has none.
+        ParameterError: no work is left, fewer than `num`, or a source has none.
     """
     chosen = _is_in(index["license_slug"], trainable_slugs(licenses))
     chosen &= index["is_holdout"].to_numpy() == holdout
@@ -88,10 +93,46 @@ def choose_works(
             f"captions, fraction {fraction} and {absent or 'these'} sources; "
             "expected one or more of each; edit the profile."
         )
+    if len(found) < num:
+        raise ParameterError(
+            f"num_works is {num:,}, and {len(found):,} works are chosen by licenses "
+            f"{list(licenses)}, {caption_source} captions, fraction {fraction} and "
+            f"{'these' if sources else 'all'} sources; expected as many or more; lower "
+            "num_works, or choose more works."
+        )
+    found = found[: num or None]
     names = [f"text_{source}" for source in mixture_of(index, caption_source)]
     chosen_works = index.select(["key", *names]).take(pa.array(found))
     rows, shares = caption_choices(chosen_works, caption_source)
+    if shuffle_seed is not None:
+        others = shuffled(rows, shuffle_seed)
+        rows, shares = rows[others], shares[others]
     return Works(found, chosen_works["key"], rows, shares)
+
+
+def shuffled(text_rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return whose captions each work is given: (works,) places, a permutation.
+
+    It is drawn at random. Works that drew the very captions that they had then exchange
+    theirs with a random other, so that none keeps its own where that is possible, which
+    is where no captions are those of more than half of the works.
+
+    Args:
+        text_rows: (works, captions), see `Works`; equal rows are equal captions.
+        seed: the permutation depends on it and on the rows alone.
+    """
+    rng = np.random.default_rng([seed, 0x5417])  # a stream of its own
+    others = rng.permutation(len(text_rows))
+    said = np.unique(text_rows, axis=0, return_inverse=True)[1].reshape(-1)
+    for place in np.flatnonzero(said[others] == said):
+        own = said[place]
+        if said[others[place]] != own:  # an exchange before this one has done it
+            continue
+        partners = np.flatnonzero((said != own) & (said[others] != own))
+        if len(partners):
+            other = rng.choice(partners)
+            others[[place, other]] = others[[other, place]]
+    return others
 
 
 def _is_in(column: pa.ChunkedArray, values: Iterable[str]) -> np.ndarray:

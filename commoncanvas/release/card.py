@@ -108,10 +108,9 @@ def _reconstruction() -> str:
 
 def _metrics(metrics: dict[str, Any]) -> str:
     """Return a table of stage 05's metrics, a column a set of prompts."""
-    at_common = metrics["guidance"][str(metrics["common_guidance"])]
     sets = {
         f"{name}, n = {next(iter(found.values()))['n']}": found
-        for name, found in at_common["by_prompt"].items()
+        for name, found in metrics["by_prompt"].items()
     }
     sets["real"] = metrics["reference"]["real_vs_real"]
     return _as_markdown(tables.as_columns(sets))

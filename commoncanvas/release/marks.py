@@ -25,8 +25,8 @@ def measure(scale: str, variant: str) -> dict[str, dict[str, Any]]:
 
     Returns:
         {prompt set: {"met", "never met"}} of the sets that ask for works which may be
-        trained on: each an `Estimate.as_dict` of the mean of `likeness_gap` at the
-        common guidance scale, None where there are fewer than two marks.
+        trained on: each an `Estimate.as_dict` of the mean of `likeness_gap`, None where
+        there are fewer than two marks.
 
     Raises:
         CommonCanvasError: one of stages 03 to 05 has not run.

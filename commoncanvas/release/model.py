@@ -40,7 +40,7 @@ MAX_MB = 25  # of the whole folder, unless another limit is asked for
 MAX_TEXT_BYTES = 2_000_000  # of the attribution; a longer one is packed
 LEFT_OUT = ("README.md", "card.json")
 UNET = "pipeline/unet/diffusion_pytorch_model.safetensors"
-MEASURED = ("num_train_pictures", "protocol", "common_guidance", "guidance", "copies")
+MEASURED = ("num_train_pictures", "protocol", "guidance_scale", "by_prompt", "copies")
 
 
 def release(
@@ -261,7 +261,7 @@ def _settings(
     return {
         "parts": parts,
         "caption_source": caption_source,
-        "guidance_scale": metrics["common_guidance"],
+        "guidance_scale": metrics["guidance_scale"],
         "num_inference_steps": metrics["protocol"]["num_inference_steps"],
         "max_tokens": latents["text"][0],
         "size": latents["resolution_px"],

@@ -74,8 +74,8 @@ def choose_names(
     """
     if not sources:
         raise ParameterError(
-            "none of the sets that the model was trained on names prompts; expected "
-            "one or more in `prompt_sources` of the profile; name another variant."
+            "it is not known which sets the model was trained on; expected a model "
+            "that was trained here; name another variant."
         )
     try:
         web = Latents(folder, ["web"], "human")
@@ -151,7 +151,7 @@ def read_finished(scale: str, variant: str) -> Finished:
 def measure(
     scale: str, variant: str, num_names: int = 100, num_seeds: int = 4, seed: int = 17
 ) -> dict[str, Any]:
-    """Measure a variant of a finished run, at its common guidance scale.
+    """Measure a variant of a finished run, at the guidance scale of its samples.
 
     Args:
         scale, variant: whose stages 01 to 05 are done.
@@ -168,9 +168,10 @@ def measure(
         CommonCanvasError: a stage has not run, or as `choose_names`.
     """
     run = read_finished(scale, variant)
-    protocol, guidance = run.metrics["protocol"], run.metrics["common_guidance"]
+    protocol, guidance = run.metrics["protocol"], run.metrics["guidance_scale"]
     own = {key.split("/")[0] for key in run.keys}
-    sources = sorted(own & set(protocol["sources"] or own))  # none stands for all
+    # Referees alone may name prompts: then a model's own sets name them here.
+    sources = sorted(own & set(protocol["sources"])) or sorted(own)
     chosen = choose_names(run.latents, run.keys, sources, num_names, seed)
     names = chosen.held["prompt"].tolist()
     size = read_manifest(run.latents, verify=False)["facts"]["resolution_px"]

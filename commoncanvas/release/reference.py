@@ -100,9 +100,8 @@ def keep_variant(scale: str, variant: str, folder: Path) -> None:
     shutil.copyfile(measured / "metrics.json", folder / "metrics.json")
     log = paths.stage_dir(scale, "04_train", variant) / "log.csv"
     shutil.copyfile(log, folder / "log.csv")
-    guidance = read_json(measured / "metrics.json")["common_guidance"]
     if (measured / GATE).is_dir():
-        pixels, prompts = read_samples(measured / GATE, guidance)
+        pixels, prompts = read_samples(measured / GATE)
         contact_sheet(list(pixels), prompts).save(folder / "gate.png", optimize=True)
 
 

@@ -21,7 +21,13 @@ from commoncanvas.core.files import write_json
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
-from commoncanvas.parameters import Sections, differences, published, read_sections
+from commoncanvas.parameters import (
+    Sections,
+    differences,
+    published,
+    read_sections,
+    split_name,
+)
 from commoncanvas.speed.ablation import RECIPES
 from commoncanvas.speed.needs import lacks, too_large
 from commoncanvas.speed.rates import MACHINES, Quantity, Rates
@@ -212,8 +218,10 @@ def _model_stages(
     memory = rates["memory_process"] * 1e9
     held = memory + licensed * rates["memory_train_work"]
     base = sections["train"]
-    trains, is_trained = [], []
+    trains, is_trained, counts = [], [], []
     for variant in variants:
+        row, _ = split_name(variant, sections["variants"])
+        counts.append(count_samples(evaluate, row))
         trains.append(base | differences(variant, sections))
         is_trained.append(published(variant, sections) is None)
     names = {train["unet"] for train in trains} | {timed["unet"]}
@@ -225,7 +233,8 @@ def _model_stages(
     used = [unets[train["unet"]] for train in trains]
 
     works = [
-        train["num_train_steps"] * train["train_batch_size"] * is_own
+        max(1, round(train["num_train_steps"] * train["step_fraction"]))
+        * (train["train_batch_size"] * is_own)
         for train, is_own in zip(trains, is_trained, strict=True)
     ]
     flop = sum((n * flops for n, (flops, _) in zip(works, used, strict=True)), NONE)
@@ -241,11 +250,11 @@ def _model_stages(
         max(cards, key=lambda card: card.value),
     )
 
-    num_samples, num_passes = count_samples(evaluate)
-    flop = sum((flops for flops, _ in used), NONE) / 3 * num_passes
+    passes = [num for _, num in counts]
+    flop = sum((f * n for (f, _), n in zip(used, passes, strict=True)), NONE) / 3
     line = "05_evaluate: the UNet's passes, each a third of training's arithmetic; "
     flop = flop.noting(f"{line}decoding and judges left out; samples as plain pixels")
-    drawn = runs * num_samples * len(trains)
+    drawn = runs * sum(num for num, _ in counts)
     yield Stage(
         "05_evaluate",
         drawn,

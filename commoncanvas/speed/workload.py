@@ -66,12 +66,19 @@ def count_pictures(
     return Quantity(licensed, (line,)), Quantity(licensed + other, (line,))
 
 
-def count_samples(evaluate: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the numbers of samples and of the UNet's passes that draw them."""
-    first, *others = evaluate["prompt_sets"].values()
-    common = evaluate["common_guidance"]
-    asked = [(first, scale) for scale in {*evaluate["guidance_scales"], common}]
-    asked += [(settings, common) for settings in others]
+def count_samples(evaluate: Mapping[str, Any], variant: str = "") -> tuple[int, int]:
+    """Return the numbers of samples and of the UNet's passes that draw them.
+
+    Args:
+        evaluate: of the profile.
+        variant: a row without its seed; scales are tried with some rows only.
+    """
+    sets, rows = evaluate["prompt_sets"], evaluate["swept_variants"]
+    common, tried = evaluate["common_guidance"], evaluate["sweep_prompts"]
+    asked = [(settings, common) for name, settings in sets.items() if name != tried]
+    if not rows or variant in rows:
+        scales = {*evaluate["guidance_scales"], common}
+        asked += [(sets[tried], scale) for scale in sorted(scales)]
     samples = passes = 0
     for settings, guidance in asked:
         num = settings.get("num", evaluate["num_samples"])

@@ -24,6 +24,7 @@ def card_facts(
     recipe: Mapping[str, Any],
     text_encoder: str,
     ancestor: Mapping[str, Any] | None = None,
+    is_shuffled: bool = False,
 ) -> dict[str, Any]:
     """Gather what the card of a trained variant tells, as JSON.
 
@@ -35,6 +36,7 @@ def card_facts(
         recipe: the fields of a `TrainRecipe`.
         text_encoder: name of the frozen text encoder.
         ancestor: of `read_ancestor`, the model that it started from.
+        is_shuffled: whether each work had the captions of another.
 
     Returns:
         These, with works as counts by source and licence, its ancestors, and `license`:
@@ -65,6 +67,7 @@ def card_facts(
             for one in started
         ],
         "captions": captions,
+        "shuffled": is_shuffled,
         "works": counts.rename(columns={"size": "works"}).to_dict("records"),
         "license": spdx,
         "text_encoder": text_encoder,

@@ -177,8 +177,9 @@ def train(
     Returns:
         (unet with averaged weights, log), log a list of dictionaries with step, loss
         (mean since the last entry), validation_loss, learning_rate, grad_norm,
-        ema_decay (0 before it starts), latent_mean and latent_std (of the last batch,
-        scaled), and attention, the name of its kernel.
+        ema_decay (of the last step: that of the recipe, but 0 where no average runs and
+        in its first step, whose weights it takes), latent_mean and latent_std (of the
+        last batch, scaled), and attention, the name of its kernel.
 
     Raises:
         ParameterError: a loss is no number, there are fewer works a step than

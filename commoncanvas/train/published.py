@@ -72,6 +72,8 @@ def take_pipeline(pipeline: Sequence[str], values: Mapping[str, Any]) -> str:
         "caption_source": values["caption_weights"] or values["caption_source"],
         "fraction": values["data_fraction"],
         "sources": values["train_sources"] or None,
+        "num": values["num_works"],
+        "shuffle_seed": None,
         "parameters": num_parameters,
         "published": source,
     }

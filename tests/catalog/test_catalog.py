@@ -194,6 +194,22 @@ def test_a_larger_holdout_holds_the_smaller_one(frame):
     assert 0 < held[0].sum() < held[1].sum() < held[2].sum()
 
 
+def test_every_licensed_work_of_a_referee_is_held_out_and_no_other_for_it(frame):
+    plain = catalog.choose(frame, 5, False, 0.3)
+    chosen = catalog.choose(frame, 5, False, 0.3, referee_sources=["zero"])
+    is_referee = (chosen["spec"] == "zero") & (chosen["split"] != "rejected")
+    assert is_referee.sum() == 5 and chosen.loc[is_referee, "is_holdout"].all()
+    others = chosen["spec"] != "zero"
+    assert (chosen["is_holdout"] == plain["is_holdout"])[others].all()
+    assert (chosen["split"] == plain["split"]).all()
+
+
+@pytest.mark.parametrize("name", ["web", "gpl", "none"])
+def test_a_referee_must_have_licensed_works(frame, name):
+    with pytest.raises(ParameterError, match=f"referee_sources has `{name}`, which"):
+        catalog.choose(frame, 0, False, 0.3, referee_sources=["free", name])
+
+
 def test_nothing_of_the_web_and_nothing_rejected_is_held_out(frame):
     chosen = catalog.choose(frame, 3, False, 1.0)
     assert set(chosen.loc[chosen["is_holdout"], "split"]) == {"c", "nc", "nd"}

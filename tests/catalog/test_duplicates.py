@@ -143,14 +143,25 @@ def test_the_time_of_the_search_grows_with_the_pictures_not_with_their_square():
     assert seconds[1] < 24 * seconds[0]  # the square would be 64 times
 
 
-def test_copies_are_held_out_together_whatever_set_they_are_of():
+@pytest.mark.parametrize(
+    ("referees", "wanted"),
+    [([], [1, 1, 0, 0, 1, 0, 0]), (["judge"], [1, 1, 1, 1, 1, 1, 1])],
+)
+def test_copies_are_held_out_together_whatever_set_they_are_of(referees, wanted):
     frame = pd.DataFrame(
         {
-            "key": ["a", "b", "c", "d", "e"],
-            "near_group": ["a", "a", "c", "c", "e"],
-            "is_holdout": [True, False, False, True, True],
-            "split": ["c", "web", "c", "c", "nc"],
+            "key": ["a", "b", "c", "d", "e", "f", "g"],
+            "near_group": ["a", "a", "c", "c", "e", "f", "f"],
+            "is_holdout": [True, False, False, True, True, False, True],
+            "split": ["c", "web", "c", "c", "nc", "web", "c"],
+            "spec": ["x", "w", "x", "judge", "x", "w", "judge"],
         }
     )
-    held = duplicates.hold_out_together(frame)["is_holdout"]
-    assert held.tolist() == [True, True, False, False, True] and held.dtype == bool
+    found = duplicates.hold_out_together(frame, referees)
+    assert found["is_holdout"].tolist() == [bool(n) for n in wanted]
+    assert found["is_holdout"].dtype == bool
+    counted = duplicates.count_held_out(found, referees)
+    # Before, the web's `f` would have been trained on beside the referee's `g`.
+    numbers = [2, 2, 3, 2, 0] if referees else [0, 0, 3, 1, 0]
+    assert list(counted.values()) == numbers
+    assert duplicates.count_held_out(frame, ["judge"])["missed"] > 0

@@ -12,6 +12,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.evaluate.prompts import COLUMNS, leading, read_prompts, write_ids
 from commoncanvas.latents.reader import Latents
+from commoncanvas.latents.selection import read_works
 
 # A real file, where this machine has it; see the Apache-2.0 repository of Parti.
 PARTI = paths.ROOT.parent / "shared" / "data" / "PartiPrompts.tsv"
@@ -74,6 +75,25 @@ def test_coco_gives_one_caption_an_image_with_both_ids(coco):
     images = [one.split("/")[1] for one in prompts["id"]]
     assert sorted(images) == sorted({str(i) for i, _, _ in ANNOTATIONS})
     assert "A man with a red helmet." in set(prompts["prompt"])
+
+
+def test_two_parts_of_one_list_are_disjoint_and_in_its_order(coco):
+    every = read_prompts("coco", file=coco)
+    first = read_prompts("coco", file=coco, num=5)
+    rest = read_prompts("coco", file=coco, skip=5, num=7)
+    together = [*first["prompt"], *rest["prompt"]]
+    assert together == every["prompt"].tolist()[:12] and list(rest.index) == [*range(7)]
+    last = read_prompts("coco", file=coco, skip=len(every) - 1)
+    assert last["id"].tolist() == every["id"].tolist()[-1:]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_nothing_left_after_a_skip_is_one_line(coco, more):
+    num = len(read_prompts("coco", file=coco))
+    with pytest.raises(ParameterError, match=f"skips {num + more} of its {num} prompt"):
+        read_prompts("coco", file=coco, skip=num + more)
+    with pytest.raises(ParameterError, match="skips -1 of"):
+        read_prompts("coco", file=coco, skip=-1)
 
 
 def test_the_order_depends_on_the_seed_and_not_on_the_file_s_order(tmp_path, coco):
@@ -264,3 +284,20 @@ def test_the_first_set_leads_and_none_is_empty():
         leading({})
     with pytest.raises(ParameterError, match="has no prompts in none; expected"):
         leading({**sets, "none": read_prompts("gate", num=0)})
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_the_first_prompts_of_training_works_are_those_of_a_model_of_so_many(
+    latents, num
+):
+    asked = {"folder": latents, "sources": ["a"], "holdout": False, "num": num}
+    for kind, source in [("names", "human"), ("telephoned", "synthetic")]:
+        trained = read_works(latents, ["c"], source, sources=["a"], num=num)
+        prompts = read_prompts(kind, **asked)
+        if kind == "names":
+            assert prompts["id"].tolist() == trained["key"].tolist()
+            assert prompts["prompt"].tolist() == trained["text"].tolist()
+        else:  # of those that have a name, too
+            known = trained[trained["key"].isin(prompts["id"])]
+            pairs = dict(zip(prompts["id"], prompts["prompt"], strict=True))
+            assert [pairs[key] for key in known["key"]] == known["text"].tolist()

@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -95,6 +96,16 @@ def assert_same(found):
         np.testing.assert_array_equal(drawn[-1], pixels[-1])
         places = [len(pixels) - 1, 0, 0]
         np.testing.assert_array_equal(drawn[places], pixels[places])
+
+
+def test_every_set_is_asked_for_at_every_scale_and_nothing_is_nothing(draw):
+    sets = {n: pd.DataFrame({"prompt": [n, "x"]}) for n in "ab"}
+    asked = samples.requests_of(sets, [1.0, 3.0])
+    assert list(asked) == [("a", 1.0), ("a", 3.0), ("b", 1.0), ("b", 3.0)]
+    assert asked["b", 1.0] == ["b", "x"] and samples.requests_of(sets, []) == {}
+    key, found = draw(Pipeline(num_calls=0), requests={})
+    assert found == {}
+    keys.finish(key)  # there is no folder to move
 
 
 def test_keyed_samples_are_those_that_are_drawn_whole(draw):

@@ -100,6 +100,15 @@ def card_of(*pairs):
     return export.model_card(facts_of(*pairs))
 
 
+def test_the_card_of_a_control_says_that_its_captions_were_exchanged():
+    told = "cc_toy", works(), "synthetic", 1234, {"lr": 0.1}, "MiniLM"
+    control = export.card_facts(*told, is_shuffled=True)
+    assert control == {**export.card_facts(*told), "shuffled": True}
+    words = "each work had those of another: this model is a control"
+    assert words in str(export.model_card(control))
+    assert words not in str(export.model_card(export.card_facts(*told)))
+
+
 BY = ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/")
 BY_SA = ("CC BY-SA 4.0", "https://creativecommons.org/licenses/by-sa/4.0/")
 BY_NC = ("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/")

@@ -18,8 +18,8 @@ from commoncanvas.core import paths
 from tests.rehearsal import world
 from tests.support.trees import choose, copy_project
 
-# C and NC, S and L, and a pipeline of Stable Diffusion 2 that is not trained.
-ROWS = ["cc_synthetic", "cc_nc", "cc_large", "web_human"]
+# C and NC, S and L, a pipeline of Stable Diffusion 2 that is not trained, and controls.
+ROWS = ["cc_synthetic", "cc_nc", "cc_large", "web_human", "cc_shuffled", "cc_brief"]
 FIRST, SECOND = "rehearsal", "rehearsal-512"
 # What the pages have to say, and what they must not: it would be the icons' prose.
 EXPECTED = ["photograph", "BLIP-2", "FID", "CLIP"]

@@ -456,7 +456,7 @@ def test_a_changed_training_is_refused(copy):
     ("change", "words"),
     [
         ({"copies": None}, "measured no copies"),
-        ({"guidance": None}, "measured no guidance"),
+        ({"by_prompt": None}, "measured no by_prompt"),
         ({"num_train_pictures": 7}, "a model of 7 works, 04_train has one of"),
     ],
 )

@@ -87,8 +87,8 @@ def test_too_few_names_are_one_line(store):
         recognition.choose_names(store, [], ["emoji"], 9, 0)
 
 
-def test_a_model_of_none_of_the_asked_sets_is_one_line(store):
-    with pytest.raises(ParameterError, match="`prompt_sources`"):
+def test_a_model_of_unknown_sets_is_one_line(store):
+    with pytest.raises(ParameterError, match="not known which sets the model was"):
         recognition.choose_names(store, keys_of("other", [1]), [], 2, 0)
 
 

@@ -397,13 +397,24 @@ def test_a_model_that_the_hub_does_not_give_is_named(monkeypatch, error, words):
 
 def test_samples_are_counted_over_scales_and_prompt_sets():
     evaluate = {
-        "prompt_sets": {"a": {"kind": "names"}, "b": {"kind": "gate", "num": 900}},
+        "prompt_sets": {
+            "a": {"kind": "names"},
+            "b": {"kind": "gate", "num": 900},
+            "tried": {"kind": "names", "skip": 10, "num": 6},
+        },
+        "sweep_prompts": "tried",
+        "swept_variants": [],
         "num_samples": 10,
         "guidance_scales": [1.0, 3.0],
         "common_guidance": 3.0,
         "num_inference_steps": 4,
     }
-    assert workload.count_samples(evaluate) == (20 + 40, 10 * 4 * 3 + 40 * 4 * 2)
+    judged = 10 + 40, 50 * 4 * 2
+    every = judged[0] + 6 * 2, judged[1] + 6 * 4 * 3
+    assert workload.count_samples(evaluate) == every
+    evaluate["swept_variants"] = ["x"]
+    assert workload.count_samples(evaluate, "x") == every
+    assert workload.count_samples(evaluate, "y") == judged
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,10 @@ def write_trained_world(root):
     measured = {
         "num_train_pictures": len(keys),
         "protocol": {"num_inference_steps": 2},
+        "guidance_scale": 3.0,
         "common_guidance": 3.0,
-        "guidance": {"3.0": {**figures, "by_prompt": {"human": figures}}},
+        "sweep": {},
+        "by_prompt": {"human": figures},
         "copies": {"threshold": 0.99, "copy_rate": estimate(0.0125, 0, 0.025, 160)},
         "reference": {"real_vs_real": {"fd_efficientnet": estimate(9.25, 9, 9.5)}},
     }

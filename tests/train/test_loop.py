@@ -12,12 +12,15 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toys import UNET, FakeLatents, make_recipe
 
 from commoncanvas.core import keys, paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.keys import work_folder
 from commoncanvas.models import unets
 from commoncanvas.train import loop, state
+from commoncanvas.train.snapshots import newest_snapshot
 
 NUM_STEPS = 7  # of `make_recipe`
 
@@ -152,6 +155,43 @@ def test_a_share_of_steps_is_not_rounded_up_by_floating_point(monkeypatch):
     monkeypatch.setattr(state.EMAModel, "step", lambda *_: seen.append(1))
     run(ema_fraction=0.28, num_train_steps=25, checkpoint_steps=25)
     assert 0.28 * 25 > 7 and len(seen) == 7
+
+
+def test_the_average_has_the_decay_of_the_recipe_and_the_log_says_so(monkeypatch):
+    taken = []
+
+    class Kept(state.EMAModel):
+        def step(self, parameters):
+            taken.append([p.detach().clone() for p in parameters])
+            super().step(self._wrapped)
+
+        def __init__(self, parameters, **words):
+            self._wrapped = list(parameters)
+            super().__init__(self._wrapped, **words)
+
+    monkeypatch.setattr(state, "EMAModel", Kept)
+    weights, log = run(ema_fraction=0.5, ema_decay=0.75, checkpoint_steps=1)
+    assert [line["ema_decay"] for line in log] == [0, 0, 0, 0, 0.75, 0.75, 0.75]
+    expected = taken[0]
+    for newer in taken[1:]:
+        expected = [0.75 * a + 0.25 * b for a, b in zip(expected, newer, strict=True)]
+    for found, wanted in zip(weights.values(), expected, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_whatever_the_average_a_constant_rate_leads_along_one_path(tmp_path):
+    lines, ends = [], []
+    for number, fraction in enumerate((0.0, 0.3, 1.0)):
+        key = f"path{number}"
+        words = {"lr_schedule": "constant_with_warmup", "ema_fraction": fraction}
+        weights, log = run(key, ema_decay=0.9, checkpoint_steps=1, **words)
+        names = ("loss", "validation_loss", "learning_rate", "grad_norm")
+        lines.append([[line[name] for name in names] for line in log])
+        newest, _ = newest_snapshot(work_folder(key))
+        ends.append(load_file(newest / "unet.safetensors"))  # before the average
+        assert same(weights, ends[-1]) == (fraction == 0)
+    assert lines[0] == lines[1] == lines[2] and lines[0][-1][2] == 1e-2
+    assert same(ends[0], ends[1]) and same(ends[0], ends[2])
 
 
 def test_without_average_the_last_weights_are_returned():

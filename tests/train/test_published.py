@@ -27,6 +27,7 @@ VALUES = {
     "caption_source": "synthetic",
     "caption_weights": {},
     "data_fraction": 1.0,
+    "num_works": 3,
     "train_sources": [],
 }
 

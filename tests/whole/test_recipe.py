@@ -44,6 +44,7 @@ train.checkpoint_steps train.preview_steps unets.small.block_out_channels
 unets.small.layers_per_block unets.small.attention_head_dim
 unets.large.block_out_channels unets.large.layers_per_block
 unets.large.attention_head_dim unets.large.transformer_layers_per_block
+evaluate.prompt_sets.validation.skip evaluate.prompt_sets.validation.num
 evaluate.prompt_sets.parti.num evaluate.num_samples evaluate.guidance_scales
 evaluate.num_reference evaluate.num_inference_steps evaluate.sample_batch_size
 evaluate.num_choices figures.num_prompts figures.num_pairs speed.num_repeats
@@ -58,6 +59,7 @@ train.scheduler_revision evaluate.features.inception.weights
 evaluate.features.inception.sha256 evaluate.features.clip.model
 evaluate.features.clip.revision evaluate.scorer.model evaluate.scorer.revision
 evaluate.prompt_sets.coco.file evaluate.prompt_sets.coco.pictures
+evaluate.prompt_sets.validation.file evaluate.prompt_sets.validation.pictures
 evaluate.prompt_sets.parti.file own_variants.web_human.pipeline
 own_variants.web_human.revision own_variants.released.pipeline
 own_variants.released.revision""".split()
@@ -211,3 +213,27 @@ def test_the_texts_that_variants_train_on_are_encoded(scale):
         if settings["licenses"] != ["web"] and "pipeline" not in changes:
             weights = settings["caption_weights"] or {settings["caption_source"]: 1}
             assert weights.keys() <= encoded, row
+
+
+@pytest.mark.parametrize("scale", ["tiny", "mini", "full"])
+def test_models_of_marks_are_asked_for_exactly_the_works_they_learnt(scale):
+    params = yaml.safe_load((paths.ROOT / "params.yaml").read_text("utf-8"))
+    rows = params["variants"] | profile(scale)["own_variants"]
+    sets = section(scale, "evaluate")["prompt_sets"]
+    for row in ("marks_human", "marks_synthetic"):
+        for name in ("marks_named", "marks_told"):
+            assert sets[name]["sources"] == rows[row]["train_sources"]
+            assert sets[name]["num"] == rows[row]["num_works"]
+            assert sets[name]["holdout"] is False
+
+
+@pytest.mark.parametrize("scale", ["tiny", "mini", "full"])
+def test_both_worlds_give_emoji_and_a_referee_gives_the_prompts(scale):
+    licenses, train = section(scale, "licenses"), section(scale, "train")
+    evaluate = section(scale, "evaluate")
+    referees, trained = licenses["referee_sources"], {*train["train_sources"]}
+    assert evaluate["prompt_sources"] == referees and not trained & {*referees}
+    assert trained & {*licenses["cc_sources"]} and trained & {*licenses["web_sources"]}
+    assert trained <= {*licenses["cc_sources"], *licenses["web_sources"]}
+    sets, name = evaluate["prompt_sets"], evaluate["sweep_prompts"]
+    assert train["num_works"] and sets[name]["skip"] >= evaluate["num_samples"]
