@@ -43,13 +43,13 @@ sources: env  ## fetch the pinned picture sets and weights, verified
 openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
 	$(RUN) fetch openclipart
 
-repro: sources  ## run every stage that changed, then build the pages
-	$(BIN)/dvc repro
+repro: sources  ## run every stage that changed, two at once, then build the pages
+	$(RUN) repro
 	@echo "read reports/html/index.html"
 
 repro-cold: sources  ## the same, with nothing taken from earlier runs
 	rm -rf .checkpoints .finished
-	$(BIN)/dvc repro --force --no-run-cache
+	$(RUN) repro --force --no-run-cache
 	@echo "read reports/html/index.html"
 
 pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one core)
@@ -130,6 +130,6 @@ test: sources lint types  ## everything that needs no accelerator and no network
 	$(PYTEST) -m "not gpu and not network"
 
 clean:  ## remove what `make repro` writes; environment, sources and cache stay
-	rm -rf .checkpoints .finished data reports/html .pytest_cache .ruff_cache \
+	rm -rf .checkpoints .finished data reports/html runs/lanes .pytest_cache .ruff_cache \
 		.mypy_cache .hypothesis
 	find reports/executed -name '*.ipynb' ! -name '00_pretrain.ipynb' -delete

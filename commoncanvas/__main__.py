@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from commoncanvas import __version__
-from commoncanvas.core.arguments import Name, Price
+from commoncanvas.core.arguments import Door, Name, Price, stop
 from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 NAME = "commoncanvas"
@@ -33,30 +33,6 @@ VARIANT = click.option("--variant", required=True, type=NAMED, help=ROW)
 OUT = click.option("--out", required=True, type=ANY, help="Folder to write.")
 REPO = click.option("--repo", help="Then upload it to this repository of the Hub.")
 DATE = click.option("--date", help="ISO date of publication. Default: today, UTC.")
-
-
-class Door(click.Group):
-    """Turns our errors and Ctrl-C into one line on stderr and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # or it warns of parts
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # the reader has seen enough (`| head`): click ends in silence
-        except (CommonCanvasError, OSError, MemoryError) as error:
-            stop(in_one_line(error))
-        except KeyboardInterrupt as signals:
-            code = 128 + (signals.args[0] if signals.args else signal.SIGINT)
-            stop("interrupted; run the same command again to go on.", code)
-
-
-def stop(line: str, code: int = 1) -> None:
-    """End the process with a line on stderr, which steers no terminal."""
-    from commoncanvas.core.text import printable
-
-    click.echo(printable(line), err=True)
-    sys.exit(code)
 
 
 HELP = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -84,6 +60,23 @@ def run(stage: str, scale: str | None, variant: str | None) -> None:
     from commoncanvas.run import run_stage
 
     run_stage(stage, scale, variant)
+
+
+@door.command()
+@click.argument("stages", nargs=-1)
+@click.option("--lanes", type=POSITIVE, help="Stages at once. Default: 2 on 2 cores.")
+@click.option("--force", is_flag=True, help="Run what has not changed, too.")
+@click.option("--no-run-cache", is_flag=True, help="Take nothing from earlier runs.")
+def repro(stages: tuple[str, ...], lanes: int | None, **options: bool) -> None:
+    """Run the STAGES that changed, and what they need, side by side; default: all.
+
+    As `dvc repro`, which finds nothing to do afterwards. What each stage prints is in
+    runs/lanes. Example: commoncanvas repro --lanes 1 06_figures@mini
+    """
+    from commoncanvas.lanes import repro as run_lanes
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    run_lanes(stages, lanes, **options)
 
 
 @door.command()

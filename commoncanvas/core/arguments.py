@@ -1,9 +1,14 @@
-"""What the command line takes besides click's own: names of scales, prices."""
+"""What the command line has besides click's own: names, prices, how a verb ends."""
 
+import os
 import re
+import signal
+import sys
 from typing import Any
 
 import click
+
+from commoncanvas.core.errors import CommonCanvasError, in_one_line
 
 
 class Name(click.ParamType):
@@ -23,3 +28,27 @@ class Price(click.FloatRange):
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         number = super().convert(value, param, ctx)
         return self.fail("nan is no price.", param, ctx) if number != number else number
+
+
+class Door(click.Group):
+    """Turns our errors and Ctrl-C into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # or it warns of parts
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader has seen enough (`| head`): click ends in silence
+        except (CommonCanvasError, OSError, MemoryError) as error:
+            stop(in_one_line(error))
+        except KeyboardInterrupt as signals:
+            code = 128 + (signals.args[0] if signals.args else signal.SIGINT)
+            stop("interrupted; run the same command again to go on.", code)
+
+
+def stop(line: str, code: int = 1) -> None:
+    """End the process with a line on stderr, which steers no terminal."""
+    from commoncanvas.core.text import printable
+
+    click.echo(printable(line), err=True)
+    sys.exit(code)
