@@ -110,9 +110,10 @@ def check_own(sections: Sections) -> None:
         ParameterError: a name is no row.
     """
     variants, own = (_mapping(sections, n) for n in ("variants", "own_variants"))
-    swept = _mapping(sections, "evaluate").get("swept_variants") or []
+    swept = _mapping(sections, "evaluate").get("swept_variants")
+    swept = swept if isinstance(swept, list) else []  # the notebook's type is for later
     for where, names in {"own_variants": own, "swept_variants": swept}.items():
-        if unknown := {*names} - variants.keys():
+        if unknown := {*map(str, names)} - variants.keys():
             raise ParameterError(
                 f"`{where}` of the profile names {names_of(unknown)}; `variants` of "
                 "params.yaml lacks them. Add them there, too, or correct the name."

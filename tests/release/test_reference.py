@@ -17,7 +17,7 @@ from commoncanvas.release import reference
 
 CLAIMS = list(load_paper().claims)
 PACKAGE = paths.ROOT / "commoncanvas"
-METRICS = {"common_guidance": 3.0, "guidance": {"3.0": {}}}
+METRICS = {"guidance_scale": 3.0, "by_prompt": {"human": {}}}
 
 
 def finish(slug, variant=None):

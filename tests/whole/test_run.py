@@ -232,6 +232,12 @@ def test_a_row_that_a_profile_alone_has_is_refused():
     parameters.check_own(sections_of(web={}))
     with pytest.raises(ParameterError, match="names `wed`; `variants` .* lacks them"):
         parameters.check_own(sections_of(wed={}))
+    swept = sections_of() | {"evaluate": {"swept_variants": ["base"]}}
+    parameters.check_own(swept)
+    swept["evaluate"]["swept_variants"] += ["wed", {}]
+    with pytest.raises(ParameterError, match="`swept_variants` .* names `wed`, `{}`"):
+        parameters.check_own(swept)
+    parameters.check_own(sections_of() | {"evaluate": {"swept_variants": 3}})
 
 
 def test_a_published_row_is_the_base_and_a_pipeline():
