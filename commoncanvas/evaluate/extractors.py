@@ -19,9 +19,9 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.core.settings import call_named
-from commoncanvas.evaluate import inception
+from commoncanvas.evaluate import inception, standard
 from commoncanvas.models import efficientnet
-from commoncanvas.models.clip import Clip, clip_score
+from commoncanvas.models.clip import Clip
 from commoncanvas.models.efficientnet import in_batches
 from commoncanvas.models.encoders import frozen
 from commoncanvas.models.scorer import load_scorer as load_image_scorer
@@ -71,6 +71,8 @@ class Scorer:
     image_embeds: Callable[..., np.ndarray]  # of pictures
     text_embeds: Callable[..., np.ndarray]  # of texts
     protocol: dict[str, Any]
+    # The metric's value as the field computes it, of the same embeddings, if it does.
+    standard: Callable[[np.ndarray, np.ndarray], float] | None = None
 
 
 def extractor_efficientnet() -> FeatureExtractor:
@@ -137,8 +139,9 @@ def scorer_clip(model: str, revision: str | None = None) -> Scorer:
         "resize": clip.resize,
         "max_tokens": clip.max_tokens,
     }
+    embeds = clip.image_embeds, clip.text_embeds
     return Scorer(
-        "clip_score", clip_score, clip.image_embeds, clip.text_embeds, protocol
+        "clip_score", matching.alignment, *embeds, protocol, standard.clip_score
     )
 
 

@@ -2,7 +2,7 @@
 
 Model and revision are the profile's; a local folder loads in the same way as the Hub.
 Pictures are prepared by the model's own processor, in Pillow.
-Source: clip; clip-fid; clipscore; mosaicml-diffusion, clean_fid_eval.
+Source: clip; clip-fid; mosaicml-diffusion, clean_fid_eval.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas.analysis.matching import alignment
 from commoncanvas.core.errors import ParameterError, brief
 from commoncanvas.models.efficientnet import in_batches
 from commoncanvas.models.encoders import frozen
@@ -117,15 +116,3 @@ class Clip:
     def _rows(self, embed: Callable, items: Iterable) -> np.ndarray:
         rows = in_batches(embed, items)
         return np.concatenate([np.zeros((0, self.num_features)), *rows])
-
-
-def clip_score(image_embeds: np.ndarray, text_embeds: np.ndarray) -> np.ndarray:
-    """Score each picture against its own caption: 100 times the cosine, 0 or more.
-
-    torchmetrics, which the authors use, takes the mean before the maximum; the two
-    differ only where a cosine is negative. Source: clipscore, §3, there times 2.5.
-
-    Returns: (n,) float64 in [0, 100]; give it to `estimates.mean_interval`.
-    Raises: as `matching.alignment`.
-    """
-    return np.maximum(alignment(image_embeds, text_embeds), 0)

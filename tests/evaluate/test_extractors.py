@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import random_inception, save_clip
 
-from commoncanvas.analysis import distances, matching
+from commoncanvas.analysis import distances, kernels, matching
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.evaluate import extractors
@@ -68,13 +68,13 @@ def test_distances_do_not_depend_on_the_batches_of_the_caller(
     assert whole.shape == (9, judge.num_features) and whole.dtype == np.float64
     fd, kd = (
         distances.frechet_distance(whole, real),
-        distances.kernel_distance(whole, real),
+        kernels.kernel_distance(whole, real),
     )
     for size in (1, 7):
         rows = np.concatenate([judge.features(part) for part in parts(PIXELS, size)])
         assert np.array_equal(rows, whole)
         assert distances.frechet_distance(rows, real) == pytest.approx(fd, rel=1e-9)
-        assert distances.kernel_distance(rows, real) == pytest.approx(kd, rel=1e-9)
+        assert kernels.kernel_distance(rows, real) == pytest.approx(kd, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["efficientnet", "clip"])
@@ -141,9 +141,11 @@ def test_the_open_scorer_scores_as_it_always_did():
 def test_clips_scorer_scores_pictures_against_texts(settings):
     scorer = extractors.load_scorer({"scorer": "clip", **settings["clip"]})
     rows = scorer.image_embeds(PIXELS[:3]), scorer.text_embeds(["cat", "dog", "sun"])
-    expected = np.maximum(matching.alignment(*rows), 0)
+    scores = scorer.score(*rows)
     assert scorer.name == "clip_score"
-    assert np.array_equal(scorer.score(*rows), expected)
+    assert np.array_equal(scores, matching.alignment(*rows))
+    expected = max(scores.mean(), 0)
+    assert scorer.standard(*rows) == pytest.approx(expected, rel=1e-9)
     assert scorer.protocol["max_tokens"] == 77
 
 

@@ -9,6 +9,7 @@ import torch
 from commoncanvas.analysis import matching, tables
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
+from commoncanvas.evaluate.judges import Judge
 from commoncanvas.models import efficientnet
 
 METRICS = {
@@ -53,7 +54,7 @@ def trained():
     yield FEATURES[33:]
 
 
-ARGS = TEXTS, scorer("alignment"), [OPEN], REAL, trained, 10
+ARGS = TEXTS, scorer("alignment"), [Judge(OPEN, REAL["efficientnet"])], trained, 10
 
 
 @pytest.fixture
@@ -101,10 +102,10 @@ def test_the_same_seed_gives_the_same_values(pixels, measured):
 
 
 def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
-    judges = [judge("inception", "fid_inception", "kid_inception")]
-    judges.append(judge("clip", "clip_fid", ""))
-    real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
-    args = TEXTS, scorer("clip_score"), judges, real, trained, 10, 1
+    fid = judge("inception", "fid_inception", "kid_inception")
+    judges = [Judge(fid, FEATURES[30:])]
+    judges.append(Judge(judge("clip", "clip_fid", ""), FEATURES[24:] + 1))
+    args = TEXTS, scorer("clip_score"), judges, trained, 10, 1
     found = measurement.measure(pixels, *args).values
     names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
     names |= {"fid_inception", "kid_inception"}

@@ -1,0 +1,74 @@
+"""A feature extractor beside the reference: all metrics of samples from its features.
+
+Values of FID's and KID's kind are torchmetrics'; intervals are `analysis`'s, of the
+same statistics. What is made of the reference alone is made once for all samples.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from commoncanvas.analysis import distances, kernels
+from commoncanvas.analysis.estimates import Estimate, student_quantile
+from commoncanvas.evaluate import standard
+from commoncanvas.evaluate.extractors import FeatureExtractor
+
+NUM_BLOCKS = 20  # of the jackknife
+
+
+class Judge:
+    """One network's features of the reference, against which samples are measured.
+
+    Args:
+        extractor: the network, and the names of its metrics.
+        real: (m, num_features) of the reference, two rows or more.
+        seed: of the draws in a kernel distance.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, real: np.ndarray, seed: int = 0
+    ) -> None:
+        self.extractor, self.real, self.seed = extractor, real, seed
+
+    @functools.cached_property
+    def _frechet(self) -> standard.Frechet:
+        return standard.Frechet(self.real)
+
+    @functools.cached_property
+    def _side(self) -> kernels.Side:
+        return kernels.Side.of(self.real, kernels.polynomial, NUM_BLOCKS)
+
+    def estimates(self, features: np.ndarray, suffix: str = "") -> dict[str, Estimate]:
+        """Return {metric: its estimate} of samples.
+
+        Args:
+            features: (n, num_features), two rows or more.
+            suffix: of the metrics' names; see `Reference.suffix`.
+        """
+        found = {self.extractor.frechet: self._distance(features)}
+        if self.extractor.kernel:
+            found[self.extractor.kernel] = self._kernel(features)
+        return {name + suffix: estimate for name, estimate in found.items()}
+
+    def _distance(self, features: np.ndarray) -> Estimate:
+        found = distances.frechet_estimate(features, self.real, NUM_BLOCKS)
+        return moved(found, self._frechet.distance(features))
+
+    def _kernel(self, features: np.ndarray) -> Estimate:
+        """Estimate the kernel distance; its draws are noise of their own."""
+        found = kernels.kernel_estimate(features, self._side, NUM_BLOCKS)
+        value, error = standard.kernel_distance(features, self.real, self.seed)
+        return moved(found, value, error * student_quantile(standard.SUBSETS))
+
+
+def moved(estimate: Estimate, value: float, half: float = 0.0) -> Estimate:
+    """Return an estimate about another value of the same quantity.
+
+    Args:
+        half: what else its interval must hold to either side, added in squares.
+    """
+    low = value - math.hypot(estimate.value - estimate.low, half)
+    high = value + math.hypot(estimate.high - estimate.value, half)
+    return dataclasses.replace(estimate, value=value, low=low, high=high)
