@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from commoncanvas.analysis import distances, kernels
+from commoncanvas.analysis import distances, kernels, manifolds
 from commoncanvas.analysis.estimates import Estimate, student_quantile
 from commoncanvas.evaluate import standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
@@ -38,10 +38,20 @@ class Judge:
 
     @functools.cached_property
     def _side(self) -> kernels.Side:
+        if self.extractor.is_gaussian:
+            unit = kernels.unit_rows(self.real)
+            return kernels.Side.of(unit, kernels.gaussian, NUM_BLOCKS)
         return kernels.Side.of(self.real, kernels.polynomial, NUM_BLOCKS)
+
+    @functools.cached_property
+    def _balls(self) -> manifolds.Balls:
+        return manifolds.Balls.of(self.real, num_blocks=NUM_BLOCKS)
 
     def estimates(self, features: np.ndarray, suffix: str = "") -> dict[str, Estimate]:
         """Return {metric: its estimate} of samples.
+
+        Precision, recall, density and coverage are left out where a side has too few
+        rows for neighbours.
 
         Args:
             features: (n, num_features), two rows or more.
@@ -50,6 +60,12 @@ class Judge:
         found = {self.extractor.frechet: self._distance(features)}
         if self.extractor.kernel:
             found[self.extractor.kernel] = self._kernel(features)
+        sides = features, self.real
+        if self.extractor.has_balls and all(manifolds.is_enough(len(x)) for x in sides):
+            shares = manifolds.manifold_metrics(
+                features, self._balls, num_blocks=NUM_BLOCKS
+            )
+            found |= {f"{k}_{self.extractor.name}": v for k, v in shares.items()}
         return {name + suffix: estimate for name, estimate in found.items()}
 
     def _distance(self, features: np.ndarray) -> Estimate:
@@ -57,7 +73,9 @@ class Judge:
         return moved(found, self._frechet.distance(features))
 
     def _kernel(self, features: np.ndarray) -> Estimate:
-        """Estimate the kernel distance; its draws are noise of their own."""
+        """Estimate the kernel distance; KID's draws are noise of their own."""
+        if self.extractor.is_gaussian:
+            return kernels.clip_mmd_estimate(features, self._side, NUM_BLOCKS)
         found = kernels.kernel_estimate(features, self._side, NUM_BLOCKS)
         value, error = standard.kernel_distance(features, self.real, self.seed)
         return moved(found, value, error * student_quantile(standard.SUBSETS))

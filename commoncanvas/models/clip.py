@@ -6,17 +6,16 @@ Source: clip; clip-fid; mosaicml-diffusion, clean_fid_eval.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas.core.errors import ParameterError, brief
+from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.efficientnet import in_batches
-from commoncanvas.models.encoders import frozen
-from commoncanvas.models.weights import find_part, identity_of
+from commoncanvas.models.loading import load_network
+from commoncanvas.models.weights import identity_of
 
 
 class Clip:
@@ -32,35 +31,14 @@ class Clip:
     """
 
     def __init__(self, model: str, revision: str | None = None) -> None:
-        name, words = find_part(model, revision or None, "clip")
-        try:  # without a word, transformers asks whether to run a stranger's code
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **words)
-        except (OSError, ValueError, RecursionError) as error:
-            raise ParameterError(
-                f"the model {model!r} has no configuration that transformers reads "
-                f"({brief(error)}); expected CLIP's; name another in the profile."
-            ) from None
-        kind = config.model_type
-        if kind != "clip":
-            raise ParameterError(
-                f"the model {model!r} is a {kind!r}; expected 'clip', both towers; "
-                "name another in the profile."
-            )
+        self.model, name, words = load_network(CLIPModel, "clip", model, revision)
         try:
             self.processor = CLIPImageProcessorPil.from_pretrained(name, **words)
             self.tokenizer = AutoTokenizer.from_pretrained(
                 name, trust_remote_code=False, **words
             )
-            loaded: Any = (
-                CLIPModel.from_pretrained(  # else a model alone, says its stub
-                    name, output_loading_info=True, **words
-                )
-            )
-            network, loading = loaded
-            # transformers would fill either gap by itself: random weights, no words.
-            if loading["missing_keys"]:
-                raise ValueError(f"no weights for {min(loading['missing_keys'])}")
-            if len(self.tokenizer) != network.config.text_config.vocab_size:
+            # transformers would go on without words.
+            if len(self.tokenizer) != self.model.config.text_config.vocab_size:
                 raise ValueError(f"a tokenizer of {len(self.tokenizer)} words")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -68,7 +46,6 @@ class Clip:
                 f"{model!r} is no whole CLIP ({reason}); expected weights, processor "
                 "and tokenizer; name another in the profile."
             ) from None
-        self.model = frozen(network)
         self.num_features = self.model.config.projection_dim
         self.max_tokens = self.model.config.text_config.max_position_embeddings
         self.identity = identity_of("clip", model, revision)

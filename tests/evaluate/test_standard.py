@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from commoncanvas.analysis import distances, estimates, kernels, matching
+from commoncanvas.analysis import distances, estimates, kernels, manifolds, matching
 from commoncanvas.evaluate import standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
 from commoncanvas.evaluate.judges import Judge, moved
@@ -16,8 +16,8 @@ def draw(n, seed, width=12, shift=0.0):
     return rng.normal(size=(n, width)) @ mixing / width + shift
 
 
-def judge(real, frechet="fd", kernel="kd"):
-    extractor = FeatureExtractor("toy", frechet, kernel, real.shape[1], None, {})
+def judge(real, kernel="kd", **words):
+    extractor = FeatureExtractor("toy", "fd", kernel, real.shape[1], None, {}, **words)
     return Judge(extractor, real)
 
 
@@ -87,6 +87,22 @@ def test_a_judges_values_are_torchmetrics_and_its_intervals_ours():
     ours = kernels.kernel_estimate(a, b)
     assert kd.high - kd.low > ours.high - ours.low  # the draws' noise is in it
     assert kd.low < ours.value < kd.high
+
+
+def test_cmmd_stands_where_the_kernel_is_gaussian():
+    a, b = draw(60, 1), draw(150, 2, shift=0.2)
+    found = judge(b, "cmmd", is_gaussian=True).estimates(a)
+    assert found["cmmd"] == kernels.clip_mmd_estimate(a, b)
+
+
+def test_precision_and_its_like_bear_the_networks_name():
+    a, b = draw(60, 1), draw(150, 2, shift=0.2)
+    found = judge(b, has_balls=True).estimates(a, "_to_coco")
+    names = ["precision", "recall", "density", "coverage"]
+    assert list(found)[2:] == [f"{name}_toy_to_coco" for name in names]
+    assert list(found.values())[2:] == list(manifolds.manifold_metrics(a, b).values())
+    # Six samples have no five neighbours without one of them.
+    assert list(judge(b, has_balls=True).estimates(a[:6])) == ["fd", "kd"]
 
 
 def test_what_is_made_of_the_reference_is_made_once(monkeypatch):
