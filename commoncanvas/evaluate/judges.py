@@ -16,6 +16,7 @@ from commoncanvas.evaluate import standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
 
 NUM_BLOCKS = 20  # of the jackknife
+NUM_IN_BALLS = 10_000  # rows of a side at most, whose balls are made. Source: gpic
 
 
 class Judge:
@@ -45,13 +46,13 @@ class Judge:
 
     @functools.cached_property
     def _balls(self) -> manifolds.Balls:
-        return manifolds.Balls.of(self.real, num_blocks=NUM_BLOCKS)
+        return manifolds.Balls.of(_some(self.real), num_blocks=NUM_BLOCKS)
 
     def estimates(self, features: np.ndarray, suffix: str = "") -> dict[str, Estimate]:
         """Return {metric: its estimate} of samples.
 
-        Precision, recall, density and coverage are left out where a side has too few
-        rows for neighbours.
+        Precision, recall, density and coverage are of 10,000 rows of a side at most,
+        evenly taken, and are left out where a side has too few for neighbours.
 
         Args:
             features: (n, num_features), two rows or more.
@@ -63,7 +64,7 @@ class Judge:
         sides = features, self.real
         if self.extractor.has_balls and all(manifolds.is_enough(len(x)) for x in sides):
             shares = manifolds.manifold_metrics(
-                features, self._balls, num_blocks=NUM_BLOCKS
+                _some(features), self._balls, num_blocks=NUM_BLOCKS
             )
             found |= {f"{k}_{self.extractor.name}": v for k, v in shares.items()}
         return {name + suffix: estimate for name, estimate in found.items()}
@@ -79,6 +80,12 @@ class Judge:
         found = kernels.kernel_estimate(features, self._side, NUM_BLOCKS)
         value, error = standard.kernel_distance(features, self.real, self.seed)
         return moved(found, value, error * student_quantile(standard.SUBSETS))
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """Return at most `NUM_IN_BALLS` of the rows, evenly taken."""
+    places = np.arange(min(len(rows), NUM_IN_BALLS)) * len(rows) // NUM_IN_BALLS
+    return rows[places] if len(rows) > NUM_IN_BALLS else rows
 
 
 def moved(estimate: Estimate, value: float, half: float = 0.0) -> Estimate:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from commoncanvas.analysis import distances, estimates, kernels, manifolds, matching
-from commoncanvas.evaluate import standard
+from commoncanvas.evaluate import judges, standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
 from commoncanvas.evaluate.judges import Judge, moved
 
@@ -103,6 +103,15 @@ def test_precision_and_its_like_bear_the_networks_name():
     assert list(found.values())[2:] == list(manifolds.manifold_metrics(a, b).values())
     # Six samples have no five neighbours without one of them.
     assert list(judge(b, has_balls=True).estimates(a[:6])) == ["fd", "kd"]
+
+
+def test_balls_are_made_of_so_many_rows_at_most(monkeypatch):
+    monkeypatch.setattr(judges, "NUM_IN_BALLS", 50)
+    a, b = draw(60, 1), draw(150, 2, shift=0.2)
+    found = judge(b, has_balls=True).estimates(a)
+    some = np.delete(np.arange(60), np.arange(5, 60, 6))
+    expected = manifolds.manifold_metrics(a[some], b[::3])
+    assert found["coverage_toy"] == expected["coverage"] and found["fd"].n == 60
 
 
 def test_what_is_made_of_the_reference_is_made_once(monkeypatch):
