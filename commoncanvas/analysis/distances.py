@@ -1,4 +1,9 @@
-"""Distances between sets of features, from moments that are summed in one pass."""
+"""Frechet distances between sets of features, from moments summed in one pass.
+
+Stage 05 reports torchmetrics' value; a jackknife asks for forty more, which these give
+in a fraction of the time, also where there are fewer rows than features. Tests hold the
+two equal. Source: fid; torchmetrics.
+"""
 
 import functools
 import math
@@ -8,17 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from commoncanvas.analysis.estimates import (
-    Estimate,
-    Replicates,
-    as_features,
-    block_of,
-    jackknife,
-    replicate,
-)
+from commoncanvas.analysis.estimates import Estimate, Replicates, block_of
 from commoncanvas.core.errors import ParameterError, ShapeError
-
-ROWS = 2048  # whose pairs with all others are in memory at once
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,15 @@ class Moments:
         """(features, features) float64, divided by count − 1."""
         return self.factor.T @ self.factor / (self.count - 1)
 
+    def shortened(self) -> "Moments":
+        """Return the same moments with a factor of at most `features` rows."""
+        is_long = len(self.factor) > len(self.mean)
+        factor = _triangle(self.factor) if is_long else self.factor
+        return Moments(self.count, self.mean, factor)
+
     def root(self) -> np.ndarray:
         """Return F with F'F the covariance, of at most `features` rows."""
-        factor = self.factor / math.sqrt(self.count - 1)
-        is_long = len(factor) > len(self.mean)
-        return _triangle(factor) if is_long else factor
+        return self.shortened().factor / math.sqrt(self.count - 1)
 
 
 def _triangle(factor: np.ndarray) -> np.ndarray:
@@ -110,6 +110,25 @@ def frechet_distance(a: Any, b: Any) -> float:
     return max(float(np.sum((a.mean - b.mean) ** 2) + traces - 2 * nuclear), 0.0)
 
 
+def frechet_replicates(a: Any, b: Any, num_blocks: int = 20) -> Replicates:
+    """Return `frechet_distance` with what `jackknife` makes its interval of.
+
+    What is made of a table is made once while the other one loses its blocks. The
+    replicates of several a at the same prompts and b may be added and subtracted.
+    """
+    tables = [np.asarray(table, dtype=np.float64) for table in (a, b)]
+    whole = [Moments.of(table).shortened() for table in tables]
+
+    def without(side: int = 0, lost: int | None = None) -> float:
+        pair = list(whole)
+        if lost is not None:
+            is_kept = block_of(len(tables[side]), num_blocks) != lost
+            pair[side] = Moments.of(tables[side][is_kept])
+        return frechet_distance(*pair)
+
+    return Replicates.of(without, [len(table) for table in tables], num_blocks)
+
+
 def frechet_floor(real: Any, n: int, seed: int, num_blocks: int = 20) -> Estimate:
     """Measure real against real: about what a perfect model would get at n.
 
@@ -124,105 +143,4 @@ def frechet_floor(real: Any, n: int, seed: int, num_blocks: int = 20) -> Estimat
         )
     order = np.random.default_rng(seed).permutation(len(real))
     sides = real[order[:n]], real[order[n:]]
-    return jackknife(frechet_distance, *sides, num_blocks=num_blocks)
-
-
-def kernel_distance(a: Any, b: Any) -> float:
-    """Measure the unbiased squared MMD with the polynomial kernel of KID.
-
-    Without bias at small n: 0 on average for equal distributions. Source: kid, §4.
-    Raises: ShapeError for fewer than 2 rows or unequal widths; ParameterError for NaN.
-    """
-    a, b = as_features(a, b)
-    return _Kernel.of(a, b, 1).distance()
-
-
-def frechet_replicates(a: Any, b: Any, num_blocks: int = 20) -> Replicates:
-    """Return `frechet_distance` with its replicates, for intervals of differences.
-
-    Raises: as `frechet_distance`.
-    """
-    return replicate(frechet_distance, *as_features(a, b), num_blocks=num_blocks)
-
-
-def kernel_replicates(a: Any, b: Any, num_blocks: int = 20) -> Replicates:
-    """Return `kernel_distance` with its replicates, at the cost of one distance.
-
-    A replicate that lacks a block of rows is the sums of all pairs less those of the
-    block's, so every pair of rows is looked at once and not once a replicate.
-
-    Raises: as `kernel_distance`.
-    """
-    a, b = as_features(a, b)
-    kernel = _Kernel.of(a, b, num_blocks)
-    return Replicates.of(kernel.distance, [len(a), len(b)], num_blocks)
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """Sums of (a'b / features + 1)^3 over pairs of rows, by the rows' blocks.
-
-    Blocks are those of `jackknife`; rows beyond whole blocks come last, in one more.
-
-    Attributes:
-        counts: of a and of b, (blocks,) rows.
-        cross: (blocks of a, blocks of b); own: of a with a and of b with b.
-        diagonal: of a and of b, (blocks,) sums of rows paired with themselves.
-    """
-
-    counts: list[np.ndarray]
-    cross: np.ndarray
-    own: list[np.ndarray]
-    diagonal: list[np.ndarray]
-
-    @classmethod
-    def of(cls, a: np.ndarray, b: np.ndarray, num_blocks: int) -> "_Kernel":
-        blocks, tables = [], []
-        for table in (a, b):
-            block = block_of(len(table), num_blocks)
-            order = np.argsort(block, kind="stable")
-            tables.append(table[order])
-            blocks.append(np.bincount(block))
-        diagonal = []
-        for table, counts in zip(tables, blocks, strict=True):
-            alone = (np.sum(table**2, 1) / table.shape[1] + 1) ** 3
-            diagonal.append(np.add.reduceat(alone, _starts(counts)))
-        pairs = [(0, 1), (0, 0), (1, 1)]
-        cross, *own = (
-            _pair_sums(tables[i], tables[j], blocks[i], blocks[j]) for i, j in pairs
-        )
-        return cls(blocks, cross, own, diagonal)
-
-    def distance(self, side: int = 0, lost: int | None = None) -> float:
-        """Return the distance without a block of a (`side` 0) or of b (1)."""
-        kept = [np.ones(len(counts), bool) for counts in self.counts]
-        if lost is not None:
-            kept[side][lost] = False
-        n, m = (int(c[k].sum()) for c, k in zip(self.counts, kept, strict=True))
-        total = -2 * float(self.cross[kept[0]][:, kept[1]].sum()) / (n * m)
-        for size, own, diagonal, k in zip(
-            (n, m), self.own, self.diagonal, kept, strict=True
-        ):
-            # A row paired with itself is no pair of independent draws.
-            pairs = float(own[k][:, k].sum()) - float(diagonal[k].sum())
-            total += pairs / size / (size - 1)
-        return total
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-    return np.cumsum(counts) - counts
-
-
-def _pair_sums(
-    a: np.ndarray, b: np.ndarray, blocks_a: np.ndarray, blocks_b: np.ndarray
-) -> np.ndarray:
-    """Sum the kernel over pairs of rows that lie sorted by block, block by block."""
-    rows = []
-    for start, count in zip(_starts(blocks_a), blocks_a, strict=True):
-        total = np.zeros(len(blocks_b))
-        for first in range(start, start + count, ROWS):
-            part = a[first : min(first + ROWS, start + count)]
-            found = (part @ b.T / a.shape[1] + 1) ** 3
-            total += np.add.reduceat(found.sum(0), _starts(blocks_b))
-        rows.append(total)
-    return np.stack(rows)
+    return frechet_replicates(*sides, num_blocks).estimate()

@@ -6,7 +6,7 @@ purpose, against works of which no copy was trained on.
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from commoncanvas.analysis.estimates import Estimate, roc_area, wilson
 from commoncanvas.core.picture_store import pictures_of
+from commoncanvas.core.settings import call_named
+from commoncanvas.evaluate import sscd
 from commoncanvas.evaluate.nearest import CANDIDATES, TrainingWorks, nearest
 
 
@@ -62,6 +64,50 @@ CHANGES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = 
 
 
 @dataclass(frozen=True)
+class Detector:
+    """By what pictures are compared with works.
+
+    Attributes:
+        search: finds each picture's closest works; arguments and results as `nearest`.
+        published: similarity above which its authors say copy; None if nobody does.
+        protocol: JSON-able.
+    """
+
+    search: Callable[..., tuple[np.ndarray, np.ndarray]]
+    published: float | None
+    protocol: dict[str, Any]
+
+
+def detector_frequencies() -> Detector:
+    """Return the open world's detector, which needs no network; see `nearest`."""
+    return Detector(nearest, None, {"similarity": "low frequencies, aligned"})
+
+
+def detector_sscd(weights: Path | str, sha256: str = sscd.SHA256) -> Detector:
+    """Return the published copy detector; see `sscd.Sscd`."""
+    network = sscd.Sscd(weights, sha256)
+    return Detector(network.nearest, sscd.PUBLISHED, network.protocol)
+
+
+DETECTORS: dict[str, Callable[..., Detector]] = {
+    "frequencies": detector_frequencies,
+    "sscd": detector_sscd,
+}
+OPEN = detector_frequencies()
+
+
+def load_detector(settings: Mapping[str, Any]) -> Detector:
+    """Load a detector, {"detector": a name of `DETECTORS`, and its arguments}.
+
+    Raises:
+        ParameterError: it or its arguments are unknown or missing.
+        SourceError: weights are missing, or not the pinned ones.
+    """
+    words = {key: value for key, value in settings.items() if key != "detector"}
+    return call_named(DETECTORS, "detector", settings.get("detector"), words)
+
+
+@dataclass(frozen=True)
 class Control:
     """Real pictures of which it is known whether they copy a work; see `control`.
 
@@ -99,6 +145,7 @@ def control(
     num_copies: int = 250,
     num_others: int = 500,
     seed: int = 0,
+    detector: Detector = OPEN,
 ) -> Control:
     """Search the works for pictures of which it is known whether they are copies.
 
@@ -113,7 +160,7 @@ def control(
         seed: of the choice of pictures and of the changes.
     """
     known = _known(works, size, num_copies, num_others, seed)
-    return known.control(works, *nearest(known.pixels, works, 1, known.groups))
+    return known.control(works, *detector.search(known.pixels, works, 1, known.groups))
 
 
 @dataclass(frozen=True)
@@ -199,22 +246,27 @@ def study(
     licenses_folder: Path,
     keys: Iterable[str],
     seed: int = 0,
+    detector: Detector = OPEN,
 ) -> Study:
     """Search samples, (h, w, 3) uint8 each, for copies of the works trained on.
 
-    The threshold depends on the works and `seed` alone.
+    The threshold depends on the works, `seed` and the detector alone. Where its authors
+    publish one, `copy_rate_published` is the share above that, on other pictures.
     """
     works = TrainingWorks(licenses_folder, keys)
     known, num = _known(works, len(pixels[0]), 250, 500, seed), len(pixels)
     # The works are read once, for the control and the samples together.
     groups = np.concatenate([np.full(num, None), known.groups])
     pictures = itertools.chain(pixels, known.pixels)
-    places, similarity = nearest(pictures, works, CANDIDATES, groups)
+    places, similarity = detector.search(pictures, works, CANDIDATES, groups)
     controls = known.control(works, places[num:], similarity[num:])
     places, similarity = places[:num], similarity[:num]
     threshold = controls.threshold()
     first = places[:, 0], similarity[:, 0]
     measured = measure(*first, works, controls, threshold)
+    if detector.published is not None:
+        above = int((first[1] > detector.published).sum())
+        measured["copy_rate_published"] = wilson(above, num).as_dict()
     return Study(works, controls, threshold, places, similarity, measured)
 
 

@@ -2,7 +2,7 @@
 
 The profile names them, so that scales differ by settings alone. Each metric bears its
 network's name, and each network states its protocol, without which two values cannot be
-compared. Source: fid; kid; clip-fid; clipscore.
+compared. Source: fid; kid; clip-fid; clipscore; dgm-eval; prdc; cmmd.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,20 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from commoncanvas.analysis import matching
+from commoncanvas.analysis import kernels, matching
 from commoncanvas.analysis.distances import Moments
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.core.settings import call_named
-from commoncanvas.evaluate import inception
-from commoncanvas.models import efficientnet
-from commoncanvas.models.clip import Clip, clip_score
+from commoncanvas.evaluate import inception, standard
+from commoncanvas.models import dinov2, efficientnet
+from commoncanvas.models.clip import Clip
 from commoncanvas.models.efficientnet import in_batches
 from commoncanvas.models.encoders import frozen
 from commoncanvas.models.scorer import load_scorer as load_image_scorer
 from commoncanvas.models.scorer import sentence_embeds
 from commoncanvas.models.weights import WEIGHTS
+
+CMMD = (
+    f"{kernels.SCALE} times the squared MMD of embeddings of length one, Gaussian of "
+    f"width {kernels.SIGMA}, each row's pair with itself included"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class FeatureExtractor:
         frechet, kernel: names of the metrics; "" where a distance is not taken.
         embed: maps a list of (h, w, 3) uint8 pictures to a tensor (n, num_features).
         protocol: JSON-able: weights, resize rule and so on.
+        is_gaussian: the kernel distance is CMMD's, with a Gaussian kernel.
+        has_balls: precision, recall, density and coverage are taken too, and named
+            after the network, as `precision_dinov2`.
     """
 
     name: str  # in the profile
@@ -45,6 +53,8 @@ class FeatureExtractor:
     num_features: int
     embed: Callable[[list[np.ndarray]], torch.Tensor]
     protocol: dict[str, Any]
+    is_gaussian: bool = False
+    has_balls: bool = False
 
     def features(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
         """Return (n, num_features) float64 of pictures, which are read once.
@@ -71,6 +81,8 @@ class Scorer:
     image_embeds: Callable[..., np.ndarray]  # of pictures
     text_embeds: Callable[..., np.ndarray]  # of texts
     protocol: dict[str, Any]
+    # The metric's value as the field computes it, of the same embeddings, if it does.
+    standard: Callable[[np.ndarray, np.ndarray], float] | None = None
 
 
 def extractor_efficientnet() -> FeatureExtractor:
@@ -84,6 +96,7 @@ def extractor_efficientnet() -> FeatureExtractor:
         efficientnet.NUM_FEATURES,
         efficientnet.pooled_features,
         {"weights": weights, "resize": resize},
+        has_balls=True,
     )
 
 
@@ -116,6 +129,44 @@ def extractor_clip(model: str, revision: str | None = None) -> FeatureExtractor:
     )
 
 
+def extractor_clip_large(model: str, revision: str | None = None) -> FeatureExtractor:
+    """Return CMMD's feature extractor, ViT-L/14 at 336 px as published.
+
+    Its processor takes the centre square at the network's size, bicubic in Pillow, as
+    the authors' `io_util` does. Source: cmmd, §4.
+    """
+    clip = Clip(model, revision)
+    protocol = {"weights": clip.identity, "resize": clip.resize, "kernel": CMMD}
+    return FeatureExtractor(
+        "clip_large",
+        "fd_clip_large",
+        "cmmd",
+        clip.num_features,
+        clip.embed_pictures,
+        protocol,
+        is_gaussian=True,
+    )
+
+
+def extractor_dinov2(model: str, revision: str | None = None) -> FeatureExtractor:
+    """Return FD-DINOv2's feature extractor, ViT-L/14 as published; see `Dinov2`."""
+    network = dinov2.Dinov2(model, revision)
+    protocol = {
+        "weights": network.identity,
+        "network": network.architecture,
+        "resize": dinov2.RESIZE,
+    }
+    return FeatureExtractor(
+        "dinov2",
+        "fd_dinov2",
+        "kd_dinov2",
+        network.num_features,
+        network.embed_pictures,
+        protocol,
+        has_balls=True,
+    )
+
+
 def scorer_open() -> Scorer:
     """Return the open world's scorer, from `pretrained/scorer`."""
     folder = PRETRAINED / "scorer"
@@ -137,8 +188,9 @@ def scorer_clip(model: str, revision: str | None = None) -> Scorer:
         "resize": clip.resize,
         "max_tokens": clip.max_tokens,
     }
+    embeds = clip.image_embeds, clip.text_embeds
     return Scorer(
-        "clip_score", clip_score, clip.image_embeds, clip.text_embeds, protocol
+        "clip_score", matching.alignment, *embeds, protocol, standard.clip_score
     )
 
 
@@ -146,6 +198,8 @@ EXTRACTORS: dict[str, Callable[..., FeatureExtractor]] = {
     "efficientnet": extractor_efficientnet,
     "inception": extractor_inception,
     "clip": extractor_clip,
+    "clip_large": extractor_clip_large,
+    "dinov2": extractor_dinov2,
 }
 SCORERS: dict[str, Callable[..., Scorer]] = {"open": scorer_open, "clip": scorer_clip}
 
@@ -154,7 +208,7 @@ def load_extractors(features: Mapping[str, dict[str, Any]]) -> list[FeatureExtra
     """Load and verify the feature extractors of a profile, in its order.
 
     Args:
-        features: {"efficientnet" | "inception" | "clip": its arguments}, one or more.
+        features: {a name of `EXTRACTORS`: its arguments}, one or more.
 
     Raises:
         ParameterError: there is none, one or its arguments are unknown or missing, or

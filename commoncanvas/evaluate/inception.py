@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from commoncanvas.core.errors import SourceError
-from commoncanvas.core.files import sha256_of
-from commoncanvas.core.paths import ROOT
+from commoncanvas.models.weights import verified_file
 
 NUM_FEATURES = 2048
 SIZE = 299  # edge at which it looks at pictures [pixels]
-# Of the published file, pt_inception-2015-12-05-6726825d.pth.
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+# Of the published file.
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 RESIZE = f"TensorFlow 1 bilinear to {SIZE} px, no antialiasing, from the corner pixel"
 RANGE = "(x - 128) / 128"
@@ -189,14 +188,7 @@ def load_inception(weights: Path | str, sha256: str = SHA256) -> torch.nn.Module
     Raises:
         SourceError: the file is missing, or not the pinned one.
     """
-    path = ROOT / weights
-    found = sha256_of(path) if path.is_file() else "none"
-    if found != sha256:
-        raise SourceError(
-            f"weights Inception-v3: sha256 of {str(weights)!r} is {found[:12]}…, "
-            f"expected {sha256[:12]}…; fetch pt_inception-2015-12-05-6726825d.pth of "
-            "pytorch-fid anew and name it in the profile."
-        )
+    path = verified_file("Inception-v3", weights, sha256, f"pytorch-fid's {FILE}")
     network = make_inception()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     # Convolutions on the CPU are twice as fast with the channels last.

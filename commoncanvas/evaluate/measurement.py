@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 
 from commoncanvas.analysis import distances, matching
-from commoncanvas.analysis.estimates import REPLICATES, mean_interval
+from commoncanvas.analysis.estimates import REPLICATES, Estimate, mean_interval
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
+from commoncanvas.evaluate.judges import Judge, moved
 from commoncanvas.evaluate.references import Reference
 from commoncanvas.evaluate.samples import Request, Samples
 from commoncanvas.latents.reader import Latents
 from commoncanvas.models.efficientnet import closest, image_features
-
-NUM_BLOCKS = 20  # of the jackknife
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,14 @@ def measure_all(
         n: scorer.text_embeds(rows["prompt"].tolist()) for n, rows in prompts.items()
     }
     own = {name: features_of(readers, rows["id"]) for name, rows in prompts.items()}
+    judges = [Judge(e, real[e.name], seed) for e in extractors]
     found = {}
     for (name, guidance), pixels in drawn.items():
         found[name, guidance] = measure(
             pixels,
             texts[name],
             scorer,
-            extractors,
-            real,
+            judges,
             trained.feature_blocks,
             num_choices,
             seed,
@@ -89,8 +88,7 @@ def measure(
     pixels: Sequence[np.ndarray] | np.ndarray,
     text_embeds: np.ndarray,
     scorer: Scorer,
-    extractors: Sequence[FeatureExtractor],
-    real: Mapping[str, np.ndarray],
+    judges: Sequence[Judge],
     trained: Callable[[], Iterable[np.ndarray]],
     num_choices: int,
     seed: int,
@@ -102,7 +100,7 @@ def measure(
     Args:
         pixels: n samples, (h, w, 3) uint8 each, one a prompt; read batch by batch.
         text_embeds: (n, width), the scorer's embeddings of the prompts.
-        real: {extractor's name: (m, num_features)} of the reference pictures.
+        judges: networks with their features of the reference pictures.
         trained: returns the EfficientNet features of the works trained on, in blocks
             of (rows, 1280).
         num_choices: names among which a picture must find its own.
@@ -111,7 +109,7 @@ def measure(
             None where they name none.
         suffix: of the distances' names; see `Reference.suffix`.
     """
-    features = {extractor.name: extractor.features(pixels) for extractor in extractors}
+    features = {j.extractor.name: j.extractor.features(pixels) for j in judges}
     looks = features.get("efficientnet")
     if looks is None:
         looks = image_features(pixels)
@@ -127,21 +125,19 @@ def measure(
     if own is not None:
         scores["likeness"] = matching.alignment(looks, own)
         scores["likeness_gap"] = matching.alignment_gap(looks, own)
-    taken = {}
-    for extractor in extractors:
-        pair = features[extractor.name], real[extractor.name]
-        fd = distances.frechet_replicates(*pair, num_blocks=NUM_BLOCKS)
-        taken[extractor.frechet + suffix] = fd
-        if extractor.kernel:
-            kd = distances.kernel_replicates(*pair, num_blocks=NUM_BLOCKS)
-            taken[extractor.kernel + suffix] = kd
-    estimates = {name: found.estimate() for name, found in taken.items()}
+    estimates, rows = dict[str, Estimate](), dict[str, np.ndarray]()
+    for judge in judges:
+        own_features = features[judge.extractor.name]
+        measured, taken = judge.estimates(own_features, suffix)
+        estimates |= measured
+        rows |= {REPLICATES + name: found.as_array() for name, found in taken.items()}
     estimates |= {name: mean_interval(values) for name, values in scores.items()}
+    if scorer.standard:
+        value = scorer.standard(embeds, text_embeds)
+        estimates[scorer.name] = moved(estimates[scorer.name], value)
     estimates["retrieval_top1"] = ranked["image_to_text"]
     values = {name: estimate.as_dict() for name, estimate in estimates.items()}
-    rows = {REPLICATES + name: found.as_array() for name, found in taken.items()}
-    rows |= scores
-    return Measurement(values, rows)
+    return Measurement(values, rows | scores)
 
 
 def features_of(readers: Iterable[Latents], ids: Sequence[str]) -> np.ndarray | None:

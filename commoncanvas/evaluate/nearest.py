@@ -83,13 +83,18 @@ class TrainingWorks:
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (place of the first, its chunk's (c, 3, 32, 32) images in [−1, 1])."""
+        for first, chunk in self.stored():
+            pixels = [stored_pixels(data, WORK_EDGE) for data in chunk]
+            yield first, pixels_to_images(np.stack(pixels))
+
+    def stored(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield (place of the first, its chunk's pictures as they are stored)."""
         first = 0
         for file in picture_files(self.folder):
             rows = [data for key, data in read_pictures(file) if key in self._wanted]
             for start in range(0, len(rows), self.chunk_size):
                 chunk = rows[start : start + self.chunk_size]
-                pixels = [stored_pixels(data, WORK_EDGE) for data in chunk]
-                yield first, pixels_to_images(np.stack(pixels))
+                yield first, chunk
                 first += len(chunk)
 
     def comparable(self) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import shown
 from commoncanvas.core.settings import call_named, load_yaml
+from commoncanvas.evaluate.caption_lists import gpic_captions
 from commoncanvas.latents.selection import read_works
 
 COLUMNS = ["prompt", "id", "source", "category"]
@@ -242,6 +243,7 @@ KINDS: dict[str, Callable[..., pd.DataFrame]] = {
     "coco": coco_captions,
     "parti": parti_prompts,
     "gate": gate_prompts,
+    "gpic": gpic_captions,
 }
 
 

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.files import shown
+from commoncanvas.core.errors import ParameterError, brief
+from commoncanvas.core.files import sha256_of, shown
 from commoncanvas.core.keys import code_hash, finish, key_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.picture_store import hash_of, stored_pictures
@@ -39,7 +39,7 @@ class Reference:
     """Real pictures, drawn at random.
 
     Attributes:
-        name: "held_out" or "coco".
+        name: "held_out", "coco" or "gpic".
         keys: of the pictures, works' or file names, in the order of reading.
         identity: hash of what the pictures' bytes are, for the key of their features.
         read: (keys, size) -> (size, size, 3) uint8 pictures, one by one.
@@ -116,6 +116,8 @@ def find_reference(
             f"num_reference is {num}; expected 2 pictures or more; edit the profile."
         )
     if pictures := leading.get("pictures"):
+        if leading["kind"] == "gpic":
+            return _gpic(pictures, num)
         return _coco(leading["file"], pictures, num, seed)
     places = np.arange(min(num, len(held)))
     return Reference(
@@ -150,6 +152,38 @@ def _coco(file: str, pictures: str, num: int, seed: int) -> Reference:
     identity = key_of(files=[found[name] for name in keys])
     read = functools.partial(_read, place)
     return Reference("coco", keys, identity, read, {}, pictures)
+
+
+def _gpic(statistics: str, num: int) -> Reference:
+    """Return GPIC's test pictures as the DINOv2 features that are handed out of them.
+
+    Source: gpic, reference_stats/test_stats.npz; of its arrays `dino_embeddings` is
+    read, (m, 1024). Its mean and covariance are what Frechet distances make of them.
+    """
+    place = paths.ROOT / statistics
+    try:
+        with np.load(place, allow_pickle=False) as arrays:
+            found = np.asarray(arrays["dino_embeddings"], np.float64)
+        if found.ndim != 2 or len(found) < 2:
+            raise ValueError(f"dino_embeddings of shape {found.shape}")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ParameterError(
+            f"{shown(place)} has no features of GPIC's pictures ({brief(error)}); "
+            "expected test_stats.npz with dino_embeddings; fetch it again, or correct "
+            "`pictures` in `prompt_sets` of the profile."
+        ) from None
+    num = min(num, len(found))
+    places = np.arange(num) * len(found) // num  # evenly taken
+    keys = [str(i) for i in places]
+
+    def read(keys: Sequence[str], size: int) -> Iterator[np.ndarray]:
+        raise ParameterError(
+            f"GPIC's pictures are known by {shown(place)} alone, which has features of "
+            "dinov2; expected no other network; edit `features` in the profile."
+        )
+
+    known = {"dinov2": found[places]}
+    return Reference("gpic", keys, sha256_of(place), read, known, statistics)
 
 
 def _members(place: Path) -> dict[str, tuple[str, list[int]]]:

@@ -2,22 +2,20 @@
 
 Model and revision are the profile's; a local folder loads in the same way as the Hub.
 Pictures are prepared by the model's own processor, in Pillow.
-Source: clip; clip-fid; clipscore; mosaicml-diffusion, clean_fid_eval.
+Source: clip; clip-fid; mosaicml-diffusion, clean_fid_eval.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
-from commoncanvas.analysis.matching import alignment
-from commoncanvas.core.errors import ParameterError, brief
+from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.efficientnet import in_batches
-from commoncanvas.models.encoders import frozen
-from commoncanvas.models.weights import find_part, identity_of
+from commoncanvas.models.loading import load_network
+from commoncanvas.models.weights import identity_of
 
 
 class Clip:
@@ -33,35 +31,14 @@ class Clip:
     """
 
     def __init__(self, model: str, revision: str | None = None) -> None:
-        name, words = find_part(model, revision or None, "clip")
-        try:  # without a word, transformers asks whether to run a stranger's code
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **words)
-        except (OSError, ValueError, RecursionError) as error:
-            raise ParameterError(
-                f"the model {model!r} has no configuration that transformers reads "
-                f"({brief(error)}); expected CLIP's; name another in the profile."
-            ) from None
-        kind = config.model_type
-        if kind != "clip":
-            raise ParameterError(
-                f"the model {model!r} is a {kind!r}; expected 'clip', both towers; "
-                "name another in the profile."
-            )
+        self.model, name, words = load_network(CLIPModel, "clip", model, revision)
         try:
             self.processor = CLIPImageProcessorPil.from_pretrained(name, **words)
             self.tokenizer = AutoTokenizer.from_pretrained(
                 name, trust_remote_code=False, **words
             )
-            loaded: Any = (
-                CLIPModel.from_pretrained(  # else a model alone, says its stub
-                    name, output_loading_info=True, **words
-                )
-            )
-            network, loading = loaded
-            # transformers would fill either gap by itself: random weights, no words.
-            if loading["missing_keys"]:
-                raise ValueError(f"no weights for {min(loading['missing_keys'])}")
-            if len(self.tokenizer) != network.config.text_config.vocab_size:
+            # transformers would go on without words.
+            if len(self.tokenizer) != self.model.config.text_config.vocab_size:
                 raise ValueError(f"a tokenizer of {len(self.tokenizer)} words")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -69,7 +46,6 @@ class Clip:
                 f"{model!r} is no whole CLIP ({reason}); expected weights, processor "
                 "and tokenizer; name another in the profile."
             ) from None
-        self.model = frozen(network)
         self.num_features = self.model.config.projection_dim
         self.max_tokens = self.model.config.text_config.max_position_embeddings
         self.identity = identity_of("clip", model, revision)
@@ -117,15 +93,3 @@ class Clip:
     def _rows(self, embed: Callable, items: Iterable) -> np.ndarray:
         rows = in_batches(embed, items)
         return np.concatenate([np.zeros((0, self.num_features)), *rows])
-
-
-def clip_score(image_embeds: np.ndarray, text_embeds: np.ndarray) -> np.ndarray:
-    """Score each picture against its own caption: 100 times the cosine, 0 or more.
-
-    torchmetrics, which the authors use, takes the mean before the maximum; the two
-    differ only where a cosine is negative. Source: clipscore, §3, there times 2.5.
-
-    Returns: (n,) float64 in [0, 100]; give it to `estimates.mean_interval`.
-    Raises: as `matching.alignment`.
-    """
-    return np.maximum(alignment(image_embeds, text_embeds), 0)

@@ -83,6 +83,28 @@ def weights_path(name: str) -> Path:
     return path
 
 
+def verified_file(name: str, file: Path | str, sha256: str, published: str) -> Path:
+    """Return the path of one file of weights, whose hash is compared.
+
+    Args:
+        name: of the network, for the message.
+        file: a path, absolute or from the project's root.
+        sha256: what it must hash to.
+        published: name under which its authors publish it.
+
+    Raises:
+        SourceError: the file is missing, or not the pinned one.
+    """
+    path = ROOT / file
+    found = sha256_of(path) if path.is_file() else "none"
+    if found != sha256:
+        raise SourceError(
+            f"weights {name}: sha256 of {str(file)!r} is {found[:12]}…, expected "
+            f"{sha256[:12]}…; fetch {published} anew and name it in the profile."
+        )
+    return path
+
+
 def pinned(folder: Path | str, revision: str | None = None) -> tuple[str, str | None]:
     """Return (name, revision) of a model as `from_pretrained` takes them.
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 from scipy.stats import norm
 
-from commoncanvas.analysis import distances, estimates, matching
+from commoncanvas.analysis import distances, estimates, kernels, matching
 from commoncanvas.core.errors import ParameterError, ShapeError
 
 
@@ -135,15 +135,15 @@ def loop_kernel_distance(a, b):
 def test_kernel_distance_equals_a_plain_double_loop(features):
     a, b = draw(17, features, 1), draw(23, features, 2, shift=0.5)
     expected = loop_kernel_distance(a, b)
-    assert distances.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert kernels.kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m", "num"), [(17, 23, 4), (3, 23, 20), (40, 40, 20)])
 def test_kernel_replicates_are_the_jackknife_of_the_distance(n, m, num, monkeypatch):
     a, b = draw(n, 5, 1), draw(m, 5, 2, shift=0.5)
-    slow = estimates.jackknife(distances.kernel_distance, a, b, num_blocks=num)
-    monkeypatch.setattr(distances, "ROWS", 4)
-    fast = distances.kernel_replicates(a, b, num).estimate()
+    slow = estimates.jackknife(kernels.kernel_distance, a, b, num_blocks=num)
+    monkeypatch.setattr(kernels, "ROWS", 4)
+    fast = kernels.kernel_replicates(a, b, num).estimate()
     for end in ("value", "low", "high", "n"):
         assert getattr(fast, end) == pytest.approx(getattr(slow, end), rel=1e-9)
 
@@ -158,13 +158,13 @@ def test_kernel_distance_equals_torchmetrics_on_the_same_features():
     judge = judge.set_dtype(torch.float64)
     judge.update(torch.from_numpy(b), real=True)
     judge.update(torch.from_numpy(a), real=False)
-    mean = distances.kernel_distance(a, b)  # each subset is the whole
+    mean = kernels.kernel_distance(a, b)  # each subset is the whole
     assert mean == pytest.approx(float(judge.compute()[0]), rel=1e-6)
 
 
 def test_kernel_distance_is_unbiased_around_zero():
     values = [
-        distances.kernel_distance(draw(20, 4, i), draw(20, 4, 500 + i))
+        kernels.kernel_distance(draw(20, 4, i), draw(20, 4, 500 + i))
         for i in range(200)
     ]
     estimate = estimates.mean_interval(values)

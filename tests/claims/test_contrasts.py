@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from commoncanvas.analysis import distances, estimates
+from commoncanvas.analysis import distances, estimates, kernels
 from commoncanvas.claims.contrasts import Run, contrast_of
 from commoncanvas.claims.outcomes import Effect
 from commoncanvas.core.errors import ShapeError
@@ -21,7 +21,7 @@ def scores(mean, seed=0):
 
 def distance(shift, num=N, seed=1, real=REAL):
     samples = np.random.default_rng(seed).normal(shift, 1, (num, real.shape[1]))
-    return distances.kernel_replicates(samples, real).as_array()
+    return kernels.kernel_replicates(samples, real).as_array()
 
 
 def run(**rows):

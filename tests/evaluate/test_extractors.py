@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from toys import random_inception, save_clip
+from toys import random_inception, save_clip, save_dinov2
 
-from commoncanvas.analysis import distances, matching
+from commoncanvas.analysis import distances, kernels, matching
 from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.core.paths import PRETRAINED
 from commoncanvas.evaluate import extractors
@@ -22,12 +22,14 @@ METRICS = {
     "efficientnet": ("fd_efficientnet", "kd_efficientnet", 1280),
     "inception": ("fid_inception", "kid_inception", 2048),
     "clip": ("clip_fid", "", 8),
+    "clip_large": ("fd_clip_large", "cmmd", 8),
+    "dinov2": ("fd_dinov2", "kd_dinov2", 16),
 }
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Return `features` of a profile that names all three, of random weights."""
+    """Return `features` of a profile that names all, of small or random weights."""
     weights = tmp_path_factory.mktemp("inception") / "weights.pth"
     torch.save(random_inception().state_dict(), weights)
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -36,6 +38,8 @@ def settings(tmp_path_factory):
         "efficientnet": {},
         "inception": {"weights": str(weights), "sha256": sha256},
         "clip": {"model": str(folder), "revision": ""},
+        "clip_large": {"model": str(folder), "revision": ""},
+        "dinov2": {"model": str(save_dinov2(tmp_path_factory.mktemp("dinov2")))},
     }
 
 
@@ -68,16 +72,16 @@ def test_distances_do_not_depend_on_the_batches_of_the_caller(
     assert whole.shape == (9, judge.num_features) and whole.dtype == np.float64
     fd, kd = (
         distances.frechet_distance(whole, real),
-        distances.kernel_distance(whole, real),
+        kernels.kernel_distance(whole, real),
     )
     for size in (1, 7):
         rows = np.concatenate([judge.features(part) for part in parts(PIXELS, size)])
         assert np.array_equal(rows, whole)
         assert distances.frechet_distance(rows, real) == pytest.approx(fd, rel=1e-9)
-        assert distances.kernel_distance(rows, real) == pytest.approx(kd, rel=1e-9)
+        assert kernels.kernel_distance(rows, real) == pytest.approx(kd, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["efficientnet", "clip"])
+@pytest.mark.parametrize("name", ["efficientnet", "clip", "dinov2"])
 def test_moments_of_a_stream_give_the_distance_of_the_features(loaded, name):
     judge = loaded[name]
     streams = [judge.moments(p for p in pictures) for pictures in (PIXELS, REAL)]
@@ -104,6 +108,13 @@ def test_inceptions_protocol_names_the_file_and_the_rule(loaded, settings):
     assert protocol["weights"] == settings["inception"]["sha256"]
     assert "TensorFlow 1 bilinear to 299 px" in protocol["resize"]
     assert protocol["range"] == "(x - 128) / 128"
+
+
+def test_a_small_network_under_a_published_metrics_name_is_told_by_its_protocol(loaded):
+    assert loaded["dinov2"].protocol["network"].startswith("ViT of 2 layers, 16 wide")
+    assert "224 px, square" in loaded["dinov2"].protocol["resize"]
+    assert "centre 16 px" in loaded["clip_large"].protocol["resize"]
+    assert "Gaussian of width 10" in loaded["clip_large"].protocol["kernel"]
 
 
 def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):
@@ -141,9 +152,11 @@ def test_the_open_scorer_scores_as_it_always_did():
 def test_clips_scorer_scores_pictures_against_texts(settings):
     scorer = extractors.load_scorer({"scorer": "clip", **settings["clip"]})
     rows = scorer.image_embeds(PIXELS[:3]), scorer.text_embeds(["cat", "dog", "sun"])
-    expected = np.maximum(matching.alignment(*rows), 0)
+    scores = scorer.score(*rows)
     assert scorer.name == "clip_score"
-    assert np.array_equal(scorer.score(*rows), expected)
+    assert np.array_equal(scores, matching.alignment(*rows))
+    expected = max(scores.mean(), 0)
+    assert scorer.standard(*rows) == pytest.approx(expected, rel=1e-9)
     assert scorer.protocol["max_tokens"] == 77
 
 

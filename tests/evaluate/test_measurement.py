@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from commoncanvas.analysis import matching, tables
+from commoncanvas.analysis.estimates import REPLICATES
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
+from commoncanvas.evaluate.judges import Judge
 from commoncanvas.models import efficientnet
 
 METRICS = {
@@ -53,7 +55,7 @@ def trained():
     yield FEATURES[33:]
 
 
-ARGS = TEXTS, scorer("alignment"), [OPEN], REAL, trained, 10
+ARGS = TEXTS, scorer("alignment"), [Judge(OPEN, REAL["efficientnet"])], trained, 10
 
 
 @pytest.fixture
@@ -101,10 +103,10 @@ def test_the_same_seed_gives_the_same_values(pixels, measured):
 
 
 def test_each_judge_and_the_scorer_name_their_metrics(pixels, measured):
-    judges = [judge("inception", "fid_inception", "kid_inception")]
-    judges.append(judge("clip", "clip_fid", ""))
-    real = {"inception": FEATURES[30:], "clip": FEATURES[24:] + 1}
-    args = TEXTS, scorer("clip_score"), judges, real, trained, 10, 1
+    fid = judge("inception", "fid_inception", "kid_inception")
+    judges = [Judge(fid, FEATURES[30:])]
+    judges.append(Judge(judge("clip", "clip_fid", ""), FEATURES[24:] + 1))
+    args = TEXTS, scorer("clip_score"), judges, trained, 10, 1
     found = measurement.measure(pixels, *args).values
     names = {"clip_score", "clip_score_shuffled", "clip_score_gap", "clip_fid"}
     names |= {"fid_inception", "kid_inception"}
@@ -176,19 +178,20 @@ def test_curves_and_headlines_are_read_off_a_run():
         return dict.fromkeys(("fd", "likeness_gap", "clip_score_gap"), estimate)
 
     run = {
-        "guidance": {"1.0": values(9), "3.0": values(4), "6.0": values(7)},
+        "sweep": {"1.0": values(9), "3.0": values(4), "6.0": values(7)},
+        "by_prompt": {"human": values(5), "synthetic": values(8)},
         "reference": {"real_vs_real": {"fd": {}, "other": {}}},
         "num_train_pictures": 12,
     }
     assert tables.headline(run) == ("fd", "clip_score_gap")
-    assert tables.best_guidance(run, "fd") == "3.0"
+    assert tables.leading(run) == values(5)
     assert tables.curve(run, "fd") == (
         [1.0, 3.0, 6.0],
         [9, 4, 7],
         [8, 3, 6],
         [11, 6, 9],
     )
-    line = tables.by_size([run, run], lambda r: r["guidance"]["1.0"]["fd"])
+    line = tables.by_size([run, run], lambda r: r["sweep"]["1.0"]["fd"])
     assert line == ([12, 12], [9, 9], [8, 8], [11, 11])
 
 
@@ -198,7 +201,7 @@ def test_a_distance_to_other_pictures_says_so_in_its_name(pixels, measured):
     assert set(found.values) == METRICS - plain | {f"{n}_to_held_out" for n in plain}
     for name in plain:
         assert found.values[f"{name}_to_held_out"] == measured[name]
-    assert "fd_efficientnet_to_held_out" in found.rows
+    assert REPLICATES + "fd_efficientnet_to_held_out" in found.rows
 
 
 def test_a_planted_copy_is_found(pixels):

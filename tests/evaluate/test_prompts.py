@@ -301,3 +301,46 @@ def test_the_first_prompts_of_training_works_are_those_of_a_model_of_so_many(
             known = trained[trained["key"].isin(prompts["id"])]
             pairs = dict(zip(prompts["id"], prompts["prompt"], strict=True))
             assert [pairs[key] for key in known["key"]] == known["text"].tolist()
+
+
+def write_gpic(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def test_gpics_captions_keep_their_order_and_name_the_samples_files(tmp_path):
+    rows = [
+        {"key": "b7", "caption": "a café\nby night", "caption_type": "long"},
+        {"key": "a1", "caption": "dog, grass", "caption_type": "tag"},
+        {"key": "a2", "caption": "dog, grass", "caption_type": "tag"},
+    ]
+    file = write_gpic(tmp_path / "gpic.jsonl", map(json.dumps, rows))
+    found = read_prompts("gpic", file=file)
+    assert list(found.columns) == COLUMNS
+    assert found["prompt"].tolist() == [row["caption"] for row in rows]
+    assert found["id"].tolist() == ["gpic/long_b7", "gpic/tag_a1", "gpic/tag_a2"]
+    assert found["category"].tolist() == ["long", "tag", "tag"]
+    assert read_prompts("gpic", num=2, file=file, seed=3)["id"].tolist() == [
+        "gpic/long_b7",
+        "gpic/tag_a1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no json",
+        '{"key": "a", "caption": "x"}',
+        '{"key": "a", "caption": 3, "caption_type": "tag"}',
+        '{"key": "a", "caption": "x", "caption_type": "huge"}',
+        "[1]",
+    ],
+)
+def test_a_line_that_is_no_caption_of_gpics_is_named(tmp_path, line):
+    good = '{"key": "a", "caption": "x", "caption_type": "tag"}'
+    file = write_gpic(tmp_path / "gpic.jsonl", [good, line])
+    with pytest.raises(
+        ParameterError, match="after 1 captions: .*expected a json"
+    ) as e:
+        read_prompts("gpic", file=file)
+    assert "\n" not in str(e.value)

@@ -146,3 +146,40 @@ def test_held_out_works_are_the_reference_of_all_else(coco):
 def test_one_picture_is_no_reference(coco):
     with pytest.raises(ParameterError, match="num_reference is 1"):
         of_coco("val", 1)
+
+
+def of_gpic(tmp_path, monkeypatch, arrays, num=99):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    np.savez(tmp_path / "test_stats.npz", **arrays)
+    sets = {"gpic": {"kind": "gpic", "file": "x", "pictures": "test_stats.npz"}}
+    return references.find_reference(sets, Held(), tmp_path, num, 5), sets["gpic"]
+
+
+def test_gpics_pictures_are_the_features_that_are_handed_out(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    arrays = {"dino_embeddings": rows, "dino_mu": rows.mean(0)}
+    found, own = of_gpic(tmp_path, monkeypatch, arrays)
+    dino = judge([], "dinov2")
+    assert np.array_equal(found.features([dino], SIZE)["dinov2"], rows)
+    assert found.suffix(**own) == "" and found.suffix(**NAMES) == "_to_gpic"
+    some, _ = of_gpic(tmp_path, monkeypatch, arrays, num=4)
+    assert np.array_equal(some.features([dino], SIZE)["dinov2"], rows[::3])
+
+
+def test_no_other_network_has_seen_gpics_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(references, "code_hash", lambda name: name)
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / ".checkpoints")
+    monkeypatch.setattr(paths, "FINISHED", tmp_path / ".finished")
+    arrays = {"dino_embeddings": np.ones((12, 3))}
+    found, _ = of_gpic(tmp_path, monkeypatch, arrays)
+    with pytest.raises(ParameterError, match="expected no other network"):
+        found.features([judge([])], SIZE)
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"dino_mu": np.ones(3)}, {"dino_embeddings": np.ones(3)}]
+)
+def test_statistics_without_features_are_refused(tmp_path, monkeypatch, arrays):
+    with pytest.raises(ParameterError, match="expected test_stats.npz") as caught:
+        of_gpic(tmp_path, monkeypatch, arrays)
+    assert "\n" not in str(caught.value)

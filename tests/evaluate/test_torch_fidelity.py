@@ -12,7 +12,7 @@ import pytest
 import torch
 from toys import random_inception
 
-from commoncanvas.analysis import distances
+from commoncanvas.analysis import distances, kernels
 from commoncanvas.catalog.sources import iconify
 from commoncanvas.core import images
 from commoncanvas.core.svg import svg_to_pixels
@@ -97,5 +97,5 @@ def test_kid_is_theirs(theirs):
     tables = [torch.from_numpy(theirs[size]).double() for size in SIZES]
     options = {"kid_subsets": 1, "kid_subset_size": NUM, "verbose": False}
     theirs = metric_kid.kid_features_to_metric(*tables, **options)
-    found = distances.kernel_distance(*(theirs[size] for size in SIZES))
+    found = kernels.kernel_distance(*(theirs[size] for size in SIZES))
     assert found == pytest.approx(theirs[metric_kid.KEY_METRIC_KID_MEAN], rel=1e-3)

@@ -79,12 +79,6 @@ def test_the_resize_rule_is_the_processors_own(small):
     )
 
 
-def test_a_score_is_100_times_the_cosine_but_never_negative():
-    images = np.array([[1.0, 0], [1, 0], [3, 4]])
-    texts = np.array([[7.0, 0], [-2, 1], [0, 1]])
-    assert clip.clip_score(images, texts) == pytest.approx([100, 0, 80])
-
-
 @pytest.mark.parametrize("revision", [None, ""])
 def test_a_model_of_the_hub_needs_its_revision(revision):
     with pytest.raises(ParameterError, match="pinned by its commit") as caught:
@@ -113,7 +107,7 @@ def test_a_model_without_a_part_is_refused_in_one_line(files, folder, tmp_path):
     for path in folder.iterdir():
         if path.name not in files:
             (tmp_path / path.name).symlink_to(path)
-    with pytest.raises(ParameterError, match="is no whole CLIP") as caught:
+    with pytest.raises(ParameterError, match="is no whole (CLIP|clip)") as caught:
         clip.Clip(tmp_path)
     assert "\n" not in str(caught.value)
 

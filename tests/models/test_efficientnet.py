@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from commoncanvas.analysis import distances
+from commoncanvas.analysis import distances, kernels
 from commoncanvas.models import efficientnet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
@@ -35,7 +35,7 @@ def test_a_generator_is_as_good_as_an_array(rows):
 def test_distances_do_not_depend_on_the_batches_of_the_caller(rows):
     few, other = PIXELS[:8], efficientnet.image_features(OTHERS)
     streams = [(in_parts(few, n), in_parts(OTHERS, n)) for n in (1, 7, 64)]
-    for metric in (distances.frechet_distance, distances.kernel_distance):
+    for metric in (distances.frechet_distance, kernels.kernel_distance):
         expected = metric(rows[:8], other)
         found = [metric(*stream) for stream in streams]
         assert found == pytest.approx([expected] * 3, rel=1e-9)

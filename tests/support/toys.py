@@ -18,6 +18,8 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
     PreTrainedTokenizerFast,
 )
 
@@ -239,6 +241,32 @@ def save_clip(folder, seed=0):
     rule = {"size": {"shortest_edge": CLIP_SIZE}, "crop_size": edges}
     CLIPImageProcessorPil(**rule).save_pretrained(folder)
     return folder
+
+
+def save_dinov2(folder):
+    """Save a small DINOv2 as one lies on the Hub, of weights that need no seed."""
+    model = Dinov2Model(
+        Dinov2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            mlp_ratio=2,
+            image_size=224,
+            patch_size=56,
+        )
+    )
+    fill(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def fill(model):
+    """Write weights by a formula, so that another library can be given the same."""
+    for name, weight in sorted(model.named_parameters()):
+        waves = torch.sin(1 + torch.arange(weight.numel(), dtype=torch.float64) * 1.7)
+        scale = 0.3 if weight.ndim > 1 else 0.1
+        base = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        weight.data = (base + scale * waves).reshape(weight.shape).float()
 
 
 def save_blip2(folder, said):
