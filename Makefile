@@ -19,8 +19,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain second-captioner tiny \
-	release bench-licenses bench-train bench-sd2 bench-memory gpu-check reference documents \
-	lint types rehearsal hardening check test clean
+	release bench-licenses bench-train bench-sd2 bench-memory bench-coverage gpu-check \
+	reference documents lint types rehearsal hardening check test clean
 
 help:  ## print these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ gpu-check: env  ## what only a GPU can decide, in at most 12 minutes of one
 SIZES ?= 2000,20000,200000
 bench-memory: sources  ## memory and time of each stage by pictures (SIZES=2000,20000)
 	$(BIN)/python -m benchmarks.memory --sizes $(SIZES)
+
+bench-coverage: env  ## how often the intervals hold the truth, on made-up data
+	$(BIN)/python -m benchmarks.coverage
 
 VARIANT ?= cc_emoji
 release: SCALE = full
