@@ -20,17 +20,18 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from commoncanvas.analysis.ballots import share
-from commoncanvas.analysis.distances import frechet_distance, kernel_distance
+from commoncanvas.analysis.distances import frechet_distance
 from commoncanvas.analysis.estimates import (
     Estimate,
     jackknife,
     mean_interval,
+    over_trainings,
     paired_difference,
-    pooled,
     roc_area,
     wilson,
 )
-from commoncanvas.captions.measures import audit
+from commoncanvas.analysis.kernels import kernel_distance
+from commoncanvas.captions.measures import VARIETY, audit
 from commoncanvas.core import paths
 from commoncanvas.core.files import write_json, write_text
 from commoncanvas.speed.ablation import ATTENTION, PLAIN, ratio
@@ -189,7 +190,7 @@ def variety(n: int, rng: np.random.Generator) -> tuple[Estimate, float]:
         "synthetic": [" ".join([a, *b]) for a, b in zip(starts, few, strict=True)],
     }
     _, apart = audit(captions, [], lambda texts: {"input_ids": texts})
-    found = apart["synthetic"]["distinct 3-grams, share"]
+    found = apart["synthetic"][VARIETY]
     return Estimate.from_dict(found), math.nan
 
 
@@ -209,10 +210,8 @@ def trainings(
     luck = rng.normal(0, spread * error, num)
     rows = rows + luck[:, None]
     prompts = mean_interval(rows.mean(0))
-    below, above = prompts.value - prompts.low, prompts.high - prompts.value
-    # Each with the interval over prompts that their mean has.
-    of_each = [Estimate(v, v - below, v + above, 160) for v in rows.mean(1).tolist()]
-    return pooled(of_each), float(luck[0]) if num == 1 else 0.0
+    found = over_trainings(prompts, rows.mean(1).tolist())
+    return found, float(luck[0]) if num == 1 else 0.0
 
 
 def kinds() -> list[Kind]:
