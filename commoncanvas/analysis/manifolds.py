@@ -22,6 +22,7 @@ from commoncanvas.analysis.estimates import (
 from commoncanvas.core.errors import ShapeError
 
 K = 5  # neighbours that a ball reaches to. Source: prdc, §5
+MOST = 10_000  # rows of a side of which stage 05 makes balls. Source: gpic
 ROWS = 512  # whose distances to all others are in memory at once
 
 

@@ -6,14 +6,14 @@ compared. Source: fid; kid; clip-fid; clipscore; dgm-eval; prdc; cmmd.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from commoncanvas.analysis import kernels, matching
+from commoncanvas.analysis import kernels, manifolds, matching
 from commoncanvas.analysis.distances import Moments
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import sha256_of
@@ -32,6 +32,7 @@ CMMD = (
     f"{kernels.SCALE} times the squared MMD of embeddings of length one, Gaussian of "
     f"width {kernels.SIGMA}, each row's pair with itself included"
 )
+BALLS = f"{manifolds.K} nearest neighbours, at most {manifolds.MOST} rows a side"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class FeatureExtractor:
     Attributes:
         frechet, kernel: names of the metrics; "" where a distance is not taken.
         embed: maps a list of (h, w, 3) uint8 pictures to a tensor (n, num_features).
-        protocol: JSON-able: weights, resize rule and so on.
+        protocol: JSON-able: weights, resize rule, rules of the metrics and so on.
         is_gaussian: the kernel distance is CMMD's, with a Gaussian kernel.
         has_balls: precision, recall, density and coverage are taken too, and named
             after the network, as `precision_dinov2`.
@@ -136,7 +137,7 @@ def extractor_clip_large(model: str, revision: str | None = None) -> FeatureExtr
     the authors' `io_util` does. Source: cmmd, §4.
     """
     clip = Clip(model, revision)
-    protocol = {"weights": clip.identity, "resize": clip.resize, "kernel": CMMD}
+    protocol = {"weights": clip.identity, "resize": clip.resize}
     return FeatureExtractor(
         "clip_large",
         "fd_clip_large",
@@ -220,7 +221,18 @@ def load_extractors(features: Mapping[str, dict[str, Any]]) -> list[FeatureExtra
             f"features is {features!r}; expected one or more of "
             f"{', '.join(EXTRACTORS)}; edit `features` in the profile."
         )
-    return [call_named(EXTRACTORS, "features", *chosen) for chosen in features.items()]
+    found = [call_named(EXTRACTORS, "features", *chosen) for chosen in features.items()]
+    return [replace(one, protocol=one.protocol | _rules(one)) for one in found]
+
+
+def _rules(extractor: FeatureExtractor) -> dict[str, str]:
+    """Return by what rules its metrics are taken, for its protocol."""
+    rules = {"values": standard.PROTOCOL}
+    if extractor.is_gaussian:
+        rules["kernel"] = CMMD
+    if extractor.has_balls:
+        rules["balls"] = BALLS
+    return rules
 
 
 def load_scorer(settings: Mapping[str, Any]) -> Scorer:

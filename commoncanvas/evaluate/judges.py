@@ -16,7 +16,6 @@ from commoncanvas.evaluate import standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
 
 NUM_BLOCKS = 20  # of the jackknife
-NUM_IN_BALLS = 10_000  # rows of a side at most, whose balls are made. Source: gpic
 
 
 class Judge:
@@ -96,9 +95,9 @@ class Judge:
 
 
 def _some(rows: np.ndarray) -> np.ndarray:
-    """Return at most `NUM_IN_BALLS` of the rows, evenly taken."""
-    places = np.arange(min(len(rows), NUM_IN_BALLS)) * len(rows) // NUM_IN_BALLS
-    return rows[places] if len(rows) > NUM_IN_BALLS else rows
+    """Return at most `manifolds.MOST` of the rows, evenly taken."""
+    num = min(len(rows), manifolds.MOST)
+    return rows[np.arange(num) * len(rows) // num] if num < len(rows) else rows
 
 
 def moved(estimate: Estimate, value: float, half: float = 0.0) -> Estimate:

@@ -13,12 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchmetrics
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.multimodal.clip_score import CLIPScore
 
 SUBSETS = 20  # draws of a kernel distance, where not all rows are looked at at once
 SUBSET_SIZE = 1000  # rows of one draw at most, as published. Source: kid
+PROTOCOL = (
+    f"torchmetrics {torchmetrics.__version__}; of a kernel distance {SUBSETS} draws of "
+    f"at most {SUBSET_SIZE} rows a side, or all of equally many"
+)
 
 
 class Given(torch.nn.Module):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from toys import random_inception, save_clip, save_dinov2
 
 from commoncanvas.analysis import distances, kernels, matching
@@ -115,6 +116,10 @@ def test_a_small_network_under_a_published_metrics_name_is_told_by_its_protocol(
     assert "224 px, square" in loaded["dinov2"].protocol["resize"]
     assert "centre 16 px" in loaded["clip_large"].protocol["resize"]
     assert "Gaussian of width 10" in loaded["clip_large"].protocol["kernel"]
+    balls = {name for name, judge in loaded.items() if "balls" in judge.protocol}
+    assert balls == {"efficientnet", "dinov2"}
+    version = f"torchmetrics {torchmetrics.__version__}; "
+    assert loaded["inception"].protocol["values"].startswith(version)
 
 
 def test_a_wrong_file_is_refused_when_the_judges_are_loaded(settings):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from commoncanvas.analysis import distances, estimates, kernels, manifolds, matching
-from commoncanvas.evaluate import judges, standard
+from commoncanvas.evaluate import standard
 from commoncanvas.evaluate.extractors import FeatureExtractor
 from commoncanvas.evaluate.judges import Judge, moved
 
@@ -106,7 +106,7 @@ def test_precision_and_its_like_bear_the_networks_name():
 
 
 def test_balls_are_made_of_so_many_rows_at_most(monkeypatch):
-    monkeypatch.setattr(judges, "NUM_IN_BALLS", 50)
+    monkeypatch.setattr(manifolds, "MOST", 50)
     a, b = draw(60, 1), draw(150, 2, shift=0.2)
     found = judge(b, has_balls=True).estimates(a)[0]
     some = np.delete(np.arange(60), np.arange(5, 60, 6))
