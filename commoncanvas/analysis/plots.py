@@ -44,6 +44,10 @@ VARIANT_COLOURS = {
     "cc_full_ema": "#7a5ba6",
     "cc_emoji": "#b7791f",
     "released": "#8a5a3c",
+    "cc_shuffled": "#5b636d",  # controls, in grey
+    "cc_brief": "#9da4ac",
+    "marks_human": "#2aa08c",
+    "marks_synthetic": "#5a8fd0",
 }
 OTHER_COLOURS = ["#178a78", "#a23b72", "#6d7f1e", "#7a5ba6", MUTED]
 # From the defaults, so that a reader's own matplotlibrc changes no byte.
