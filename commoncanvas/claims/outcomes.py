@@ -97,6 +97,8 @@ def judge_test(
     result = _compare(test, found, margin, aim)
     verb = {PASSES: "shows", FAILS: "rules out", OPEN: "is too wide to decide about"}
     why = f"The interval {verb[result]} {_aim(test, margin)}."
+    if found.low == found.high:  # a count
+        why = f"{found.value:.3g} {verb[result]} {_aim(test, margin)}."
     own_control = control if isinstance(control, Effect) else None
     shown = margin if test.aim in WITH_MARGIN else None
     return Judged(test, result, why, effect, own_control, shown)
@@ -130,7 +132,7 @@ def _is_exact(test: Test, found: Estimate) -> bool:
 def _aim(test: Test, margin: float) -> str:
     """Name what an interval shows or rules out."""
     if test.aim == "contains":
-        return f"{test.value:g}"
+        return f"{test.value:g}, or a value as near as asked"
     return {
         "above": f"more than {test.threshold:g}",
         "below": f"less than {test.threshold:g}",
@@ -148,7 +150,7 @@ def outcome_of(tests: Sequence[Judged], requires: Sequence[Judged]) -> tuple[str
     """
     for judged in requires:
         if judged.result == MISSING:
-            return NO_TEST, _named(judged)
+            return NO_TEST, judged.why
         if judged.result != PASSES:
             return UNINFORMATIVE, f"Control failed. {_named(judged)}"
     for result, outcome in (
@@ -157,9 +159,10 @@ def outcome_of(tests: Sequence[Judged], requires: Sequence[Judged]) -> tuple[str
         (BLIND, UNINFORMATIVE),
         (OPEN, INCONCLUSIVE),
     ):
-        reasons = [_named(judged) for judged in tests if judged.result == result]
+        found = [judged for judged in tests if judged.result == result]
+        reasons = [j.why if result == MISSING else _named(j) for j in found]
         if reasons:
-            return outcome, " ".join(reasons)
+            return outcome, " ".join(dict.fromkeys(reasons))
     return TRANSFERS, " ".join(_named(judged) for judged in tests)
 
 
