@@ -99,6 +99,11 @@ def judge_test(
     why = f"The interval {verb[result]} {_aim(test, margin)}."
     if found.low == found.high:  # a count
         why = f"{found.value:.3g} {verb[result]} {_aim(test, margin)}."
+        if test.aim == "contains":
+            is_near = "is" if result == PASSES else "is not"
+            assert test.max_width is not None
+            why = f"{found.value:.3g} {is_near} within {test.max_width / 2:g} of "
+            why += f"{test.value:g}."
     own_control = control if isinstance(control, Effect) else None
     shown = margin if test.aim in WITH_MARGIN else None
     return Judged(test, result, why, effect, own_control, shown)
@@ -132,7 +137,7 @@ def _is_exact(test: Test, found: Estimate) -> bool:
 def _aim(test: Test, margin: float) -> str:
     """Name what an interval shows or rules out."""
     if test.aim == "contains":
-        return f"{test.value:g}, or a value as near as asked"
+        return f"{test.value:g}"
     return {
         "above": f"more than {test.threshold:g}",
         "below": f"less than {test.threshold:g}",

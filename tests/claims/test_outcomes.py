@@ -99,6 +99,13 @@ def test_without_effect_control_or_enough_rows_there_is_no_test():
     assert "finite" in judge_test(rule("above"), endless).why
 
 
+def test_a_count_has_no_interval_and_is_near_or_not():
+    near, far = (judge_test(rule("contains"), effect(x, x)) for x in (0.59, 0.61))
+    assert (near.result, near.why) == ("passes", "0.59 is within 0.1 of 0.5.")
+    assert (far.result, far.why) == ("fails", "0.61 is not within 0.1 of 0.5.")
+    assert judge_test(rule("above"), effect(0.2, 0.2)).why == "0.2 shows more than 0."
+
+
 def results(*names):
     """Return judged tests of these results."""
     low_high = {"passes": (1, 2), "fails": (-2, -1), "open": (-1, 2)}
