@@ -101,6 +101,8 @@ def _measured(test: dict[str, Any]) -> dict[str, Any]:
 
     The axis holds 0, the margin and the control's effect; None without a control.
     """
+    if test["unit"] == "counts":
+        return {"words": test["text"], "bar": None, "result": test["result"]}
     words = f"{test['metric'].partition(',')[0]}: {Estimate.from_dict(test):+.4g}"
     words += f", n = {test['n']:,} {test['unit']}"
     if test["trainings"]:
