@@ -56,9 +56,9 @@ pretrain: sources  ## train VAE, captioner and scorer anew (two hours of one cor
 	$(RUN) run 00_pretrain
 	$(BIN)/dvc commit --force 00_pretrain
 
-second-captioner: sources  ## train a captioner of another family (two hours of one core)
-	$(BIN)/python -c "from commoncanvas.pretrain import git_captioner; \
-		git_captioner.train_into_place()"
+second-captioner: sources  ## make the captioner of another family (two minutes)
+	$(BIN)/python -c "from commoncanvas.pretrain import retrieval; \
+		retrieval.write_into_place()"
 
 tiny: sources  ## run every stage at the smallest scale, without DVC
 	@set -e; \

@@ -1,8 +1,8 @@
 """Telephoning: captioning pictures with the captioners that the profile names.
 
-BLIP-2 as in the paper, the open world's small one, any other of transformers, one
-behind an OpenAI-compatible endpoint, and captions imported from a file. Stage 02 runs
-each that the profile lists, one file of pictures after the other, here or on a cluster.
+BLIP-2 as in the paper, the open world's small one and one by retrieval, any other of
+transformers, one behind an OpenAI-compatible endpoint, and captions from a file. Stage
+02 runs each that the profile lists, file by file, here or on a cluster.
 Source: commoncanvas-cvpr, §4.2.
 """
 
@@ -32,10 +32,18 @@ from commoncanvas.core.settings import call_named
 from commoncanvas.core.shards import named_files, run_shards
 from commoncanvas.core.works import LICENSED
 from commoncanvas.models.captioner import OpenCaptioner
+from commoncanvas.models.retrieval import RetrievalCaptioner
 
-Captioner = OpenCaptioner | ImageTextCaptioner | EndpointCaptioner | ImportedCaptions
+Captioner = (
+    OpenCaptioner
+    | RetrievalCaptioner
+    | ImageTextCaptioner
+    | EndpointCaptioner
+    | ImportedCaptions
+)
 CAPTIONERS = {
     "open": OpenCaptioner,
+    "retrieval": RetrievalCaptioner,
     "blip2": Blip2Captioner,
     "transformers": ImageTextCaptioner,
     "endpoint": EndpointCaptioner,

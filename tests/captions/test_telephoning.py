@@ -224,7 +224,7 @@ def test_captions_of_other_works_are_not_handed_on(settings, world, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"captioner": "clip"}, "'clip'; expected one of open, blip2, transformers, "),
+        ({"captioner": "clip"}, "'clip'; expected one of open, retrieval, blip2, "),
         ({}, "captioners has None"),
         ({"captioner": "imported"}, "lacks `file`; it takes"),
         ({"captioner": "imported", "files": "x"}, "takes .*file.*key_column"),

@@ -22,6 +22,7 @@ from commoncanvas.run import FROZEN_STAGE, VARIANT_STAGES
 NESTED = {  # name: settings
     "captioners",
     "second_captioner",
+    "detector",
     "caption_weights",
     "labels",
     "features",
