@@ -116,13 +116,12 @@ def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
 
 
 def test_a_committed_scorecard_is_two_tables_in_the_order_of_the_paper(copy):
-    assert "Scorecard at `mini`" not in documents.results_document()
+    assert "Scorecard at `full`" not in documents.results_document()
     later = ROW | {"claim_id": "preference_37_38_50", "outcome": "no test here"}
-    (copy / "results/mini").mkdir(exist_ok=True)
-    (copy / "results/mini/claims.json").write_text(json.dumps([later, ROW]))
-    _, head, text = documents.results_document().partition("Scorecard at `mini`")
+    (copy / "results/full/claims.json").write_text(json.dumps([later, ROW]))
+    _, head, text = documents.results_document().partition("Scorecard at `full`")
     text = text.partition("\n## ")[0]
-    assert head and "](../results/mini/claims.json)" in text
+    assert head and "](../results/full/claims.json)" in text
     assert text.index("#cc_matches_web") < text.index("#preference_37_38_50")
     assert "| comparable | analogue | transfers | It is near \\| far. |" in text
     assert "-0.5 [-0.7, -0.3] | 2 | -4 [-5, -3] | 500 prompts | 3 | passes |" in text
