@@ -86,7 +86,7 @@ def test_the_scorecard_has_every_claim_of_the_paper(world):
     for slug in ("06_figures", "07_speed"):
         rows += json.loads((world / f"data/tiny/{slug}/claims.json").read_text())
     claims = yaml.safe_load((world / "docs/paper.yaml").read_text())["claims"]
-    assert {row["claim_id"] for row in rows} == set(claims) and len(rows) == 14
+    assert sorted(row["claim_id"] for row in rows) == sorted(claims)
 
 
 def test_a_second_run_does_nothing_and_says_so_within_15_seconds(world):
