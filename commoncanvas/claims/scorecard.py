@@ -204,7 +204,8 @@ def on_one_axis(rows: Sequence[Mapping[str, Any]]) -> list[tuple]:
             if test["control"] and test["control"]["value"]:
                 bad = test["control"]["value"]
                 ends = sorted(end / bad for end in test["interval"])
-                label = f"{row['claim_id']}: {test['metric'].partition(',')[0]}"
+                metric = test["text"].partition(" ")[0].replace("_", " ")
+                label = f"{row['claim_id']}: {metric}"
                 lines.append((label, test["value"] / bad, tuple(ends)))
     return lines
 
