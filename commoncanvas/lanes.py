@@ -94,10 +94,14 @@ class Lane:
     def start(self) -> None:
         """Start the stage; it ends with this process, whatever ends that."""
         words = ["--wait-for-lock", "repro", "--single-item", *self.options, self.stage]
+        # Stages are commands of `python`: this one, whether or not it is activated.
+        here = str(Path(sys.executable).parent)
+        path = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", *words],
                 cwd=paths.ROOT,
+                env=os.environ | {"PATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -236,3 +236,12 @@ def test_stages_that_fill_a_machine_run_one_by_one(tmp_path, monkeypatch):
         assert lanes.default_lanes() == expected
     monkeypatch.setattr(lanes, "num_cores", lambda: 1)
     assert lanes.default_lanes() == 1
+
+
+def test_a_stage_s_python_is_the_one_that_runs_it(project, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    find = "command -v python > first.txt"
+    write_graph(project, first=find)
+    lanes.repro(["first"], lanes=1)
+    found = Path((project / "first.txt").read_text().strip())
+    assert found.parent == Path(sys.executable).parent
