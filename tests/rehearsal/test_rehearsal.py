@@ -116,7 +116,7 @@ def test_pages_that_speak_of_icons_or_lack_a_metric_are_found(tmp_path):
 SMALLER = {
     "licenses": {"metadata_rows": 2000},
     "train": {"num_train_steps": 8, "checkpoint_steps": 4, "lr_warmup_steps": 2},
-    "evaluate": {"num_samples": 8, "guidance_scales": [3.0], "num_choices": 8},
+    "evaluate": {"num_samples": 6, "guidance_scales": [3.0], "num_choices": 6},
 }
 
 
@@ -128,7 +128,7 @@ def shrink(root):
         profile = yaml.safe_load(file.read_text(encoding="utf-8"))
         for section, values in [*SMALLER.items(), *more.items()]:
             profile[section] |= values
-        profile["evaluate"]["prompt_sets"]["validation"] |= {"skip": 8, "num": 2}
+        profile["evaluate"]["prompt_sets"]["validation"] |= {"skip": 6, "num": 2}
         file.write_text(yaml.safe_dump(profile))
 
 
