@@ -128,7 +128,7 @@ def shrink(root):
         profile = yaml.safe_load(file.read_text(encoding="utf-8"))
         for section, values in [*SMALLER.items(), *more.items()]:
             profile[section] |= values
-        profile["evaluate"]["prompt_sets"]["validation"] |= {"skip": 6, "num": 2}
+        profile["evaluate"]["prompt_sets"]["validation"] |= {"skip": 6, "num": 3}
         file.write_text(yaml.safe_dump(profile))
 
 
