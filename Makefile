@@ -44,6 +44,7 @@ openclipart: env  ## fetch Debian's Open Clip Art, for the scale `full`
 	$(RUN) fetch openclipart
 
 repro: sources  ## run every stage that changed, two at once, then build the pages
+	$(if $(SCALE),$(RUN) choose $(SCALE))
 	$(RUN) repro
 	@echo "read reports/html/index.html"
 

@@ -63,6 +63,19 @@ def run(stage: str, scale: str | None, variant: str | None) -> None:
 
 
 @door.command()
+@click.argument("scale", type=NAMED)
+def choose(scale: str) -> None:
+    """Let `dvc repro` run SCALE, with the rows that its profile plans.
+
+    Changes params.yaml, which `git restore params.yaml` undoes.
+    Example: commoncanvas choose full
+    """
+    from commoncanvas.parameters import choose as write
+
+    click.echo(f"params.yaml: scale {scale}, {len(write(scale))} rows")
+
+
+@door.command()
 @click.argument("stages", nargs=-1)
 @click.option("--lanes", type=POSITIVE, help="Stages at once. Default: 2 on 2 cores.")
 @click.option("--force", is_flag=True, help="Run what has not changed, too.")

@@ -4,10 +4,10 @@ Sections come from DVC where it runs the stage, else from the profile's file; th
 merged, compared with what the notebook declares, and type-checked; `run` uses this.
 """
 
-import itertools
 import os
 import re
 import reprlib
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.files import write_text
 from commoncanvas.core.settings import load_yaml, names_of
 
 Sections = Mapping[str, Any]  # {section: {key: value}}
@@ -74,29 +75,22 @@ def check_names(params: Sections) -> None:
                 "repeat's, in `-` and a seed; expected another end; rename it."
             )
         _mapping(variants, name, "variants.")
-    repeats = _mapping(params, "repeats")
-    rows = params.get("experiment") or []
-    lists = {
-        "experiment": rows,
-        "repeats.variants": repeats.get("variants") or [],
-        "repeats.seeds": repeats.get("seeds") or [],
-    }
-    for where, names in lists.items():
-        kind = int if where == "repeats.seeds" else str
-        if not isinstance(names, list) or any(type(name) is not kind for name in names):
-            kinds = "whole numbers" if kind is int else "names"
+    for where in ("experiment", "repeats"):
+        names = params.get(where) or []
+        if not isinstance(names, list) or any(type(name) is not str for name in names):
             raise ParameterError(
                 f"`{where}` of params.yaml is {reprlib.repr(names)}; expected a list "
-                f"of {kinds}; correct it."
-            )
-        if kind is str and (unknown := set(names) - variants.keys()):
-            raise ParameterError(
-                f"`{where}` of params.yaml names {names_of(unknown)}; `variants` has "
-                f"{names_of(variants)}. Choose one of them or add it."
+                "of names; correct it."
             )
         _check_once(names, where)
-    if any(seed < 0 for seed in lists["repeats.seeds"]):
-        raise ParameterError("`repeats.seeds` of params.yaml has a negative seed.")
+        for name in names:
+            _, seed = split_name(name, variants)
+            if (seed is None) != (where == "experiment"):
+                raise ParameterError(
+                    f"`{where}` of params.yaml has {name!r}; expected variants as they "
+                    "are in `experiment`, and with a seed, as `cc_human-18`, in "
+                    "`repeats`. Move it."
+                )
     _check_once([name.casefold() for name in variants], "variants")
 
 
@@ -211,14 +205,49 @@ def _profile(slug: str, scale: str | None) -> str:
     return scale or slug.split("_", 1)[1]
 
 
-def experiment_names(sections: Sections) -> list[str]:
-    """Return the rows of `experiment`, then those that `repeats` adds to them.
+def choose(scale: str) -> list[str]:
+    """Write the scale into params.yaml, with the `rows` of its profile if it has any.
 
-    A repeat is named `<variant>-<seed>`, as `dvc.yaml` names its folder.
+    All other lines stay as they are; plain `dvc repro` then runs that scale.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ParameterError: the scale has no profile, or its rows name no variant;
+            params.yaml is then as it was.
     """
-    repeats = sections.get("repeats") or {"variants": [], "seeds": []}
-    pairs = itertools.product(repeats["variants"], repeats["seeds"])
-    return [*sections["experiment"], *(f"{variant}-{seed}" for variant, seed in pairs)]
+    file = paths.ROOT / "params.yaml"
+    scales = {path.stem for path in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
+    if scale not in scales:
+        raise ParameterError(
+            f"there is no scale {scale!r}; profiles/ has {names_of(scales)}. Choose "
+            "one of them or write its profile."
+        )
+    profile = load_yaml(paths.PROFILES / f"{scale}.yaml")
+    rows = _mapping(profile, "rows")
+    if unknown := rows.keys() - {"experiment", "repeats"}:
+        raise ParameterError(
+            f"`rows` of profiles/{scale}.yaml has {names_of(unknown)}; expected "
+            "`experiment` and `repeats`; correct it."
+        )
+    text = file.read_text(encoding="utf-8")
+    chosen = {"scale": scale, **rows}
+    check_names(load_yaml(file) | chosen)
+    for name, value in chosen.items():
+        shown = "[" + ", ".join(value) + "]" if isinstance(value, list) else value
+        lines = textwrap.fill(
+            f"{name}: {shown}", 90, subsequent_indent="  ", break_on_hyphens=False
+        )
+        # A value goes on over the lines that are indented.
+        text = re.sub(rf"(?m)^{name}:.*(\n[ \t]+.*)*", lines, text, count=1)
+    write_text(file, text)
+    return experiment_names(load_yaml(file))
+
+
+def experiment_names(sections: Sections) -> list[str]:
+    """Return the rows of `experiment`, then those of `repeats`: `<variant>-<seed>`."""
+    return [*sections["experiment"], *(sections.get("repeats") or [])]
 
 
 def split_name(name: str, variants: Sections) -> tuple[str, int | None]:

@@ -16,7 +16,7 @@ from trees import STAGES
 
 from commoncanvas.core import paths
 from commoncanvas.core.keys import modules_reached, source_file
-from commoncanvas.parameters import collect
+from commoncanvas.parameters import check_names, collect
 from commoncanvas.run import FROZEN_STAGE, VARIANT_STAGES
 
 NESTED = {  # name: settings
@@ -89,13 +89,12 @@ def test_a_stage_runs_its_own_notebook(slug):
 
 @pytest.mark.parametrize(("slug", "first"), REPEATS.items())
 def test_a_repeat_is_its_stage_with_a_seed_after_the_name(slug, first):
-    text = json.dumps(stage(first)).replace("${item.variant}", "${item.name}")
-    text = text.replace("variants.${item.name}", "variants.${item.variant}")
-    expected = json.loads(text.replace("${item.name}", "${item.variant}-${item.seed}"))
-    options = "--scale ${item.scale} --variant ${item.variant}-${item.seed}"
+    text = json.dumps(stage(first)).replace("${item.variant}", "${item.row}")
+    # A row's own variant cannot be read off its name here: it follows all of them.
+    expected = json.loads(text.replace("variants.${item.row}", "variants"))
+    options = "--scale ${item.scale} --variant ${item.row}"
     expected["cmd"] = f"python -m commoncanvas run {first} {options}"
-    axes = {"variant": "${repeats.variants}", "seed": "${repeats.seeds}"}
-    expected["matrix"] = {"scale": ["${scale}"], **axes}
+    expected["matrix"] = {"scale": ["${scale}"], "row": "${repeats}"}
     assert stage(slug) == expected
 
 
@@ -201,9 +200,18 @@ def test_the_pretrained_parts_are_frozen():
 
 def test_the_experiment_lists_variants_once_each():
     params = load("params.yaml")
-    for rows in (params["experiment"], params["repeats"]["variants"]):
-        assert set(rows) <= set(params["variants"]) and len(set(rows)) == len(rows)
+    assert {*params["experiment"]} <= {*params["variants"]}
+    assert len({*params["experiment"]}) == len(params["experiment"])
     assert all("-" not in name for name in params["variants"])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scale_plans_rows_that_its_settings_fit(scale):
+    params = load("params.yaml")
+    rows = params | load(f"profiles/{scale}.yaml").get("rows", {})
+    check_names(rows)
+    if scale == params["scale"]:
+        assert rows == params  # as `commoncanvas choose` leaves it
 
 
 def test_the_variants_that_stage_06_compares_are_in_params():
@@ -222,7 +230,7 @@ def test_there_is_a_profile_for_each_scale():
 def test_a_profile_is_flat_and_literal_but_for_captioners(scale):
     profile = load(f"profiles/{scale}.yaml")
     words = {slug.partition("_")[2] for slug in STAGES}
-    assert set(profile) <= {"common", "unets", "own_variants", *words}
+    assert set(profile) <= {"common", "unets", "rows", "own_variants", *words}
     of_names = ("unets", "own_variants")
     sections = [s for name, s in profile.items() if name not in of_names]
     sections += [s for name in of_names for s in profile.get(name, {}).values()]

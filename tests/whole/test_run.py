@@ -337,10 +337,67 @@ def test_a_name_that_is_no_variant_nor_a_repeat_is_refused(name):
 
 
 def test_repeats_are_rows_after_those_of_the_experiment():
-    repeats = {"variants": ["a", "b"], "seeds": [18, 19]}
-    names = parameters.experiment_names({"experiment": ["b", "a"], "repeats": repeats})
-    assert names == ["b", "a", "a-18", "a-19", "b-18", "b-19"]
+    rows = {"experiment": ["b", "a"], "repeats": ["b-18", "a-18", "a-19"]}
+    assert parameters.experiment_names(rows) == ["b", "a", "b-18", "a-18", "a-19"]
     assert parameters.experiment_names({"experiment": ["b"]}) == ["b"]
+
+
+PARAMS = """# The scale.
+scale: tiny
+
+experiment:
+  [b,
+   a]  # in order
+
+variants:
+  a: {}
+  b: {}
+repeats: []
+"""
+
+
+@pytest.fixture
+def own_params(tmp_path, monkeypatch):
+    """Return params.yaml of a project with profiles: `tiny` plans no rows, `x` does."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text("common: {}\n")
+    rows = "{experiment: [a], repeats: [a-18, b-19]}"
+    (tmp_path / "profiles" / "x.yaml").write_text(f"rows: {rows}\n")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
+    return tmp_path / "params.yaml"
+
+
+def test_a_scale_is_chosen_with_the_rows_that_it_plans(own_params):
+    assert parameters.choose("x") == ["a", "a-18", "b-19"]
+    chosen = "scale: x\n\nexperiment: [a]\n\nvariants:\n  a: {}\n  b: {}\n"
+    assert own_params.read_text() == f"# The scale.\n{chosen}repeats: [a-18, b-19]\n"
+
+
+def test_a_scale_without_rows_keeps_those_that_are_there(own_params):
+    assert parameters.choose("tiny") == ["b", "a"]
+    assert own_params.read_text() == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("rows: {experiment: [c]}", "no variant 'c'"),
+        ("rows: {repeats: [a]}", "`repeats` of params.yaml has 'a'"),
+        (
+            "rows: {variants: [a]}",
+            "has `variants`; expected `experiment` and",
+        ),
+        (None, "no scale 'y'; profiles/ has `tiny`, `x`"),
+    ],
+)
+def test_a_scale_that_cannot_be_chosen_changes_nothing(own_params, profile, message):
+    if profile:
+        (own_params.parent / "profiles" / "y.yaml").write_text(profile)
+    with pytest.raises(ParameterError, match=message):
+        parameters.choose("y")
+    assert own_params.read_text() == PARAMS
 
 
 def test_a_variant_may_not_change_what_the_runner_fixes():
