@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import die_with_parent
 from commoncanvas.core.errors import CommonCanvasError, EngineError
-from commoncanvas.core.files import sha256_of, shown, write_json
+from commoncanvas.core.files import sha256_of, shown, write_atomically, write_json
 from commoncanvas.core.keys import code_hash, key_of, work_folder
 from commoncanvas.latents.mirror import read_listing
 from commoncanvas.latents.reader import Latents
@@ -116,12 +117,33 @@ def fit(spec: TrainSpec) -> tuple[Any, list[dict[str, Any]]]:
     )
 
 
+def read_previews(spec: TrainSpec) -> dict[int, np.ndarray]:
+    """Return the pictures drawn while a spec was trained, by the steps done, ascending.
+
+    Returns:
+        {step: (prompts, h, w, 3) uint8}; empty where the spec asked for none.
+    """
+    found = {}
+    for file in sorted(_previews_of(spec).glob("*.png")):
+        with Image.open(file) as column:
+            pixels = np.asarray(column)
+        height = len(pixels) // len(spec.previews.prompts) if spec.previews else 0
+        # (prompts · h, w, 3) -> (prompts, h, w, 3)
+        found[int(file.stem)] = pixels.reshape(-1, height, *pixels.shape[1:])
+    return found
+
+
+def _previews_of(spec: TrainSpec) -> Path:
+    return work_folder(spec.key) / "previews"
+
+
 class Watch:
     """Writes each snapshot's values, and pictures if asked, for TensorBoard.
 
-    Files lie in `runs/<description>/<key>`. The pictures show the weights of the
-    moment, not their average, for the same prompts and seed each time. One process
-    draws them, but in shards, where none could alone, all do.
+    Files lie in `runs/<description>/<key>`, the pictures also beside the snapshots
+    (`read_previews`). They show the weights of the moment, not their average, for the
+    same prompts and seed each time. One process draws them, but in shards, where none
+    could alone, all do.
     """
 
     def __init__(self, spec: TrainSpec) -> None:
@@ -146,6 +168,9 @@ class Watch:
                 self.writer.add_scalar(name, value, entry["step"])
         if pixels is not None:
             self.writer.add_images("samples", pixels, entry["step"], dataformats="NHWC")
+            file = _previews_of(self.spec) / f"{entry['step']:08d}.png"
+            # (prompts, h, w, 3) -> one column
+            write_atomically(file, Image.fromarray(np.concatenate(pixels)).save)
         self.writer.flush()
 
     def draw(self, unet: Any, previews: Previews) -> np.ndarray:

@@ -342,12 +342,28 @@ def test_one_process_draws_previews_but_in_shards_all_do(
     make_spec, monkeypatch, is_main, is_shared, num
 ):
     drawn = []
-    monkeypatch.setattr(launch.Watch, "draw", lambda *_: drawn.append(1))
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 4, 6, 3), np.uint8)
+
+    def draw(*_):
+        drawn.append(pixels + len(drawn))
+        return drawn[-1]
+
+    monkeypatch.setattr(launch.Watch, "draw", draw)
     spec = make_spec(f"drawn-{is_main}-{is_shared}", shard=is_shared)
-    spec = replace(spec, previews=Previews(["a"], 1, ["", ""], ["", ""], 3))
+    spec = replace(spec, previews=Previews(["a", "b"], 1, ["", ""], ["", ""], 3))
     watch = launch.Watch(spec)
-    watch({"step": 1, "loss": 0.5, "attention": "SDPA"}, torch.nn.Linear(1, 1), is_main)
-    assert len(drawn) == num and (watch.writer is not None) == is_main
+    for step in (9, 100):
+        entry = {"step": step, "loss": 0.5, "attention": "SDPA"}
+        watch(entry, torch.nn.Linear(1, 1), is_main)
+    assert len(drawn) == 2 * num and (watch.writer is not None) == is_main
+    kept = launch.read_previews(spec)
+    assert list(kept) == ([9, 100] if is_main else [])
+    for found, expected in zip(kept.values(), drawn, strict=is_main):
+        assert (found == expected).all()
+
+
+def test_a_training_without_previews_keeps_none(make_spec):
+    assert launch.read_previews(make_spec("undrawn")) == {}
 
 
 def test_help_says_what_a_spec_is():
