@@ -21,7 +21,7 @@ from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import LEFTOVER, remove, sha256_of, writing
 
 _PACKAGE = "commoncanvas"
-NUM_FINISHED = 120  # results kept in `.finished/`: two a row of the largest experiment
+NUM_FINISHED = 60  # results kept in `.finished/`
 
 
 def key_of(**parts: Any) -> str:
@@ -78,7 +78,7 @@ def finish(key: str) -> None:
     """Move the folder of a key to `.finished/`; called once the outputs are written.
 
     A stage that runs again with the same key, say because a label of a plot changed,
-    finds its result there. The newest 120 are kept; `make repro-cold` ignores them all.
+    finds its result there. The newest 60 are kept; `make repro-cold` ignores them all.
     """
     if not _folder(key).is_dir():
         return
