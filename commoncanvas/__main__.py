@@ -304,6 +304,7 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 @click.option("--variant", default="cc_emoji", type=NAMED, help=ROW)
 @click.option("--out", type=ANY, help="Folder to write. Default: results/model.")
 @click.option("--limit", default=25, type=POSITIVE, help="Megabytes at most.")
+@click.option("--yes", is_flag=True, help="Replace another release without asking.")
 @REPO
 def release(**options: Any) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.

@@ -216,6 +216,8 @@ def execute(stage: Stage) -> None:
         with tempfile.TemporaryDirectory(prefix="commoncanvas-") as empty:
             _install_kernel(Path(empty))
             set_environment(settings, Path(empty))
+            # transformers draws a bar for every network that it loads.
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
             if source:
                 _take(source, values, partial)
             else:

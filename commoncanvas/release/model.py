@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
@@ -19,9 +20,9 @@ from safetensors.torch import load_file, save
 from commoncanvas.captions.names import captioner_of, named
 from commoncanvas.core.determinism import settle
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
-from commoncanvas.core.files import read_json
+from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.keys import key_of
-from commoncanvas.core.manifest import read_manifest, write_manifest
+from commoncanvas.core.manifest import NAME, read_manifest, write_manifest
 from commoncanvas.core.paths import stage_dir
 from commoncanvas.licenses import attribution, takedown
 from commoncanvas.licenses.ancestry import LICENSE, WORKS, ancestors
@@ -269,18 +270,52 @@ def _settings(
 
 
 def report(
-    scale: str, variant: str, out: Path | None, limit: int, repo: str | None
+    scale: str,
+    variant: str,
+    out: Path | None,
+    limit: int,
+    repo: str | None,
+    yes: bool = False,
 ) -> None:
     """Release as `release` and print what was made; upload it if a repository is named.
 
     Args:
         out: None is results/model.
         limit: megabytes at most.
+        yes: replace another release without asking.
+
+    Raises:
+        ParameterError: the folder holds another release, and nobody said yes.
+        CommonCanvasError: as `release`.
     """
     settle()
     folder = Path(out or MODEL)
+    check_own(folder, STAGE)
+    if not yes and (folder / NAME).is_file():
+        _ask(folder, scale, variant)
     facts = release(scale, variant, folder, limit)["facts"]
     size = size_of(folder) / 1e6
     print(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
     if repo:
         print(upload(folder.resolve(), repo, "model"))
+
+
+def _ask(folder: Path, scale: str, variant: str) -> None:
+    """Ask before a release takes the place of one of another variant.
+
+    Raises:
+        ParameterError: the answer is not yes, or nobody is there to answer.
+    """
+    before = read_manifest(folder, verify=False)
+    there, new = f"{before['scale']}/{before['variant']}", f"{scale}/{variant}"
+    if there == new:
+        return
+    try:
+        is_sure = click.confirm(f"{shown(folder)} holds {there}; replace it by {new}?")
+    except click.Abort:
+        is_sure = False
+    if not is_sure:
+        raise ParameterError(
+            f"{shown(folder)} holds {there}, and stays as it is; answer y, pass --yes "
+            "or give another --out."
+        )

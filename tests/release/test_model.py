@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from doors import call
 from huggingface_hub import ModelCard
@@ -19,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from worlds import MARKUP, STAGES, write_trained_world
 
+from commoncanvas.__main__ import door
 from commoncanvas.core import paths
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json
@@ -552,7 +554,7 @@ def test_the_command_releases_and_fails_in_one_line(here, tmp_path, monkeypatch)
     told = call("release", "--scale", "toy", *words)
     num = len(trained_keys(here))
     assert re.search(rf"model: \d+\.\d MB, {num} works, CC BY-SA 4.0\n", told)
-    told = call("release", "--scale", "none", *words, fails=True)
+    told = call("release", "--scale", "none", *words, "--yes", fails=True)
     assert "04_train@none-cc_toy" in told
 
 
@@ -566,3 +568,25 @@ def test_the_command_uploads_the_model_that_it_wrote(root, monkeypatch, capsys):
     release.report("toy", "cc_toy", model, 25, "me/x")
     assert sent == [(model, "me/x", "model")]
     assert capsys.readouterr().out.endswith("7 works, CC BY 4.0\na page\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_replaced"), [("n\n", False), ("", False), ("y\n", True)]
+)
+def test_another_release_is_replaced_only_by_who_says_so(
+    root, monkeypatch, answer, is_replaced
+):
+    model, made = model_of(root), []
+    told = {"facts": {"works": 7, "license": "CC BY 4.0"}}
+    monkeypatch.setattr(release, "release", lambda *words: made.append(words) or told)
+    words = ["release", "--scale", "toy", "--out", str(model), "--variant"]
+    runner = CliRunner()
+    assert runner.invoke(door, [*words, "cc_toy"]).exit_code == 0  # the same again
+    found = runner.invoke(door, [*words, "cc_other"], input=answer)
+    assert "holds toy/cc_toy; replace it by toy/cc_other?" in found.output
+    assert (len(made) == 2) == is_replaced
+    assert is_replaced or "answer y, pass --yes" in str(found.output) + str(
+        found.exception
+    )
+    assert runner.invoke(door, [*words, "cc_other", "--yes"]).exit_code == 0
+    assert len(made) == 2 + is_replaced
