@@ -93,6 +93,14 @@ def repro(stages: tuple[str, ...], lanes: int | None, **options: bool) -> None:
 
 
 @door.command()
+def status() -> None:
+    """Say which stages are done, stale or missing, and why."""
+    from commoncanvas.status import report
+
+    report()
+
+
+@door.command()
 @SCALE
 def check(scale: str) -> None:
     """Check the settings of all stages of a scale, and the names of the variants."""
