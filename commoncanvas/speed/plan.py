@@ -24,6 +24,7 @@ from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.parameters import (
     Sections,
     differences,
+    experiment_names,
     published,
     read_sections,
     split_name,
@@ -43,6 +44,7 @@ FLOAT, HALF = 4, 2  # bytes of a number
 SNAPSHOTS = 2 * 4
 STATES = 6  # numbers a parameter on the GPU; see `_card`
 SD2_FLOP = 539.3e9  # of SD2's UNet at 256 px, for which `activations_sd2` was measured
+NUM_NAMED = 8  # rows; more are counted
 COPIES = 2  # DVC's cache holds each output again, unless it is told to link
 NONE = Quantity(0)
 UNTIMED = ("imported", "transformers", "endpoint")  # captioners without a known rate
@@ -71,7 +73,8 @@ def plan(
     """Compute what a run of one scale costs, stage by stage.
 
     Args:
-        variants: rows of the experiment; none of them for all of params.yaml.
+        variants: rows of the experiment; none of them for those that the profile plans,
+            and where it plans none, for those of params.yaml.
         machine: one of `MACHINES`; "cpu" is one core, the others one GPU.
         num_seeds: runs of each variant, 1 or more.
         price: of an hour [dollars]; None for a published one, where there is any.
@@ -93,8 +96,10 @@ def plan(
     _check("scale", [scale], profiles)
     _check("machine", [machine], MACHINES)
     sections = read_sections("04_train", scale)
-    variants = list(variants) or sections["experiment"]
-    _check("variant", variants, sections["variants"])
+    planned = {**sections, **sections.get("rows", {})}
+    variants = list(variants) or experiment_names(planned)
+    for name in variants:
+        split_name(name, sections["variants"])
     if num_seeds < 1 or (price or 0) < 0 or (pictures or 1) < 1:
         raise ParameterError(
             f"got {num_seeds} seeds, {pictures or 'counted'} pictures and a price of "
@@ -321,9 +326,11 @@ def report(scale: str, variants: str, file: Path | None, **options: Any) -> bool
 def as_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Write what `plan` returns as lines of text, for a terminal."""
     unit = "core" if found["machine"] == "cpu" else found["machine"].upper()
+    names = found["variants"]
+    named = ", ".join(names) if len(names) <= NUM_NAMED else f"{len(names)} rows"
     yield (
-        f"{found['scale']}: {', '.join(found['variants'])}; seeds: {found['seeds']}; "
-        f"hours of one {unit}, dollars"
+        f"{found['scale']}: {named}; seeds: {found['seeds']}; hours of one {unit}, "
+        "dollars"
     )
     line = "{:12} {:>15} {:>8} {:>8} {:>8} {:>10} {:>10}  {}".format
     yield line(

@@ -18,6 +18,7 @@ from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.settings import load_yaml
 from commoncanvas.parameters import read_sections
 from commoncanvas.speed import needs, plan, workload
 from commoncanvas.speed.rates import Quantity, Rates
@@ -130,6 +131,18 @@ def test_twice_the_steps_are_twice_the_hours(monkeypatch, machine, scale):
     change(monkeypatch, "train", num_train_steps=2 * steps)
     twice = training_seconds(scale, ["cc_synthetic"], machine=machine)
     assert twice == pytest.approx(2 * once)
+
+
+def test_a_scale_that_plans_its_rows_is_counted_with_them():
+    planned = load_yaml(paths.PROFILES / "full.yaml")["rows"]
+    names = planned["experiment"] + planned["repeats"]
+    found = plan.plan("full", pictures=100)
+    assert found["variants"] == names
+    assert next(plan.as_lines(found)).startswith(f"full: {len(names)} rows; seeds: 1")
+    assert (
+        plan.plan("tiny")["variants"]
+        == load_yaml(paths.ROOT / "params.yaml")["experiment"]
+    )
 
 
 def test_variants_add_up_and_seeds_multiply():
