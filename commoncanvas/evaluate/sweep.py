@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from commoncanvas.analysis.tables import Line, as_line
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import read_json
 from commoncanvas.core.settings import names_of
@@ -94,11 +95,7 @@ def best(
     return min(map(float, swept), key=lambda scale: swept[str(scale)][name]["value"])
 
 
-def line(
-    swept: Mapping[str, Mapping[str, Any]], x_name: str, y_name: str
-) -> tuple[list[float], list[float], list[float], list[float]]:
+def line(swept: Mapping[str, Mapping[str, Any]], x_name: str, y_name: str) -> Line:
     """Return one metric over another as a curve: x, values, ends of their intervals."""
-    points = [values[y_name] for values in swept.values()]
-    lows, highs = ([point["interval"][end] for point in points] for end in (0, 1))
     x = [values[x_name]["value"] for values in swept.values()]
-    return x, [point["value"] for point in points], lows, highs
+    return as_line(x, [values[y_name] for values in swept.values()])
