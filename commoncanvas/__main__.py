@@ -324,6 +324,22 @@ def release(**options: Any) -> None:
     report(**options)
 
 
+@door.command()
+@click.option("--scale", default="full", type=NAMED, help=PROFILE)
+@click.option(
+    "--rows", default="", help="Rows, commas between. Default: all but repeats."
+)
+@click.option("--out", type=ANY, help="Folder to write. Default: results/SCALE/site.")
+def site(**options: Any) -> None:
+    """Keep a finished run's pages as a static site that any host can serve.
+
+    The front page and the pages of its rows, as `pages` and `index` wrote them.
+    """
+    from commoncanvas.release.site import report
+
+    report(**options)
+
+
 @door.command("release-data")
 @SCALE
 @OUT

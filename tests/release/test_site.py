@@ -1,0 +1,92 @@
+"""The static site holds a run's pages, and no link in it leads nowhere."""
+
+import pytest
+from doors import call
+
+from commoncanvas.core import paths
+from commoncanvas.core.errors import CommonCanvasError
+from commoncanvas.release import site
+
+FRONT = """<a class="x" href="full/05_evaluate-cc_a.html#s">one <b>row</b></a>
+<a href="full/05_evaluate-cc_a-18.html">its repeat</a>
+<a href="mini/04.html">another scale</a> <a href="https://example.org/">out</a>
+<a href="#top">up</a>"""
+PAGE = """<a href="../index.html">front</a> <a href="06_figures.html">next</a>
+<a href="05_evaluate-cc_a-18.html">repeat</a> <a href="missing.html">none</a>"""
+PAGES = "01_licenses 05_evaluate-cc_a 05_evaluate-cc_a-18 05_evaluate-cc_b 06_figures"
+
+
+@pytest.fixture
+def html(tmp_path, monkeypatch):
+    """Return the folder of the pages of a run at `full`: two rows and a repeat."""
+    monkeypatch.setattr(paths, "HTML", tmp_path / "html")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    (tmp_path / "html" / "full").mkdir(parents=True)
+    (tmp_path / "html" / "index.html").write_text(FRONT)
+    for name in PAGES.split():
+        (tmp_path / "html" / "full" / f"{name}.html").write_text(PAGE)
+    return tmp_path / "html"
+
+
+def files_of(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
+
+
+def test_a_site_has_the_rows_without_repeats_and_the_front_page(html):
+    folder, size = site.write_site("full")
+    assert folder == paths.RESULTS / "full" / "site"
+    names = [name for name in PAGES.split() if name[-3:] != "-18"]
+    assert files_of(folder) == sorted(
+        ["index.html", *(f"full/{n}.html" for n in names)]
+    )
+    assert size == sum(path.stat().st_size for path in folder.rglob("*.html"))
+
+
+def test_what_led_to_a_page_that_is_left_out_is_plain_text(html):
+    folder, _ = site.write_site("full")
+    text = (folder / "index.html").read_text()
+    assert '<a class="x" href="full/05_evaluate-cc_a.html#s">one <b>row</b></a>' in text
+    assert "<span>its repeat</span>" in text and "<span>another scale</span>" in text
+    assert 'href="https://example.org/"' in text and 'href="#top"' in text
+    page = (folder / "full" / "05_evaluate-cc_a.html").read_text()
+    assert 'href="../index.html"' in page and 'href="06_figures.html"' in page
+    assert "<span>repeat</span>" in page and "<span>none</span>" in page
+
+
+def test_a_site_takes_the_place_of_an_earlier_one(html):
+    site.write_site("full")
+    (html / "full" / "01_licenses.html").unlink()
+    folder, _ = site.write_site("full", ["cc_b"])
+    assert files_of(folder) == [
+        "full/05_evaluate-cc_b.html",
+        "full/06_figures.html",
+        "index.html",
+    ]
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["site"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "rows", "message"),
+    [
+        ("full", ["cc_x"], "no page of `cc_x`; full has those of `cc_a`, `cc_b`"),
+        ("full", ["cc_a-18"], "no page of `cc_a-18`"),
+        ("mini", [], "lacks index.html or pages of mini"),
+        ("other", [], "is of another scale than other"),
+    ],
+)
+def test_a_site_that_cannot_be_made_leaves_nothing(html, scale, rows, message):
+    (html / "other").mkdir()
+    (html / "other" / "06_figures.html").write_text(PAGE)
+    with pytest.raises(CommonCanvasError, match=message):
+        site.write_site(scale, rows)
+    assert not paths.RESULTS.exists()
+
+
+def test_a_site_has_a_size(html, monkeypatch):
+    monkeypatch.setattr(site, "MAX_BYTES", 100)
+    with pytest.raises(CommonCanvasError, match="at most 0 are kept; name fewer rows"):
+        site.write_site("full")
+
+
+def test_the_command_says_where_the_site_is(html):
+    assert "site: 0.0 MB" in call("site", "--rows", "cc_a")
