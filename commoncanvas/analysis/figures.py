@@ -1,4 +1,4 @@
-"""What notebooks show: plots, contact sheets of pictures, and tables.
+"""What notebooks show: plots, contact sheets of pictures, tables; and what they say.
 
 Each function returns an object with `_repr_html_`, so the last line of a cell displays
 it; `show` displays from the middle of a cell. The same input always gives the same
@@ -38,6 +38,27 @@ SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
     """Display a matplotlib figure, which needs `alt`, or anything else right now."""
     display(plate(thing, alt, caption) if isinstance(thing, Figure) else thing)
+
+
+class Finding(HTML):
+    """A figure and below it the sentence that reads it, made from the figure's values.
+
+    Args:
+        figure: what another function of this module or of `plots` returned; None for
+            a sentence by itself.
+        sentence: plain text, kept as `sentence` for the notebook's end.
+    """
+
+    def __init__(self, figure: HTML | None, sentence: str) -> None:
+        self.sentence = sentence
+        shown = f'<p class="finding">{escape(printable(sentence))}</p>'
+        super().__init__((figure.data if figure else "") + shown)
+
+
+def findings(sentences: Sequence[str]) -> HTML:
+    """Return sentences as the list that says at a notebook's end what was seen."""
+    lines = "".join(f"<li>{escape(printable(line))}</li>" for line in sentences)
+    return HTML(f'<ul class="findings">{lines}</ul>')
 
 
 def sheet(
