@@ -31,6 +31,7 @@ from commoncanvas.core.errors import ShapeError
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import printable
 
+MOST_NARROW = 7  # columns with heads that a narrow screen still shows side by side
 # Written into each tile, so that a sheet also reads well in JupyterLab.
 SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 
@@ -119,10 +120,15 @@ def sheet(
     smallest = f"max({min(tile_px, 72)}px, calc((100% - {gaps}px) / {columns}))"
     tracks = f"{columns}" if heads else "auto-fill"
     track = "minmax(0, 1fr)" if heads else f"minmax({smallest}, 1fr)"
+    scroll = ""
+    if heads and columns > MOST_NARROW:  # sooner than that tiles are too small to see
+        track, scroll = "minmax(56px, 1fr)", ' tabindex="0"'
     body = (
         f'<div class="sheet" role="group" aria-label="{label}" style="display:grid;'
         f"gap:8px;max-width:{columns * tile_px + gaps}px;"
-        f'grid-template-columns:repeat({tracks}, {track})">{"".join(tiles)}</div>'
+        f"{'overflow-x:auto;' if scroll else ''}"
+        f'grid-template-columns:repeat({tracks}, {track})"{scroll}>{"".join(tiles)}'
+        "</div>"
     )
     wide = columns * tile_px + gaps > 720
     return as_figure(body, caption, "pictures wide" if wide else "pictures")

@@ -146,9 +146,9 @@ def losses(
     went = f"{'takes away' if change > 0 else 'adds'} {100 * abs(change):.0f} % of it"
     return Finding(
         figure,
-        f"After training the loss is least at t = {timesteps[low]} ({after[low]:.3f}) "
-        f"and greatest at t = {timesteps[high]} ({after[high]:.3f}); over all of them "
-        f"training {went}.",
+        f"By timestep, the loss after training is least at t = {timesteps[low]} "
+        f"({after[low]:.3f}) and greatest at t = {timesteps[high]} "
+        f"({after[high]:.3f}); over all of them training {went}.",
     )
 
 
@@ -198,7 +198,10 @@ def loss_curve(log: Sequence[Mapping[str, Any]], variant: str) -> Finding:
         f"The loss on held-out works is {first['validation_loss']:.3f} at step "
         f"{first['step']:,} and {last['validation_loss']:.3f} at step {last['step']:,}"
     )
-    end = ", its least." if least is last else f"; its least was at {least['step']:,}."
+    value, step = least["validation_loss"], least["step"]
+    end = f"; its least was {value:.3f}, at step {step:,}."
+    if least is last:
+        end = ", its least."
     return Finding(figure, said + end)
 
 
@@ -220,7 +223,7 @@ def unet_levels(unet: Any, name: str, recipe: TrainRecipe) -> Finding:
     """Tabulate a UNet's levels, and say its size and what is averaged."""
     size = sum(p.numel() for p in unet.parameters())
     table = lesson.unet_levels(unet.config)
-    attending = int((table["attends to the caption"] == "yes").sum())
+    attending = int((table["cross-attention"] == "yes").sum())
     return Finding(
         figures.table(table, f"UNet {name}, from input to output"),
         f"It has {size:,} parameters; {attending} of its {len(table)} blocks attend to "

@@ -276,7 +276,7 @@ def unet_levels(config: Mapping[str, Any]) -> pd.DataFrame:
 
     Returns:
         columns: block, resolution (its edge in the latent), channels, layers, and
-        whether it attends to the caption.
+        whether it attends to the caption (cross-attention).
     """
     widths, down = config["block_out_channels"], config["down_block_types"]
     up, layers = config["up_block_types"], config["layers_per_block"]
@@ -296,8 +296,8 @@ def unet_levels(config: Mapping[str, Any]) -> pd.DataFrame:
             (f"up {i + 1}", edges[level], widths[level], each[level] + 1, attends)
         )
     table = pd.DataFrame(
-        rows, columns=["block", "resolution", "channels", "layers", "attends"]
+        rows, columns=["block", "resolution", "channels", "layers", "cross-attention"]
     )
     table["resolution"] = [f"{edge} × {edge}" for edge in table["resolution"]]
-    table["attends"] = table["attends"].map({True: "yes", False: "no"})
-    return table.rename(columns={"attends": "attends to the caption"})
+    is_there = table["cross-attention"].map({True: "yes", False: "no"})
+    return table.assign(**{"cross-attention": is_there})

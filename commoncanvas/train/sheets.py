@@ -96,8 +96,8 @@ def before_and_after(
     went = "falls" if last < first else "does not fall"
     return Finding(
         figure,
-        f"On this work at t = {marks[middle]} the loss {went} by training: "
-        f"{first:.3f} before, {last:.3f} after.",
+        f"On this held-out work, “{example.caption}”, at t = {marks[middle]} the loss "
+        f"{went} by training: {first:.3f} before, {last:.3f} after.",
     )
 
 
@@ -124,9 +124,9 @@ def guided(
     apart = _apart(drawn[scales[-1]], drawn[scales[0]])
     return Finding(
         figure,
-        f"From w = {scales[0]:g} to {scales[-1]:g} a pixel changes by {apart:.0f} of "
-        f"255, and the pixels' standard deviation, their contrast, goes from "
-        f"{first:.0f} to {last:.0f}.",
+        f"From guidance w = {scales[0]:g} to {scales[-1]:g} a pixel changes by "
+        f"{apart:.0f} of 255, and the pixels' standard deviation, their contrast, goes "
+        f"from {first:.0f} to {last:.0f}.",
     )
 
 
@@ -192,8 +192,9 @@ def filmstrip(
     late = _apart(previews[shown[-1]], previews[shown[-2]])
     return Finding(
         figure,
-        f"Between steps {first:,} and {shown[1]:,} a pixel changes by {early:.0f} of "
-        f"255, between {shown[-2]:,} and {shown[-1]:,} by {late:.0f}.",
+        f"Between training steps {first:,} and {shown[1]:,} a pixel of the drawn "
+        f"prompts changes by {early:.0f} of 255, between {shown[-2]:,} and "
+        f"{shown[-1]:,} by {late:.0f}.",
     )
 
 

@@ -108,7 +108,9 @@ def test_the_density_of_timesteps_is_read_by_its_quarters():
 def test_the_curve_says_where_the_loss_was_least():
     log = [entry(1, 0.5), entry(2, 0.2), entry(3, 0.3)]
     said = findings.loss_curve(log, "cc").sentence
-    assert "0.500 at step 1 and 0.300 at step 3; its least was at 2." in said
+    assert (
+        "0.500 at step 1 and 0.300 at step 3; its least was 0.200, at step 2." in said
+    )
     said = findings.loss_curve(log[:2], "cc").sentence
     assert "0.200 at step 2, its least." in said
 
@@ -162,7 +164,7 @@ def test_a_loss_that_rose_is_not_said_to_fall(example):
 def test_guidance_is_one_row_a_prompt():
     drawn = dict(zip((1.0, 8.0), flat(100, 130), strict=True))
     found = sheets.guided(drawn, ["cat", "dog"], 20)
-    assert "From w = 1 to 8 a pixel changes by 30 of 255" in found.sentence
+    assert "From guidance w = 1 to 8 a pixel changes by 30 of 255" in found.sentence
     texts = [text for text in ("w = 1", "cat", "dog") if f">{text}<" in found.data]
     assert texts == ["w = 1", "cat", "dog"]
 
@@ -179,7 +181,7 @@ def test_of_many_steps_ten_are_shown_with_both_ends():
     found = sheets.filmstrip(previews, ["cat", "dog"])
     assert found.data.count("<img") == 20
     assert ">10<" in found.data and ">240<" in found.data
-    assert "Between steps 10 and" in found.sentence
+    assert "Between training steps 10 and" in found.sentence
 
 
 @pytest.mark.parametrize(

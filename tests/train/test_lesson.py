@@ -219,7 +219,7 @@ def test_the_unet_is_told_from_input_to_output():
     assert table["resolution"].tolist() == ["9 × 9", *["5 × 5"] * 3, "9 × 9"]
     assert table["channels"].tolist() == [32, 64, 64, 64, 32]
     assert table["layers"].tolist() == [1, 3, 2, 4, 2]
-    attends = table["attends to the caption"].tolist()
+    attends = table["cross-attention"].tolist()
     assert attends == ["yes", "no", "yes", "no", "yes"]
 
 
