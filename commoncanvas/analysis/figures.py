@@ -1,4 +1,4 @@
-"""What notebooks show: plots, contact sheets of pictures, and tables.
+"""What notebooks show: plots, contact sheets of pictures, tables; and what they say.
 
 Each function returns an object with `_repr_html_`, so the last line of a cell displays
 it; `show` displays from the middle of a cell. The same input always gives the same
@@ -31,6 +31,7 @@ from commoncanvas.core.errors import ShapeError
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import printable
 
+MOST_NARROW = 7  # columns with heads that a narrow screen still shows side by side
 # Written into each tile, so that a sheet also reads well in JupyterLab.
 SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 
@@ -38,6 +39,27 @@ SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
 def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
     """Display a matplotlib figure, which needs `alt`, or anything else right now."""
     display(plate(thing, alt, caption) if isinstance(thing, Figure) else thing)
+
+
+class Finding(HTML):
+    """A figure and below it the sentence that reads it, made from the figure's values.
+
+    Args:
+        figure: what another function of this module or of `plots` returned; None for
+            a sentence by itself.
+        sentence: plain text, kept as `sentence` for the notebook's end.
+    """
+
+    def __init__(self, figure: HTML | None, sentence: str) -> None:
+        self.sentence = sentence
+        shown = f'<p class="finding">{escape(printable(sentence))}</p>'
+        super().__init__((figure.data if figure else "") + shown)
+
+
+def findings(sentences: Sequence[str]) -> HTML:
+    """Return sentences as the list that says at a notebook's end what was seen."""
+    lines = "".join(f"<li>{escape(printable(line))}</li>" for line in sentences)
+    return HTML(f'<ul class="findings">{lines}</ul>')
 
 
 def sheet(
@@ -98,10 +120,15 @@ def sheet(
     smallest = f"max({min(tile_px, 72)}px, calc((100% - {gaps}px) / {columns}))"
     tracks = f"{columns}" if heads else "auto-fill"
     track = "minmax(0, 1fr)" if heads else f"minmax({smallest}, 1fr)"
+    scroll = ""
+    if heads and columns > MOST_NARROW:  # sooner than that tiles are too small to see
+        track, scroll = "minmax(56px, 1fr)", ' tabindex="0"'
     body = (
         f'<div class="sheet" role="group" aria-label="{label}" style="display:grid;'
         f"gap:8px;max-width:{columns * tile_px + gaps}px;"
-        f'grid-template-columns:repeat({tracks}, {track})">{"".join(tiles)}</div>'
+        f"{'overflow-x:auto;' if scroll else ''}"
+        f'grid-template-columns:repeat({tracks}, {track})"{scroll}>{"".join(tiles)}'
+        "</div>"
     )
     wide = columns * tile_px + gaps > 720
     return as_figure(body, caption, "pictures wide" if wide else "pictures")

@@ -69,7 +69,7 @@ def write_pages(scale: str) -> list[Path]:
         here = next(i for i, p in enumerate(main) if p["slug"] == page["slug"])
         page["previous"] = main[here - 1] if here else None
         page["next"] = main[here + 1] if here + 1 < len(main) else None
-        page["last"] = main[-1]["number"]
+        page["last"] = max(p["number"] for p in main)
         family = [p for p in pages if p["slug"] == page["slug"]]
         page["siblings"] = family if page["variant"] else []
         resources = {"page": page, "assets": shared}
@@ -118,10 +118,11 @@ def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:
     found += [frozen] if frozen.is_file() else []
     order = list(VARIANT_COLOURS)
 
-    def place(path: Path) -> tuple[str, bool, int, str]:
+    def place(path: Path) -> tuple[bool, str, bool, int, str]:
         slug, _, variant = path.stem.partition("-")
         known = order.index(variant) if variant in order else len(order)
-        return slug, variant != BASE_VARIANT, known, variant
+        # Stage 00 runs first and is told last: what it makes, a reader meets before.
+        return path == frozen, slug, variant != BASE_VARIANT, known, variant
 
     return [read_page(path, scale) for path in sorted(found, key=place)]
 

@@ -12,6 +12,7 @@ from commoncanvas.core.files import write_json, writing
 from commoncanvas.licenses.ancestry import LICENSE, ancestors
 from commoncanvas.licenses.license import License, read_license
 from commoncanvas.licenses.policies import combined_license
+from commoncanvas.models import encoders, pipelines
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -85,6 +86,38 @@ def model_card(facts: Mapping[str, Any]) -> ModelCard:
         tags=["commoncanvas", "openly-licensed"],
     )
     return ModelCard.from_template(head, template_path=str(TEMPLATE), **facts)
+
+
+def make_pipeline(
+    unet: Any, vae: Any, facts: Mapping[str, Any], noise_scheduler: Any
+) -> Any:
+    """Put a UNet together with the parts that stage 03 encoded with.
+
+    Args:
+        facts: of stage 03's manifest, which names the text encoder.
+    """
+    name, revision = facts["text_encoder"]
+    reader = encoders.load_text_encoder(name, facts["text"][0], revision)
+    return pipelines.make_pipeline(unet, vae, *reader, noise_scheduler)
+
+
+def write(
+    folder: Path,
+    pipeline: Any,
+    facts: Mapping[str, Any],
+    works: pd.DataFrame,
+    curve: pd.DataFrame,
+) -> None:
+    """Write a trained variant: `pipeline`, `works.parquet` and `log.csv`.
+
+    Args:
+        facts: of `card_facts`.
+        works: every work that it learnt from, as for `card_facts`.
+        curve: its log, a row an entry.
+    """
+    save_pipeline(pipeline, facts, folder / "pipeline")
+    curve.to_csv(folder / "log.csv", index=False, float_format="%.8g")
+    works.to_parquet(folder / "works.parquet", index=False)
 
 
 def save_pipeline(pipeline: Any, facts: Mapping[str, Any], folder: Path) -> None:

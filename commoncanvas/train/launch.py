@@ -123,11 +123,13 @@ def read_previews(spec: TrainSpec) -> dict[int, np.ndarray]:
     Returns:
         {step: (prompts, h, w, 3) uint8}; empty where the spec asked for none.
     """
-    found = {}
+    found: dict[int, np.ndarray] = {}
+    if not spec.previews:  # though the same training may have kept some before
+        return found
     for file in sorted(_previews_of(spec).glob("*.png")):
         with Image.open(file) as column:
             pixels = np.asarray(column)
-        height = len(pixels) // len(spec.previews.prompts) if spec.previews else 0
+        height = len(pixels) // len(spec.previews.prompts)
         # (prompts · h, w, 3) -> (prompts, h, w, 3)
         found[int(file.stem)] = pixels.reshape(-1, height, *pixels.shape[1:])
     return found

@@ -55,6 +55,31 @@ def test_every_reference_inside_a_plot_resolves():
     assert wanted and wanted <= set(re.findall(r' id="([^"]+)"', svg))
 
 
+@pytest.mark.parametrize(("columns", "scrolls"), [(7, False), (8, True)])
+def test_many_columns_with_heads_scroll_and_keep_their_size(columns, scrolls):
+    heads = [str(i) for i in range(columns)]
+    body = figures.sheet(pictures(columns), None, columns, alt="a", heads=heads).data
+    for part in ("overflow-x:auto", 'tabindex="0"', "minmax(56px, 1fr)"):
+        assert (part in body) == scrolls
+
+
+def test_a_finding_is_a_figure_and_below_it_its_sentence():
+    found = figures.Finding(figures.table(pd.DataFrame({"n": [1]})), f"One {EVIL}")
+    assert found.data.index("<table") < found.data.index('<p class="finding">')
+    assert found.sentence == f"One {EVIL}" and EVIL not in found.data
+    assert escape(EVIL) in found.data and "0x" not in repr(found)
+
+
+def test_a_finding_may_have_no_figure():
+    found = figures.Finding(None, "Nothing was kept.")
+    assert found.data == '<p class="finding">Nothing was kept.</p>'
+
+
+def test_findings_are_a_list_of_sentences():
+    found = figures.findings(["One.", EVIL]).data
+    assert found.count("<li>") == 2 and EVIL not in found
+
+
 @pytest.mark.parametrize("alt", [None, "", "  "])
 def test_a_figure_without_alt_text_is_refused(alt):
     with pytest.raises(ParameterError, match="alt"):

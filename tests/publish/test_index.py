@@ -205,12 +205,18 @@ def test_every_page_is_smaller_than_3_mb(site):
 
 
 def test_next_leads_from_the_first_page_through_every_stage(site):
-    name, visited = "mini/00_pretrain.html", []
+    name, visited = "mini/01_licenses.html", []
     while name:
         visited.append(name.removeprefix("mini/")[:2])
         found = re.search(r'rel="next" href="([^"]+)"', site[name])
         name = f"mini/{found[1]}" if found else None
-    assert visited == [f"0{i}" for i in range(8)]
+    assert visited == [*(f"0{i}" for i in range(1, 8)), "00"]  # told last
+
+
+def test_no_page_leads_to_the_first_and_every_page_counts_to_the_last_number(site):
+    assert 'rel="prev"' not in site["mini/01_licenses.html"]
+    pages = [text for name, text in site.items() if name.startswith("mini/")]
+    assert all(" / 07 " in text for text in pages)
 
 
 def test_previous_undoes_next(site):

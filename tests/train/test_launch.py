@@ -360,6 +360,8 @@ def test_one_process_draws_previews_but_in_shards_all_do(
     assert list(kept) == ([9, 100] if is_main else [])
     for found, expected in zip(kept.values(), drawn, strict=is_main):
         assert (found == expected).all()
+    # They are in no key, so a training that is taken over may have had them.
+    assert launch.read_previews(replace(spec, previews=None)) == {}
 
 
 def test_a_training_without_previews_keeps_none(make_spec):
