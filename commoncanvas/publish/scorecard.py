@@ -112,7 +112,8 @@ def grouped(claims: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         reasons: dict[str, list] = {reason: [] for _, reason in REASONS}
         for claim in found if name == NO_TEST else ():
             reasons[_reason(claim["why"])].append(claim)
-        group = {"name": name, "kind": kind, "icon": icon, "means": MEANS[name]}
+        group: dict[str, Any] = {"name": name, "kind": kind, "icon": icon}
+        group["means"] = MEANS[name]
         group["slug"] = name.replace(" ", "-")
         group["claims"] = found
         group["reasons"] = [pair for pair in reasons.items() if pair[1]]

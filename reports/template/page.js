@@ -41,7 +41,7 @@
     // What scrolls can be scrolled by keyboard, and fades where it is cut.
     var scrolling = ".cc-table, .code pre, .sheet, .formula";
     var boxes = Array.from(document.querySelectorAll(scrolling));
-    function fit(box) {
+    function fit(box, number) {
       var rest = box.scrollWidth - box.clientWidth;
       var isCut = rest - box.scrollLeft > 2 && box.matches(".cc-table");
       box.classList.toggle("cut", isCut);
@@ -50,12 +50,13 @@
       if (!box.getAttribute("role")) box.setAttribute("role", "region");
       if (!box.getAttribute("aria-label")) {
         var caption = box.querySelector("caption");
-        box.setAttribute("aria-label", caption ? caption.textContent : "Scrolls sideways");
+        var label = caption ? caption.textContent : "Scrolls sideways";
+        box.setAttribute("aria-label", label + ", " + (number + 1));
       }
     }
     function fitAll() { boxes.forEach(fit); }
-    boxes.forEach(function (box) {
-      box.addEventListener("scroll", function () { fit(box); }, { passive: true });
+    boxes.forEach(function (box, number) {
+      box.addEventListener("scroll", function () { fit(box, number); }, { passive: true });
     });
     document.addEventListener("toggle", fitAll, true);
     window.addEventListener("resize", fitAll);

@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from browser import laid_out, needs_browser
 from doors import call
 from nbformat import v4
 
@@ -138,6 +139,8 @@ def build(root):
             facts = {"synthetic": {"captioner": used}} if slug[:2] == "02" else {}
             write_manifest(folder, slug, "mini", variant, 1010, 1007, rejected, facts)
     save(root / "reports/executed/00_pretrain.ipynb", notebook("00", "Pretraining"))
+    (root / "docs").mkdir(exist_ok=True)
+    (root / "docs/prompts.yaml").write_text("gate: {plain subject: [red apple]}\n")
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,15 @@ def test_every_link_inside_the_site_resolves(site):
             key = target.resolve().relative_to(paths.HTML.resolve()).as_posix()
             assert key in site, (name, href)
             assert not anchor or f' id="{anchor}"' in site[key], (name, href)
+
+
+@needs_browser
+def test_no_page_overflows_or_says_or_fetches_anything_at_any_width(site, tmp_path):
+    names = ["index.html", "mini/03_latents.html", "mini/05_evaluate-cc_human.html"]
+    shown = {name: site[name] for name in names}
+    found = laid_out(tmp_path, shown, (390, 768, 1440))
+    quiet = {"said": [], "asked": [], "over": 0}
+    assert found == {(name, w): quiet for name in names for w in (390, 768, 1440)}
 
 
 def test_every_page_is_smaller_than_3_mb(site):
