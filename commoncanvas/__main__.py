@@ -122,10 +122,25 @@ def pages(scale: str) -> None:
 @SCALE
 def index(scale: str) -> None:
     """Write the front page."""
+    from commoncanvas.core.determinism import settle
     from commoncanvas.core.files import shown
     from commoncanvas.publish.index import write_index
 
+    settle()
     click.echo(f"wrote {shown(write_index(scale))}")
+
+
+@door.command()
+@SCALE
+@click.option("--out", type=ANY, help="PNG to write. Default: docs/pipeline.png.")
+def diagram(scale: str, out: Path | None) -> None:
+    """Draw the pipeline as one picture, with a real work in it, for the README."""
+    from commoncanvas.core.determinism import settle
+    from commoncanvas.core.files import shown
+    from commoncanvas.publish.diagram import write_diagram
+
+    settle()
+    click.echo(f"wrote {shown(write_diagram(scale, out))}")
 
 
 @door.command()

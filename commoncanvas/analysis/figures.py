@@ -10,7 +10,6 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from commoncanvas.analysis.plots import (
     plate,
 )
 from commoncanvas.core.errors import ShapeError
-from commoncanvas.core.files import write_json
 from commoncanvas.core.text import printable
 
 MOST_NARROW = 7  # columns with heads that a narrow screen still shows side by side
@@ -112,7 +110,7 @@ def sheet(
             for line, colour in zip(lines, ("", f";color:{ACCENT}"), strict=False)
         )
         tiles.append(
-            f'<div class="tile"><img src="{_data_uri(pixels)}" alt="{name}"'
+            f'<div class="tile"><img src="{data_uri(pixels)}" alt="{name}"'
             f' width="{pixels.shape[1]}" height="{pixels.shape[0]}" loading="lazy"'
             f' style="width:100%;height:auto;display:block">{text}</div>'
         )
@@ -161,41 +159,6 @@ def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> H
     )
 
 
-def write_strip(
-    pictures: Any,
-    folder: Path | str,
-    caption: str,
-    columns: int = 6,
-    tile_px: int = 160,
-) -> None:
-    """Write `strip.webp` and `strip.json`, the row of pictures on the index.
-
-    Args:
-        pictures: (n, h, w, 3), uint8, 0 … 255.
-        folder: the stage's data folder.
-        caption: what the strip shows; it is the alt text too.
-        columns: tiles side by side.
-        tile_px: side of a tile in the file, twice what is displayed.
-
-    Raises:
-        ShapeError: pictures are not (n, h, w, 3) uint8.
-        ParameterError: `caption` is empty.
-    """
-    need_alt(caption)
-    pictures, gap = _need_pictures(pictures), tile_px // 10
-    rows = -(-len(pictures) // columns)
-    size = (columns * (tile_px + gap) - gap, rows * (tile_px + gap) - gap)
-    strip = Image.new("RGB", size, "white")
-    for i, pixels in enumerate(pictures):
-        tile = Image.fromarray(pixels).resize(
-            (tile_px, tile_px), Image.Resampling.LANCZOS
-        )
-        row, column = divmod(i, columns)
-        strip.paste(tile, (column * (tile_px + gap), row * (tile_px + gap)))
-    strip.save(Path(folder) / "strip.webp", quality=90, method=4)
-    write_json(Path(folder) / "strip.json", {"caption": caption})
-
-
 def _need_pictures(pictures: Any) -> np.ndarray:
     pictures = np.asarray(pictures)
     if pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.dtype != np.uint8:
@@ -215,7 +178,8 @@ def _shrunk(pixels: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(small)
 
 
-def _data_uri(pixels: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
+    """Return (h, w, 3) uint8 pixels as the address of a WebP that lies in the page."""
     # Small pictograms stay lossless; photographs would be several times larger.
     exact, small = io.BytesIO(), io.BytesIO()
     image = Image.fromarray(pixels)

@@ -31,21 +31,24 @@ INK, MUTED, ACCENT = "#22262b", "#5c6570", "#0f6b63"  # as in `HOUSE`, where it 
 PAPER, OURS = "#b0793a", "#1f5fa8"
 PAPER_HATCH = "////"
 MARKERS = "osDXv^<P>hp"  # by the order of the variants; used up, from the first again
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
+# Each stands out from white by 3 : 1 or more; what colours alone do not part for a
+# reader who sees fewer of them, marker, dashes and the label at a line's end do.
 VARIANT_COLOURS = {
     "cc_synthetic": OURS,
     "cc_human": "#178a78",
     "cc_nc": "#6d7f1e",
-    "web_human": "#a23b72",
-    "cc_third": "#4d84c4",
-    "cc_tenth": "#7ca6d6",
-    "cc_thirtieth": "#a3c0e2",
+    "web_human": "#c2410c",
+    "cc_third": "#3f7cc4",
+    "cc_tenth": "#6a6fd0",
+    "cc_thirtieth": "#8f63c4",
     "cc_large": "#0b2f5b",
-    "cc_hundredth": "#c4d6ec",
+    "cc_hundredth": "#a95db8",
     "cc_full_ema": "#7a5ba6",
-    "cc_emoji": "#b7791f",
+    "cc_emoji": "#a86a10",
     "released": "#8a5a3c",
     "cc_shuffled": "#5b636d",  # controls, in grey
-    "cc_brief": "#9da4ac",
+    "cc_brief": "#868e97",
     "marks_human": "#2aa08c",
     "marks_synthetic": "#5a8fd0",
 }
@@ -157,26 +160,32 @@ def curves(
 ) -> HTML:
     """Return lines, each name -> (x, y) or, with a band, (x, y, low, high).
 
-    A line without points is left out.
+    A line without points is left out. Where most lines end together, they are named
+    beside their ends, else in a legend.
     """
     series = {name: data for name, data in series.items() if len(data[0])}
     if not series:
         return nothing(alt)
-    figure, axes = canvas(height_px=340)
+    figure, axes = canvas(height_px=max(340, 80 + 20 * len(series)))
+    drawn, dashes = [], []
     for (name, data), style in zip(series.items(), _styles(series), strict=True):
         style.pop("hatch", None)
         if len(data[0]) > 40:
             style.pop("marker")
         style |= {"label": as_label(name), "linewidth": 1.8, "markersize": 5}
-        axes.plot(data[0], data[1], **style)
+        drawn += axes.plot(data[0], data[1], **style)
+        dashes.append(style.get("linestyle", "-"))
         if len(data) == 4:
             axes.fill_between(
                 data[0], *data[2:], color=style["color"], alpha=0.15, lw=0
             )
     axes.set(xlabel=as_label(x_label), ylabel=as_label(y_label))
     axes.set_xscale("log" if log_x else "linear")
-    if len(series) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ends = [float(np.asarray(data[0])[-1]) for data in series.values()]
+    if len(series) > 1 and 2 * ends.count(max(ends)) > len(ends):
+        _label_ends(axes, dict(zip(drawn, dashes, strict=True)))
+    elif len(series) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3.2)
     return plate(figure, alt, caption)
 
 
@@ -255,6 +264,40 @@ def as_text(value: Any, digits: int) -> str:
     return str(value)
 
 
+def _label_ends(axes: Any, dashes: Mapping[Any, Any]) -> None:
+    """Name lines at the right, each beside its end, as far apart as text is high.
+
+    Args:
+        dashes: of each line, as it was drawn with.
+    """
+    axes.autoscale_view()
+    apart = 17 / (axes.figure.get_size_inches()[1] * 96 - 70)  # of the axes' height
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = []
+    for line in dashes:
+        x, y = line.get_data()
+        ends.append((float(to_axes.transform((x[-1], y[-1]))[1]), line))
+    ends.sort(key=lambda end: end[0])
+    heights = [height for height, _ in ends]
+    for place in range(1, len(heights)):  # upwards from the lowest
+        heights[place] = max(heights[place], heights[place - 1] + apart)
+    limit = 1.0
+    for place in reversed(range(len(heights))):  # and down again from the top
+        heights[place] = min(heights[place], limit)
+        limit = heights[place] - apart
+    for height, (_, line) in zip(heights, ends, strict=True):
+        style = {"color": line.get_color(), "marker": line.get_marker()}
+        (sample,) = axes.plot(
+            [1.015, 1.05, 1.085], [height] * 3, transform=axes.transAxes, clip_on=False,
+            linewidth=1.8, markersize=5, markevery=[1], **style,
+        )  # fmt: skip
+        sample.set_linestyle(dashes[line])
+        axes.text(
+            1.1, height, line.get_label(), transform=axes.transAxes, va="center",
+            fontsize=9.5,
+        )  # fmt: skip
+
+
 def _label_rows(axes: Any, labels: Sequence[Any], x_label: str) -> None:
     """Label the rows of a plot, the first on top."""
     axes.set_yticks(range(len(labels)), [as_label(label) for label in labels])
@@ -281,8 +324,10 @@ def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
         elif name.lower() in ("here", "ours"):
             styles.append({"color": OURS, "marker": "o"})
         elif name in VARIANT_COLOURS:
-            marker = MARKERS[variants.index(name) % len(MARKERS)]
-            styles.append({"color": VARIANT_COLOURS[name], "marker": marker})
+            place = variants.index(name)
+            style = {"color": VARIANT_COLOURS[name]}
+            style |= {"marker": MARKERS[place % len(MARKERS)]}
+            styles.append(style | {"linestyle": DASHES[place % len(DASHES)]})
         else:
             first = row % len(OTHER_COLOURS)
             in_turn = OTHER_COLOURS[first:] + OTHER_COLOURS[:first]

@@ -17,7 +17,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import read_json, shown, write_text
 from commoncanvas.core.settings import load_yaml
-from commoncanvas.publish.index import REFERENCE, SHOWN
+from commoncanvas.publish.scorecard import REFERENCE, SHOWN
 
 BEGIN = "<!-- measured: commoncanvas documents writes what follows -->\n"
 END = "<!-- /measured -->\n"

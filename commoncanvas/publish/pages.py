@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from latex2mathml.converter import convert
 from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML, ansi2html
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from commoncanvas.analysis.plots import VARIANT_COLOURS, in_tags
@@ -28,6 +26,9 @@ from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
 from commoncanvas.core.manifest import NAME, read_manifest
 from commoncanvas.publish.fetches import fetches
+from commoncanvas.publish.links import with_links
+from commoncanvas.publish.markdown import PageRenderer, first_sentence, free, prose
+from commoncanvas.publish.texts import copy_for_people, places_of, text_pages
 
 BASE_VARIANT = "cc_synthetic"
 MAX_PAGE_BYTES = 3_000_000
@@ -58,39 +59,45 @@ def write_pages(scale: str) -> list[Path]:
     """
     read = read_all(scale)
     pages = [page for _, page in read]
-    main = main_line(pages)
     exporter = PageExporter(
         template_name=paths.TEMPLATE.name,
         extra_template_basedirs=[str(paths.TEMPLATE.parent)],
         file_extension=".html",
     )
     shared, written = assets(), []
+    places = places_of(scale)
     for notebook, page in read:
-        here = next(i for i, p in enumerate(main) if p["slug"] == page["slug"])
-        page["previous"] = main[here - 1] if here else None
-        page["next"] = main[here + 1] if here + 1 < len(main) else None
-        page["last"] = max(p["number"] for p in main)
+        line = main_line(pages, page["variant"])
+        here = next(i for i, p in enumerate(line) if p["slug"] == page["slug"])
+        page["previous"] = line[here - 1] if here else None
+        page["next"] = line[here + 1] if here + 1 < len(line) else None
+        page["last"] = max(p["number"] for p in line)
         family = [p for p in pages if p["slug"] == page["slug"]]
         page["siblings"] = family if page["variant"] else []
         resources = {"page": page, "assets": shared}
         text, _ = exporter.from_notebook_node(notebook, resources=resources)
-        text = link_stages(text, {p["slug"]: p["file"] for p in main})
+        text = link_stages(text, {p["slug"]: p["file"] for p in line})
+        before, main, after = text.partition("<main")
+        text = before + main + with_links(after, places)
         written.append(write_page(paths.HTML / scale / page["file"], text))
+    for name, text in text_pages(scale, shared).items():
+        write_page(paths.HTML / scale / name, text)
+    copy_for_people(scale)
     return written
 
 
-def write_page(path: Path, text: str) -> Path:
-    """Write a page that fetches nothing and is small, whole or not at all."""
+def write_page(path: Path, text: str, most: int = MAX_PAGE_BYTES) -> Path:
+    """Write a page that fetches nothing and has `most` bytes, whole or not at all."""
     data = (re.sub(r"[ \t]+\n", "\n", text).strip() + "\n").encode("utf-8")
     if fetched := fetches(text):
         raise CommonCanvasError(
             f"{path.name} would fetch {fetched[0][:80]!r}; a page is complete in"
             " itself. Embed what it shows by commoncanvas.analysis.figures."
         )
-    if len(data) > MAX_PAGE_BYTES:
+    if len(data) > most:
         raise CommonCanvasError(
             f"{path.name} has {len(data):,} bytes; a page has at most"
-            f" {MAX_PAGE_BYTES:,}. Show fewer or smaller pictures in its notebook."
+            f" {most:,}. Show fewer or smaller pictures in its notebook."
         )
     write_atomically(path, lambda part: part.write_bytes(data))
     return path
@@ -127,52 +134,19 @@ def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:
     return [read_page(path, scale) for path in sorted(found, key=place)]
 
 
-def main_line(pages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one page a stage: the base variant sorts first, and stands for it."""
+def main_line(
+    pages: list[dict[str, Any]], variant: str | None = None
+) -> list[dict[str, Any]]:
+    """Return one page a stage: that of a variant where it has one, else the base's.
+
+    The base variant sorts first, and stands for its stage.
+    """
     stages: dict[str, dict] = {}
     for page in pages:
-        stages.setdefault(page["slug"], page)
+        is_first = page["slug"] not in stages
+        if is_first or (variant and page["variant"] == variant):
+            stages[page["slug"]] = page
     return list(stages.values())
-
-
-class PageRenderer(IPythonRenderer):
-    """Markdown to HTML with unique heading ids, MathML and no raw HTML."""
-
-    def __init__(self, taken: set[str]) -> None:
-        super().__init__(
-            escape=True, allow_harmful_protocols=False, exclude_anchor_links=True
-        )
-        self.taken = taken
-        self.headings: list[dict[str, str]] = []
-
-    def heading(self, text: str, level: int, **attrs: Any) -> str:
-        """Give a heading an id of its own; `##` headings are the contents."""
-        plain = html.unescape(re.sub(r"<[^>]+>", "", text))
-        identity = _free(re.sub(r"\W+", "-", plain.lower()).strip("-"), self.taken)
-        if level == 2:
-            self.headings.append({"id": identity, "text": plain})
-        return f'<h{level} id="{identity}">{text}</h{level}>\n'
-
-    def inline_math(self, body: str) -> str:
-        """Turn `$…$` into MathML."""
-        return _mathml(body, "inline")
-
-    def block_math(self, body: str) -> str:
-        """Turn `$$…$$` into MathML on a line of its own."""
-        return f'<div class="formula">{_mathml(body, "block")}</div>\n'
-
-    def latex_environment(self, name: str, body: str) -> str:
-        """Turn a LaTeX environment into MathML on a line of its own."""
-        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-
-    def image(self, text: str, url: str, title: str | None = None) -> str:
-        """Show a picture only where it lies in the page and is described."""
-        if not text or not url.startswith(("data:", "attachment:")):
-            raise CommonCanvasError(
-                f"a text cell shows the picture {url[:60]!r} with alt text {text!r}; a"
-                " page fetches nothing. Show it by commoncanvas.analysis.figures."
-            )
-        return super().image(text, url, title)
 
 
 def read_page(path: Path, scale: str) -> tuple[NotebookNode, dict[str, Any]]:
@@ -209,7 +183,7 @@ def read_page(path: Path, scale: str) -> tuple[NotebookNode, dict[str, Any]]:
         if tags & DROPPED:
             continue
         if cell.cell_type == "markdown":
-            cell.source = _prose(cell.source, renderer)
+            cell.source = prose(cell.source, renderer)
         elif "parameters" in tags:
             cell = nbformat.v4.new_markdown_cell(id=cell.id, metadata=cell.metadata)
         cells.append(cell)
@@ -231,8 +205,8 @@ def read_page(path: Path, scale: str) -> tuple[NotebookNode, dict[str, Any]]:
         "title": title,
         "tab": f"{slug[:2]} · {title}" + (f" · {variant}" if variant else "")
         + (counted if checks["total"] else ""),
-        "lede": _prose(lede[0], renderer),
-        "sentence": _first_sentence(lede[0]),
+        "lede": prose(lede[0], renderer),
+        "sentence": first_sentence(lede[0]),
         "headings": renderer.headings,
         "parameters": parameters,
         "checks": checks,
@@ -255,7 +229,10 @@ def link_stages(text: str, files: dict[str, str]) -> str:
 
 
 def parameter_rows(cells: list[NotebookNode]) -> list[dict[str, str]]:
-    """Return name, value, default and meaning of every parameter, as HTML."""
+    """Return name, value, default and meaning of every parameter, as HTML.
+
+    Those that differ from their default come first.
+    """
     tagged = {tag: c for c in cells for tag in c.metadata.get("tags", [])}
     if "parameters" not in tagged:
         return []
@@ -272,7 +249,7 @@ def parameter_rows(cells: list[NotebookNode]) -> list[dict[str, str]]:
         row = {"name": name, "value": value, "default": default}
         row["meaning"] = comments.get(line, "")
         rows.append({key: html.escape(text) for key, text in row.items()})
-    return rows
+    return sorted(rows, key=lambda row: row["value"] == row["default"])
 
 
 def _assigned(source: str) -> dict[str, tuple[str, int]]:
@@ -285,16 +262,6 @@ def _assigned(source: str) -> dict[str, tuple[str, int]]:
         if isinstance(target, ast.Name):
             found[target.id] = (ast.unparse(node.value), node.end_lineno or 0)
     return found
-
-
-def _prose(source: str, renderer: PageRenderer) -> str:
-    text = MarkdownWithMath(renderer=renderer).render(source)
-    for voice in ("Paper", "Here"):
-        text = re.sub(
-            rf"<p>(?=<strong>{voice} ·)", f'<p class="voice {voice.lower()}">', text
-        )
-    text = text.replace("<table>", '<div class="cc-table"><table>')
-    return text.replace("</table>", "</table></div>")
 
 
 def _output(output: NotebookNode, renderer: PageRenderer, where: str) -> str:
@@ -315,7 +282,7 @@ def _output(output: NotebookNode, renderer: PageRenderer, where: str) -> str:
             " Show it by commoncanvas.analysis.figures."
         )
     if "text/markdown" in data:
-        return _prose(data["text/markdown"], renderer)
+        return prose(data["text/markdown"], renderer)
     return f'<pre class="stream">{html.escape(data.get("text/plain", ""))}</pre>'
 
 
@@ -331,39 +298,11 @@ def _mark_checks(text: str, checks: dict[str, int]) -> str:
 def _unique_ids(text: str, prefix: str, taken: set[str]) -> str:
     own = set(re.findall(r'<[^>]*\sid="([^"]+)"', text))
     for identity in sorted(own & taken):
-        new, old = _free(f"{prefix}-{identity}", taken), re.escape(identity)
+        new, old = free(f"{prefix}-{identity}", taken), re.escape(identity)
         pattern = rf'(\sid="|href="#|url\(#){old}(?=["\)])'
         text = in_tags(text, pattern, rf"\g<1>{new}")
     taken |= own
     return text
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    wanted = wanted or "section"
-    name, count = wanted, 1
-    while name in taken:
-        count += 1
-        name = f"{wanted}-{count}"
-    taken.add(name)
-    return name
-
-
-def _mathml(body: str, display: str) -> str:
-    try:
-        formula = convert(body.strip(), display=display)
-    except Exception:  # latex2mathml raises many kinds, none with a common base
-        formula = "\\"
-    if "\\" in formula:  # a command that it does not know stays as it was
-        raise CommonCanvasError(
-            f"the formula {body.strip()!r} cannot be set; LaTeX that latex2mathml"
-            " reads is expected. Write it more simply."
-        )
-    return formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
-
-
-def _first_sentence(markdown: str) -> str:
-    plain = " ".join(re.sub(r"[*`_#]|\[([^]]*)\]\([^)]*\)", r"\1", markdown).split())
-    return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
 
 
 def _provenance(

@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from commoncanvas.analysis.sheets import contact_sheet
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.evaluate.results import read_samples
-from commoncanvas.publish.index import read_rows
-from commoncanvas.release.strips import contact_sheet
+from commoncanvas.publish.scorecard import read_rows
 
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")

@@ -4,13 +4,12 @@
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from commoncanvas.analysis.sheets import contact_sheet
 from commoncanvas.core.files import write_json
 from commoncanvas.evaluate.credits import marked
 from commoncanvas.evaluate.prompts import gate_prompts
@@ -19,8 +18,6 @@ from commoncanvas.release.sample import Pipeline, draw
 PLAIN = "plain subject"  # the category of the gate that is drawn
 NUM_STRIP = 6  # prompts of the strip, each with a seed of its own
 NUM_SEEDS = 4  # of every prompt of the sheet
-GAP, LINE = 8, 14  # between tiles; of a label [pixels]
-NUM_COLOURS = 192  # of a sheet: even of noise it stays under 400 kB
 
 
 def write_pictures(
@@ -66,29 +63,3 @@ def write_pictures(
             write_json(folder / f"{name}.json", content)
             captions[name] = caption
     return captions["samples"]
-
-
-def contact_sheet(
-    tiles: Sequence[np.ndarray], labels: Sequence[str], columns: int = 8
-) -> Image.Image:
-    """Lay tiles in rows, each below its label, in so few colours that it stays small.
-
-    Args:
-        tiles: (h, w, 3) uint8 pixels each, all of one shape.
-        labels: their texts, cut where they are wider than a tile.
-        columns: tiles in a row, at most.
-    """
-    height, width, _ = tiles[0].shape
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    size = columns * (width + GAP) - GAP, rows * (height + LINE + GAP) - GAP
-    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(11)
-    pen = ImageDraw.Draw(sheet)
-    for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
-        row, column = divmod(i, columns)
-        left, top = column * (width + GAP), row * (height + LINE + GAP)
-        while pen.textlength(label, font) > width + GAP:
-            label = label.rstrip("…")[:-1] + "…"
-        pen.text((left + width / 2, top), label, "black", font, anchor="ma")
-        sheet.paste(Image.fromarray(tile), (left, top + LINE))
-    return sheet.quantize(NUM_COLOURS, dither=Image.Dither.NONE)

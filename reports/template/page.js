@@ -18,7 +18,7 @@
 
   document.addEventListener("DOMContentLoaded", function () {
     var button = document.querySelector("button.theme");
-    var word = button.querySelector("span");
+    var word = button.querySelector(".word");
     button.hidden = false;
     word.textContent = theme;
     button.addEventListener("click", function () {
@@ -38,6 +38,39 @@
         unfold.textContent = open ? "Hide folded code" : "Show all code";
       });
     }
+    // What scrolls can be scrolled by keyboard, and fades where it is cut.
+    var scrolling = ".cc-table, .code pre, .sheet, .formula";
+    var boxes = Array.from(document.querySelectorAll(scrolling));
+    function fit(box, number) {
+      var rest = box.scrollWidth - box.clientWidth;
+      var isCut = rest - box.scrollLeft > 2 && box.matches(".cc-table");
+      box.classList.toggle("cut", isCut);
+      if (rest <= 2) { box.removeAttribute("tabindex"); return; }
+      box.tabIndex = 0;
+      if (!box.getAttribute("role")) box.setAttribute("role", "region");
+      if (!box.getAttribute("aria-label")) {
+        var caption = box.querySelector("caption");
+        var label = caption ? caption.textContent : "Scrolls sideways";
+        box.setAttribute("aria-label", label + ", " + (number + 1));
+      }
+    }
+    function fitAll() { boxes.forEach(fit); }
+    boxes.forEach(function (box, number) {
+      box.addEventListener("scroll", function () { fit(box, number); }, { passive: true });
+    });
+    document.addEventListener("toggle", fitAll, true);
+    window.addEventListener("resize", fitAll);
+    fitAll();
+
+    // A link to a claim opens the fold that it is in.
+    function openTarget() {
+      var target = location.hash && document.getElementById(location.hash.slice(1));
+      var fold = target && target.closest("details");
+      if (fold) { fold.open = true; target.scrollIntoView(); }
+    }
+    window.addEventListener("hashchange", openTarget);
+    openTarget();
+
     window.addEventListener("beforeprint", function () {
       document.querySelectorAll("details").forEach(function (fold) { fold.open = true; });
     });

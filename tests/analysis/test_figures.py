@@ -1,6 +1,5 @@
 """Figures are escaped, described in words, and the same bytes every time."""
 
-import json
 import os
 import re
 import subprocess
@@ -211,13 +210,6 @@ def test_a_repeat_bears_the_colour_of_its_variant():
     assert colour not in plots.point_intervals(rows, "a dot")._repr_html_()
     html = plots.point_intervals(rows, "a dot", variants=["cc_human"])._repr_html_()
     assert colour in html
-
-
-def test_a_strip_is_written_with_its_caption(tmp_path):
-    figures.write_strip(pictures(7), tmp_path, caption="seeds 0–6", columns=6)
-    with figures.Image.open(tmp_path / "strip.webp") as strip:
-        assert strip.width > strip.height
-    assert json.loads((tmp_path / "strip.json").read_text("utf-8"))["caption"]
 
 
 def colours_of(*names):

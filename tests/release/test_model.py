@@ -533,21 +533,6 @@ def test_a_tile_of_the_strip_is_the_picture_of_its_seed(root):
         assert errors[place] < min(np.delete(errors, place)) / 2
 
 
-def test_a_sheet_keeps_tiles_apart_and_in_their_place():
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    tiles = [np.full((10, 12, 3), colour, np.uint8) for colour in colours]
-    found = strips.contact_sheet(tiles, ["a", "b", "c"], columns=2).convert("RGB")
-    width, height = 2 * 12 + strips.GAP, 2 * (10 + strips.LINE) + strips.GAP
-    assert found.size == (width, height)
-    down, right = 10 + strips.LINE + strips.GAP, 12 + strips.GAP
-    for (x, y), colour in zip([(0, 0), (right, 0), (0, down)], colours, strict=True):
-        assert found.getpixel((x + 6, y + strips.LINE + 5)) == colour
-    assert found.getpixel((12 + strips.GAP // 2, 20)) == (255, 255, 255)
-    bare = strips.contact_sheet(tiles, ["", "b", "c"], columns=2).convert("RGB")
-    rows, places = np.nonzero((np.asarray(found) != np.asarray(bare)).any(2))
-    assert 0 < len(rows) and rows.max() < strips.LINE and places.max() < 12 + strips.GAP
-
-
 def test_the_command_releases_and_fails_in_one_line(here, tmp_path, monkeypatch):
     monkeypatch.setattr(strips, "NUM_SEEDS", 1)
     words = ["--variant", "cc_toy", "--out", tmp_path / "model"]

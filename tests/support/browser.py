@@ -71,3 +71,63 @@ def opened(page, *more):
     if isinstance(told, subprocess.TimeoutExpired):
         raise told
     pytest.skip(f"Chromium took four new profiles for ones in use: {told.stderr!r}")
+
+
+# Put before and after a page's own text: what it said, fetched, and how wide it is.
+_BEFORE = """<script>window.said = [];
+addEventListener("error", (event) => said.push(String(event.message)));
+for (const level of ["error", "warn", "log"])
+  console[level] = (...words) => said.push(words.join(" "));
+</script>"""
+_AFTER = """<script>addEventListener("load", () => setTimeout(() => {
+  const root = document.documentElement;
+  const asked = performance.getEntriesByType("resource").map((one) => one.name)
+    .filter((name) => !name.startsWith("data:"));
+  parent.postMessage({ said, asked, over: root.scrollWidth - root.clientWidth }, "*");
+}, 100));</script>"""
+_COLLECTOR = """<body><script>
+const jobs = JOBS, told = [];
+let frame = null;
+function next() {
+  if (frame) frame.remove();
+  if (told.length === jobs.length) {
+    const out = document.createElement("pre");
+    out.id = "out";
+    out.textContent = JSON.stringify(told);
+    return document.body.append(out);
+  }
+  frame = document.createElement("iframe");
+  frame.style.cssText = `width: ${jobs[told.length][1]}px; height: 900px`;
+  frame.src = jobs[told.length][0];
+  document.body.append(frame);
+}
+addEventListener("message", (event) => { told.push(event.data); next(); });
+next();
+</script>"""
+
+
+def laid_out(folder, pages, widths):
+    """Open pages at several widths; return {(name, width): what happened}.
+
+    That is what the page said on the console, which addresses it asked for, and by how
+    many pixels it is wider than the window.
+
+    Args:
+        folder: an empty one, for copies whose security policy lets them be asked.
+        pages: {name: HTML}.
+        widths: of the window [pixels].
+    """
+    jobs = []
+    for number, (name, text) in enumerate(pages.items()):
+        text = re.sub(
+            r'<meta http-equiv="Content-Security-Policy"[^>]*>', _BEFORE, text
+        )
+        (folder / f"{number}.html").write_text(text + _AFTER, encoding="utf-8")
+        jobs += [(f"{number}.html", width, name) for width in widths]
+    collector = folder / "collector.html"
+    collector.write_text(_COLLECTOR.replace("JOBS", json.dumps(jobs)), encoding="utf-8")
+    more = ("window-size=1600,1000", "dump-dom", "virtual-time-budget=60000")
+    told = opened(collector, "allow-file-access-from-files", *more).stdout.decode()
+    out = re.search(r'<pre id="out">(.*?)</pre>', told, re.DOTALL)
+    found = json.loads(html.unescape(out[1]))
+    return {(name, w): f for (_, w, name), f in zip(jobs, found, strict=True)}
