@@ -104,10 +104,12 @@ def check(scale: str) -> None:
 @door.command()
 @SCALE
 def pages(scale: str) -> None:
-    """Write an offline page for every notebook that has run."""
+    """Write an offline page for every notebook that has run, and the explorer."""
+    from commoncanvas.publish.explorer import write_explorer
     from commoncanvas.publish.pages import write_pages
 
-    click.echo(f"wrote {len(write_pages(scale))} pages")
+    written = [*write_pages(scale), *filter(None, [write_explorer(scale)])]
+    click.echo(f"wrote {len(written)} pages")
 
 
 @door.command()

@@ -27,7 +27,13 @@ from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.templates import page_template
 from commoncanvas.core.works import count_works
-from commoncanvas.publish.pages import assets, main_line, read_all, write_page
+from commoncanvas.publish.pages import (
+    EXPLORER,
+    assets,
+    main_line,
+    read_all,
+    write_page,
+)
 
 # How each outcome looks: colour and sign.
 SHOWN = {
@@ -156,6 +162,7 @@ def write_index(scale: str) -> Path:
         claims=claims,
         rights=_rights(scale),
         reference=REFERENCE if any(claim["reference"] for claim in claims) else "",
+        explorer=_explorer(scale),
         other_scales=_other_scales(scale),
     )
     return write_page(paths.HTML / "index.html", text)
@@ -173,6 +180,12 @@ def _rights(scale: str) -> dict[str, Any] | None:
         "captioners": ", ".join(sorted(set(captioners_of(told).values()))),
         "ledger": shown(folder / "ledger.parquet"),
     }
+
+
+def _explorer(scale: str) -> str:
+    """Return the address of a scale's explorer, "" if there is none."""
+    is_there = (paths.HTML / scale / EXPLORER).is_file()
+    return f"{scale}/{EXPLORER}" if is_there else ""
 
 
 def _other_scales(scale: str) -> list[dict[str, str]]:

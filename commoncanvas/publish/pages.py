@@ -28,11 +28,14 @@ from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
 from commoncanvas.core.manifest import NAME, read_manifest
 from commoncanvas.publish.fetches import fetches
+from commoncanvas.publish.rows import folders_of
 
 BASE_VARIANT = "cc_synthetic"
 MAX_PAGE_BYTES = 3_000_000
 DROPPED = {"injected-parameters", "remove-cell", "papermill-error-cell-tag"}
 OWN_IDS = {"main", "provenance"}
+EXPLORER = "explorer.html"  # of a scale, beside its pages
+EXPLORED = ("05_evaluate", "06_figures")  # stages whose pages link to the explorer
 
 
 class PageExporter(TemplateExporter):
@@ -65,12 +68,14 @@ def write_pages(scale: str) -> list[Path]:
         file_extension=".html",
     )
     shared, written = assets(), []
+    explorer = bool(folders_of(scale))  # written next, by `explorer.write_explorer`
     for notebook, page in read:
         here = next(i for i, p in enumerate(main) if p["slug"] == page["slug"])
         page["previous"] = main[here - 1] if here else None
         page["next"] = main[here + 1] if here + 1 < len(main) else None
         page["last"] = main[-1]["number"]
         family = [p for p in pages if p["slug"] == page["slug"]]
+        page["explorer"] = explorer and page["slug"] in EXPLORED
         page["siblings"] = family if page["variant"] else []
         resources = {"page": page, "assets": shared}
         text, _ = exporter.from_notebook_node(notebook, resources=resources)
@@ -96,10 +101,20 @@ def write_page(path: Path, text: str) -> Path:
     return path
 
 
-def assets() -> dict[str, str]:
-    """Return style and script of every page, with the script's hash."""
-    style = (paths.TEMPLATE / "style.css").read_text(encoding="utf-8")
-    script = (paths.TEMPLATE / "page.js").read_text(encoding="utf-8")
+def assets(more: str = "") -> dict[str, str]:
+    """Return style and script of every page, with the script's hash.
+
+    Args:
+        more: a page's own style and script, `<more>.css` and `<more>.js`; "" for none.
+    """
+    own = [more] if more else []
+
+    def joined(names: list[str]) -> str:
+        files = [paths.TEMPLATE / name for name in names]
+        return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+    style = joined(["style.css", *(f"{name}.css" for name in own)])
+    script = joined(["page.js", *(f"{name}.js" for name in own)])
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     # The page's own script is the only one that its security policy lets run.
     allowed = base64.b64encode(digest).decode("ascii")
