@@ -5,8 +5,6 @@ built, and every id on a page is made unique.
 """
 
 import ast
-import base64
-import hashlib
 import html
 import io
 import re
@@ -27,6 +25,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
 from commoncanvas.core.manifest import NAME, read_manifest
+from commoncanvas.core.templates import assets as assets
 from commoncanvas.publish.fetches import fetches
 from commoncanvas.publish.rows import folders_of
 
@@ -99,26 +98,6 @@ def write_page(path: Path, text: str) -> Path:
         )
     write_atomically(path, lambda part: part.write_bytes(data))
     return path
-
-
-def assets(more: str = "") -> dict[str, str]:
-    """Return style and script of every page, with the script's hash.
-
-    Args:
-        more: a page's own style and script, `<more>.css` and `<more>.js`; "" for none.
-    """
-    own = [more] if more else []
-
-    def joined(names: list[str]) -> str:
-        files = [paths.TEMPLATE / name for name in names]
-        return "\n".join(file.read_text(encoding="utf-8") for file in files)
-
-    style = joined(["style.css", *(f"{name}.css" for name in own)])
-    script = joined(["page.js", *(f"{name}.js" for name in own)])
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    # The page's own script is the only one that its security policy lets run.
-    allowed = base64.b64encode(digest).decode("ascii")
-    return {"style": style, "script": script, "script_hash": allowed}
 
 
 def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:

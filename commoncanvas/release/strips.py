@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from commoncanvas.core.files import write_json
-from commoncanvas.evaluate.credits import marked
+from commoncanvas.evaluate.origin import marked
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.release.sample import Pipeline, draw
 
