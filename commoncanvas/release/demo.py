@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from markupsafe import Markup
 
 from commoncanvas.core.determinism import settle
@@ -87,16 +86,11 @@ class Model:
         with self.lock:
             for place in range(asked["num"]):
                 told = self.parts, prompt, first + place, guidance, steps
-                at = {
-                    "picture": place + 1,
-                    "of": asked["num"],
-                    "steps": steps,
-                    "step": 0,
-                }
-                latents = torch.empty(0)
-                for latents in denoise(*told):
-                    at["step"] += 1
-                    yield dict(at)
+                at = {"picture": place + 1, "of": asked["num"], "steps": steps}
+                denoising = denoise(*told)
+                for step in range(1, steps + 1):
+                    latents = next(denoising)
+                    yield {**at, "step": step}
                 pixels = decode(self.parts.vae, latents)
                 near, credited = self._near(pixels)
                 thanks = self.facts["note"] + (f"\n\n{credited}" if credited else "")

@@ -208,7 +208,7 @@ def test_choices_change_what_is_shown(root):
       found.gate = heads();
       found.scales = [...at("guidance").options].map(o => o.value);
       change("guidance", "1");
-      found.lacking = document.body.textContent.split("Nothing was drawn").length - 1;
+      found.lacking = at("samples").textContent.split("Nothing was drawn").length - 1;
       document.querySelectorAll("#variants input")[1].click();
       found.fewer = heads();
       found.wide = document.documentElement.scrollWidth <= innerWidth;
