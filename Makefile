@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help env sources openclipart repro repro-cold pretrain second-captioner tiny \
-	release bench-licenses bench-train bench-sd2 bench-memory bench-coverage gpu-check \
+	release demo bench-licenses bench-train bench-sd2 bench-memory bench-coverage gpu-check \
 	reference documents lint types rehearsal hardening check test clean
 
 help:  ## print these verbs
@@ -105,6 +105,10 @@ reference: SCALE = full
 reference: env  ## keep a finished run's results in results/ (SCALE=full)
 	$(RUN) keep --scale $(SCALE)
 	$(RUN) marks --scale $(SCALE)
+
+demo: PORT ?= 8000
+demo: env  ## draw with the released model on a page of this machine (PORT=8000)
+	$(RUN) demo --port $(PORT)
 
 documents: env  ## write the generated documents from their files
 	$(RUN) documents

@@ -112,10 +112,12 @@ def check(scale: str) -> None:
 @door.command()
 @SCALE
 def pages(scale: str) -> None:
-    """Write an offline page for every notebook that has run."""
+    """Write an offline page for every notebook that has run, and the explorer."""
+    from commoncanvas.publish.explorer import write_explorer
     from commoncanvas.publish.pages import write_pages
 
-    click.echo(f"wrote {len(write_pages(scale))} pages")
+    written = [*write_pages(scale), *filter(None, [write_explorer(scale)])]
+    click.echo(f"wrote {len(written)} pages")
 
 
 @door.command()
@@ -271,6 +273,7 @@ def takedown(entry: tuple[str, ...], add: bool) -> None:
 @click.option("--out", default="sample.png", type=ANY, help="PNG to write.")
 @click.option("--seed", default=0, help="Of the starting noise.")
 @click.option("--num", default=1, help="Pictures, of this seed and the next ones.")
+@click.option("--strip", is_flag=True, help="All in one PNG, side by side.")
 @click.option(
     "--guidance",
     "guidance_scale",
@@ -285,7 +288,10 @@ def takedown(entry: tuple[str, ...], add: bool) -> None:
 @click.option(
     "--scale", type=NAMED, help="The model's profile, to name the closest works."
 )
-def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
+@click.pass_obj
+def sample(
+    alone: bool, prompt: str, out: Path, model: Path | None, **options: Any
+) -> None:
     """Draw a PROMPT with a released model, on the CPU, in seconds.
 
     The PNG's metadata holds prompt, model, seed, settings and attribution; the same
@@ -296,9 +302,24 @@ def sample(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
 
     Example: commoncanvas sample "red apple" --seed 0 --out apple.png
     """
+    if alone:
+        quick_start()
     from commoncanvas.release.sample import report
 
     report(prompt, out, model, **options)
+
+
+@door.command()
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any.")
+@click.option("--model", type=ANY, help="Its folder. Default: results/model.")
+@click.pass_obj
+def demo(alone: bool, port: int, model: Path | None) -> None:
+    """Open a page on this machine on which one draws any prompt; Ctrl-C ends it."""
+    if alone:
+        quick_start()
+    from commoncanvas.release.demo import serve
+
+    serve(port, model)
 
 
 @door.command()
@@ -430,10 +451,17 @@ def launch(spec: Path) -> None:
     join(spec)
 
 
+def quick_start() -> None:
+    """Import the parts of a model quickly, in a process that does nothing but draw."""
+    from commoncanvas.release.light import start
+
+    start()
+
+
 def main() -> None:
     """Run the command line; a stopped run waits for none of its threads."""
     try:
-        door(prog_name=NAME)
+        door(prog_name=NAME, obj=True)  # True: the process is this verb's alone
     except SystemExit as end:
         if end.code not in (130, 143):  # of Ctrl-C and SIGTERM
             raise

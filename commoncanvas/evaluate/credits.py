@@ -4,14 +4,13 @@
 the model learned the picture from it.
 """
 
+import sys
 from pathlib import Path
-from typing import Any
 
 import mistune
 import numpy as np
 import pandas as pd
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from commoncanvas.analysis import figures
 from commoncanvas.core.bounded import Bounded
@@ -23,22 +22,15 @@ from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.core.pictures import decode_picture, largest_center_square
 from commoncanvas.core.text import printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
+from commoncanvas.evaluate.origin import TRAINED as TRAINED
+from commoncanvas.evaluate.origin import model_in
+from commoncanvas.evaluate.origin import read_png as read_png
+from commoncanvas.evaluate.origin import write_png as write_png
 from commoncanvas.licenses import attribution
 
-CHANGES = "A model learnt from it and generated a picture close to it."
-XMP = "XML:com.adobe.xmp"  # the name that XMP has among a PNG's texts
-# What viewers and platforms take for "made by a trained model".
-# Source: IPTC, digital source type NewsCodes; AI Act, Article 50(2).
-TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-SYNTHETIC = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/">
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about=""
- xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- Iptc4xmpExt:DigitalSourceType="{TRAINED}"/>
-</rdf:RDF>
-</x:xmpmeta>
-<?xpacket end="r"?>"""
+# What a credit says was done with a work. Whether a model learnt from it is not known.
+RESEMBLES = "A generated picture resembles it."
+COPIED = "A generated picture is a near copy of it."
 TILE = 96  # edge of a thumbnail [pixels]
 
 
@@ -57,7 +49,8 @@ def credits_of(
         found: (places, similarity) of its closest works, (k,) each, if they are known.
 
     Returns:
-        At most k rows of the ledger's columns, similarity and is_copy, closest first;
+        At most k rows of the ledger's columns, similarity, is_copy and closeness (the
+        two in words), closest first;
         ready for `attribution.attribution_text`.
     """
     if found is None:
@@ -66,48 +59,25 @@ def credits_of(
     keys = works.keys[places].tolist()
     file = works.folder / "catalog.parquet"
     rows = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
-    credited = attribution.ledger(rows.loc[keys].reset_index(), CHANGES)
-    return credited.assign(similarity=similarity, is_copy=similarity > threshold)
+    is_copy = similarity > threshold
+    changes = pd.Series(np.where(is_copy, COPIED, RESEMBLES))
+    credited = attribution.ledger(rows.loc[keys].reset_index(), changes)
+    told = [closeness(score, threshold) for score in similarity.tolist()]
+    return credited.assign(similarity=similarity, is_copy=is_copy, closeness=told)
 
 
-def write_png(
-    path: Path,
-    pixels: np.ndarray,
-    prompt: str,
-    thanks: str,
-    model: str,
-    seed: int | str,
-    comment: str = "",
-) -> None:
-    """Write a generated picture with its origin in the file, where viewers show it.
+def closeness(similarity: float, threshold: float) -> str:
+    """Say how close a work is, and on which side of a near copy's threshold.
 
-    The text names what made it, and the XMP says that a trained model did.
-
-    Args:
-        pixels: (h, w, 3) uint8.
-        model: what made it, e.g. "mini cc_synthetic".
-        seed: of the starting noise.
-        comment: other settings; "" is left out.
+    Two decimals, or four where two would not tell one from the other.
     """
-    texts = {"Title": prompt, "Copyright": thanks, "Source": model, "Seed": str(seed)}
-    info = marked(texts | ({"Comment": comment} if comment else {}))
-    Image.fromarray(pixels).save(path, "PNG", pnginfo=info)
-
-
-def marked(texts: dict[str, str] | None = None) -> PngInfo:
-    """Return {name: text} and the mark of generated pictures, for Pillow to save."""
-    info = PngInfo()
-    for name, text in {**(texts or {}), XMP: SYNTHETIC}.items():
-        info.add_itxt(name, text)  # UTF-8, which the older tEXt is not
-    return info
-
-
-def read_png(path: Path | str) -> tuple[np.ndarray, dict[str, str]]:
-    """Return ((h, w, 3) uint8 pixels, {name: text}) of a file; its XMP is left out."""
-    with Image.open(path) as picture:
-        texts: dict[str, str] = getattr(picture, "text", {})  # PNG files alone have it
-        kept = {name: text for name, text in texts.items() if name != XMP}
-        return np.asarray(picture.convert("RGB")), kept
+    digits = 2 if f"{similarity:.2f}" != f"{threshold:.2f}" else 4
+    side = "above" if similarity > threshold else "below"
+    return (
+        f"{'a near copy' if similarity > threshold else 'resembles'}; similarity "
+        f"{similarity:.{digits}f}, {side} the threshold of a near copy "
+        f"({threshold:.{digits}f})"
+    )
 
 
 def page(pixels: np.ndarray, credits: pd.DataFrame, works: TrainingWorks) -> str:
@@ -120,7 +90,7 @@ def page(pixels: np.ndarray, credits: pd.DataFrame, works: TrainingWorks) -> str
     own = largest_center_square(Image.fromarray(pixels), TILE)
     tiles = np.concatenate([own[None], pictures_of(works.folder, credits["key"], TILE)])
     labels = [("the picture", "")]
-    labels += [(w.title or "untitled", _closeness(w)) for w in credits.itertuples()]
+    labels += [(w.title or "untitled", w.closeness) for w in credits.itertuples()]
     alt = "The picture and the training works closest to it"
     sheet = figures.sheet(tiles, labels, columns=6, alt=alt)
     thanks = mistune.html(attribution.attribution_text(credits))
@@ -178,6 +148,8 @@ def report(
 ) -> None:
     """Print a picture's credits, and write their page where one is asked for.
 
+    Warns where the file says that another model drew it.
+
     Raises:
         CommonCanvasError: no such picture or stage, or k is below 1.
     """
@@ -185,17 +157,20 @@ def report(
         raise ParameterError(f"-k is {k}; expected 1 or more works; give another.")
     pixels = read_picture(path)
     works, threshold = open_works(scale, variant)
+    drawn_by = printable(model_in(path))
+    if drawn_by not in ("", f"{scale} {variant}"):
+        print(
+            f"{path} says that another model drew it, {drawn_by!r}: the works below "
+            f"are not that model's; name its --scale and --variant.",
+            file=sys.stderr,
+        )
     credits = credits_of(pixels, works, threshold, k)
     print(f"The closest of {len(works):,} works that {variant} of {scale} trained on:")
     for work in credits.itertuples():
-        print(f"  {_closeness(work)}: {work.title!r} by {work.author!r}")
+        print(f"  {work.closeness}: {work.title!r} by {work.author!r}")
         license = printable(f"{work.license} <{work.license_url}>")
         print(f"    {license}, {work.source_url!r}")
-    print(f"A copy is above {threshold:.4f}. To give credit:\n")
+    print("Similarity does not show that a model learnt from a work. To give credit:\n")
     print(attribution.attribution_text(credits))
     if html:
         Path(html).write_text(page(pixels, credits, works), encoding="utf-8")
-
-
-def _closeness(work: Any) -> str:
-    return f"{work.similarity:.4f}" + (" (a copy)" if work.is_copy else "")

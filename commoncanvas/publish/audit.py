@@ -11,9 +11,8 @@ from commoncanvas.analysis import figures, plots
 from commoncanvas.catalog import audit as auditing
 from commoncanvas.catalog.audit import Audit
 from commoncanvas.core.images import stored_pixels
-from commoncanvas.core.templates import page_template
+from commoncanvas.core.templates import assets, page_template
 from commoncanvas.core.text import markdown_text, printable
-from commoncanvas.publish.pages import assets
 
 SPLIT_NAMES = {
     "c": "C: open to commercial use and adaptation",

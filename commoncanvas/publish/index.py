@@ -14,11 +14,16 @@ from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.core.templates import page_template
+from commoncanvas.core.templates import assets, page_template
 from commoncanvas.core.works import count_works
 from commoncanvas.publish.journey import for_page, journey_of
 from commoncanvas.publish.links import PAPER, in_prose
-from commoncanvas.publish.pages import assets, main_line, read_all, write_page
+from commoncanvas.publish.pages import (
+    EXPLORER,
+    main_line,
+    read_all,
+    write_page,
+)
 from commoncanvas.publish.scorecard import (
     REFERENCE,
     compared,
@@ -62,6 +67,7 @@ def write_index(scale: str) -> Path:
         texts=texts,
         attribution=known.get("attribution.html", ""),
         has_claims=known.get("claims.html", ""),
+        explorer=_explorer(scale),
         other_scales=_other_scales(scale),
     )
     return write_page(paths.HTML / "index.html", text, MAX_INDEX_BYTES)
@@ -79,6 +85,12 @@ def _rights(scale: str) -> dict[str, Any] | None:
         "captioners": ", ".join(sorted(set(captioners_of(told).values()))),
         "ledger": shown(folder / "ledger.parquet"),
     }
+
+
+def _explorer(scale: str) -> str:
+    """Return the address of a scale's explorer, "" if there is none."""
+    is_there = (paths.HTML / scale / EXPLORER).is_file()
+    return f"{scale}/{EXPLORER}" if is_there else ""
 
 
 def _other_scales(scale: str) -> list[dict[str, str]]:

@@ -5,8 +5,6 @@ built, and every id on a page is made unique.
 """
 
 import ast
-import base64
-import hashlib
 import html
 import io
 import re
@@ -25,15 +23,19 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
 from commoncanvas.core.manifest import NAME, read_manifest
+from commoncanvas.core.templates import assets
 from commoncanvas.publish.fetches import fetches
 from commoncanvas.publish.links import with_links
 from commoncanvas.publish.markdown import PageRenderer, first_sentence, free, prose
+from commoncanvas.publish.rows import folders_of
 from commoncanvas.publish.texts import copy_for_people, places_of, text_pages
 
 BASE_VARIANT = "cc_synthetic"
 MAX_PAGE_BYTES = 3_000_000
 DROPPED = {"injected-parameters", "remove-cell", "papermill-error-cell-tag"}
 OWN_IDS = {"main", "provenance"}
+EXPLORER = "explorer.html"  # of a scale, beside its pages
+EXPLORED = ("05_evaluate", "06_figures")  # stages whose pages link to the explorer
 
 
 class PageExporter(TemplateExporter):
@@ -66,6 +68,7 @@ def write_pages(scale: str) -> list[Path]:
     )
     shared, written = assets(), []
     places = places_of(scale)
+    explorer = bool(folders_of(scale))  # written next, by `explorer.write_explorer`
     for notebook, page in read:
         line = main_line(pages, page["variant"])
         here = next(i for i, p in enumerate(line) if p["slug"] == page["slug"])
@@ -73,6 +76,7 @@ def write_pages(scale: str) -> list[Path]:
         page["next"] = line[here + 1] if here + 1 < len(line) else None
         page["last"] = max(p["number"] for p in line)
         family = [p for p in pages if p["slug"] == page["slug"]]
+        page["explorer"] = explorer and page["slug"] in EXPLORED
         page["siblings"] = family if page["variant"] else []
         resources = {"page": page, "assets": shared}
         text, _ = exporter.from_notebook_node(notebook, resources=resources)
@@ -101,16 +105,6 @@ def write_page(path: Path, text: str, most: int = MAX_PAGE_BYTES) -> Path:
         )
     write_atomically(path, lambda part: part.write_bytes(data))
     return path
-
-
-def assets() -> dict[str, str]:
-    """Return style and script of every page, with the script's hash."""
-    style = (paths.TEMPLATE / "style.css").read_text(encoding="utf-8")
-    script = (paths.TEMPLATE / "page.js").read_text(encoding="utf-8")
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    # The page's own script is the only one that its security policy lets run.
-    allowed = base64.b64encode(digest).decode("ascii")
-    return {"style": style, "script": script, "script_hash": allowed}
 
 
 def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:

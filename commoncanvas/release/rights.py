@@ -16,8 +16,8 @@ from markupsafe import Markup
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import sha256_of, shown, write_json, write_text, writing
 from commoncanvas.core.manifest import read_manifest, write_manifest
-from commoncanvas.core.templates import page_template
-from commoncanvas.publish.pages import assets, write_page
+from commoncanvas.core.templates import assets, page_template
+from commoncanvas.publish.pages import write_page
 from commoncanvas.release import croissant, spdx, summary
 from commoncanvas.release.credited import by_source, captioners_of, read_ledger
 from commoncanvas.release.croissant import AUTHORS, Field

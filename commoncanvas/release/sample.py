@@ -8,12 +8,9 @@ lines on the model's card draw with plain diffusers.
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
-from diffusers import StableDiffusionPipeline
 
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import settle
@@ -22,30 +19,18 @@ from commoncanvas.core.files import shown
 from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import compare, read_manifest
 from commoncanvas.core.text import is_whole
-from commoncanvas.evaluate.credits import credits_of, open_works, write_png
-from commoncanvas.evaluate.nearest import TrainingWorks
-from commoncanvas.licenses import attribution
-from commoncanvas.models.encoders import load_text_encoder
-from commoncanvas.models.weights import OPEN_TEXT_ENCODER
+from commoncanvas.evaluate.origin import write_png
+from commoncanvas.release.drawing import Parts, draw
+from commoncanvas.release.drawing import load_parts as load_pipeline
+
+if TYPE_CHECKING:  # a second and more, which only credits need
+    import pandas as pd
+
+    from commoncanvas.evaluate.nearest import TrainingWorks
 
 STAGE = "release"  # of the manifest that `release` writes
 MODEL = paths.RESULTS / "model"
-Pipeline = Any  # a StableDiffusionPipeline, whose own types say too little
-
-
-def load_pipeline(folder: Path, max_tokens: int) -> Pipeline:
-    """Load a release's parts as float32, onto the CPU.
-
-    A text encoder that is not in the folder is the open world's, of its package.
-    """
-    parts = {}
-    if not (folder / "text_encoder").is_dir():
-        _, parts["text_encoder"] = load_text_encoder(OPEN_TEXT_ENCODER, max_tokens)
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, local_files_only=True, dtype=torch.float32, **parts
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cpu")
+Pipeline = Parts  # what `draw` draws with
 
 
 def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
@@ -71,32 +56,6 @@ def load(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
         ) from None
 
 
-def draw(
-    pipeline: Pipeline,
-    prompt: str,
-    seed: int,
-    guidance_scale: float,
-    num_inference_steps: int,
-) -> np.ndarray:
-    """Draw one picture by itself, so that no other prompt or number changes a bit.
-
-    Args:
-        seed: of the starting noise, 0 or more.
-        guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
-        num_inference_steps: DDIM steps.
-
-    Returns:
-        (h, w, 3) uint8 pixels.
-    """
-    picture = pipeline(
-        prompt,
-        guidance_scale=guidance_scale,
-        num_inference_steps=num_inference_steps,
-        generator=torch.Generator().manual_seed(seed),
-    ).images[0]
-    return np.asarray(picture)
-
-
 def sample(
     prompt: str,
     out: Path | str,
@@ -106,7 +65,8 @@ def sample(
     num_inference_steps: int | None = None,
     folder: Path = MODEL,
     scale: str | None = None,
-) -> list[tuple[Path, pd.DataFrame | None]]:
+    strip: bool = False,
+) -> "list[tuple[Path, pd.DataFrame | None]]":
     """Draw a prompt into PNG files, which say in their metadata what they are.
 
     Title is the prompt, Seed the seed, Source the model, Comment the other settings;
@@ -119,46 +79,90 @@ def sample(
         guidance_scale, num_inference_steps: None takes what the model was measured at.
         folder: a released model.
         scale: the model's, whose stages 01 to 05 have run here; None gives no credits.
+        strip: one file instead, with the pictures side by side; each is the one that
+            its seed draws alone.
 
     Returns:
-        (path, credits) of each picture; credits are from `credits_of`, or None.
+        (path, credits) of each file; credits are from `credits_of`, or None.
 
     Raises:
         CommonCanvasError: no such model, stage or place, or a value out of range.
     """
     out = Path(out)
     _check(prompt, out, seed, num)
+    apart = not (strip and scale)  # a file of several pictures has no closest works
+    _demand(apart, f"--scale is {scale!r} beside --strip", "one of the two")
     pipeline, manifest = load(folder)
     facts = manifest["facts"]
     guidance = facts["guidance_scale"] if guidance_scale is None else guidance_scale
     steps = num_inference_steps
     steps = facts["num_inference_steps"] if steps is None else steps
-    _check_settings(guidance, steps, pipeline.scheduler.config.num_train_timesteps)
-    num_tokens = len(pipeline.tokenizer.tokenize(prompt)) + 2  # with its two ends
+    check_settings(guidance, steps, pipeline.scheduler.config.num_train_timesteps)
+    num_tokens = count_tokens(pipeline, prompt)
     if num_tokens > facts["max_tokens"]:
         read = f"of which {facts['max_tokens']} are read"
         print(f"the prompt has {num_tokens} tokens, {read}", file=sys.stderr)
-    opened = _works(scale, manifest) if scale else None
-    model = f"{manifest['scale']} {manifest['variant']}"
+    opened = works_of_model(scale, manifest) if scale else None
     comment = f"guidance_scale {guidance:g}, {steps} DDIM steps"
-    drawn = []
+    about = model_of(manifest), comment
+    drawn, tiles = [], []
     for number in range(seed, seed + num):
-        file = out.with_stem(f"{out.stem}-{number}") if num > 1 else out
         pixels = draw(pipeline, prompt, number, guidance, steps)
+        if strip:
+            tiles.append(pixels)
+            continue
+        file = out.with_stem(f"{out.stem}-{number}") if num > 1 else out
         credits, thanks = None, facts["note"]
         if opened:
-            works, threshold = opened
-            credits = credits_of(pixels, works, threshold)
-            thanks += f"\n\n{attribution.attribution_text(credits)}"
-        try:
-            write_png(file, pixels, prompt, thanks, model, number, comment)
-        except OSError as error:
-            raise ParameterError(
-                f"{file} cannot be written ({error.strerror}); expected a place for a "
-                "file; give another --out."
-            ) from None
+            credits, credited = _credits(pixels, *opened)
+            thanks += f"\n\n{credited}"
+        _write(file, pixels, prompt, thanks, str(number), *about)
         drawn.append((file, credits))
+    if strip:
+        seeds = f"{seed} to {seed + num - 1}" if num > 1 else str(seed)
+        _write(out, np.concatenate(tiles, 1), prompt, facts["note"], seeds, *about)
+        drawn.append((out, None))
     return drawn
+
+
+def model_of(manifest: dict[str, Any]) -> str:
+    """Return a model's name in a picture's metadata, e.g. "full cc_emoji"."""
+    return f"{manifest['scale']} {manifest['variant']}"
+
+
+def count_tokens(pipeline: Parts, prompt: str) -> int:
+    """Count a prompt's tokens with its two ends."""
+    return len(pipeline.tokenizer.tokenize(prompt)) + 2
+
+
+def _write(
+    file: Path,
+    pixels: np.ndarray,
+    prompt: str,
+    thanks: str,
+    seed: str,
+    model: str,
+    comment: str,
+) -> None:
+    """Write a picture with its origin; see `write_png`."""
+    try:
+        write_png(file, pixels, prompt, thanks, model, seed, comment)
+    except OSError as error:
+        raise ParameterError(
+            f"{file} cannot be written ({error.strerror}); expected a place for a "
+            "file; give another --out."
+        ) from None
+
+
+def _credits(
+    pixels: np.ndarray, works: "TrainingWorks", threshold: float
+) -> "tuple[pd.DataFrame, str]":
+    """Return (closest works, their attribution) of a picture."""
+    from commoncanvas.evaluate.credits import credits_of
+    from commoncanvas.licenses.attribution import attribution_text
+
+    found = credits_of(pixels, works, threshold)
+    return found, attribution_text(found)
 
 
 def report(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
@@ -167,12 +171,15 @@ def report(prompt: str, out: Path, model: Path | None, **options: Any) -> None:
     for path, credits in sample(prompt, out, folder=model or MODEL, **options):
         print(path)
         for work in credits.itertuples() if credits is not None else ():
-            copy = " (a copy)" if work.is_copy else ""
-            print(f"  {work.similarity:.4f}{copy}: {work.title!r} by {work.author!r}")
+            print(f"  {work.closeness}: {work.title!r} by {work.author!r}")
 
 
-def _works(scale: str, manifest: dict[str, Any]) -> tuple[TrainingWorks, float]:
+def works_of_model(
+    scale: str, manifest: dict[str, Any]
+) -> "tuple[TrainingWorks, float]":
     """Return what `open_works` opens, if it is what the model was trained on."""
+    from commoncanvas.evaluate.credits import open_works
+
     own, variant = manifest["scale"], manifest["variant"]
     if scale != own:
         raise ParameterError(
@@ -198,7 +205,8 @@ def _check(prompt: str, out: Path, seed: int, num: int) -> None:
     _demand(0 <= seed <= 2**63 - num, f"--seed is {seed}", "0 or more, below 2^63")
 
 
-def _check_settings(guidance: float, steps: int, num_train_timesteps: int) -> None:
+def check_settings(guidance: float, steps: int, num_train_timesteps: int) -> None:
+    """Refuse a guidance scale or a number of steps that is out of range."""
     found, most = f"--guidance is {guidance:g}", num_train_timesteps - 1
     _demand(1 <= guidance < math.inf, found, "1 (no guidance) or more")
     _demand(1 <= steps <= most, f"--steps is {steps}", f"1 to {most}")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from commoncanvas.analysis.sheets import contact_sheet
 from commoncanvas.core.files import write_json
-from commoncanvas.evaluate.credits import marked
+from commoncanvas.evaluate.origin import marked
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.release.sample import Pipeline, draw
 

@@ -146,10 +146,43 @@ def test_the_command_names_works_copies_and_credit(here, tmp_path, pixels, capsy
     file, page = tmp_path / "a.png", tmp_path / "a.html"
     Image.fromarray(pixels).save(file)
     credits.report(file, "toy", "all", 2, page)
-    printed = capsys.readouterr().out
-    assert "1.0000 (a copy)" in printed and printed.count("CC BY") >= 3
+    printed, warned = capsys.readouterr()
+    text = printed + page.read_text()
+    assert warned == ""
+    closest = "a near copy; similarity 1.00, above the threshold of a near copy (0.99)"
+    assert closest in printed and printed.count("CC BY") >= 3
+    assert "resembles; similarity 0." in printed and "model learnt from it" not in text
+    assert printed.count("A generated picture is a near copy of it.") == 1
     assert "\x1b" not in printed and "# Attribution" in printed
     assert "<figure" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("similarity", "threshold", "words"),
+    [
+        (
+            0.7412,
+            0.93,
+            "resembles; similarity 0.74, below the threshold of a near copy",
+        ),
+        (0.93, 0.93, "resembles; similarity 0.9300, below .* near copy .0.9300."),
+        (0.9312, 0.9309, "a near copy; similarity 0.9312, above .* .0.9309."),
+    ],
+)
+def test_closeness_in_words_agrees_with_the_threshold(similarity, threshold, words):
+    assert re.match(words, credits.closeness(similarity, threshold))
+
+
+def test_a_picture_of_another_model_is_pointed_out(here, tmp_path, pixels, capsys):
+    file = tmp_path / "a.png"
+    credits.write_png(file, pixels, "a", "", "toy all", 0)
+    credits.report(file, "toy", "all", 1)
+    assert capsys.readouterr().err == ""
+    credits.write_png(file, pixels, "a", "", "full cc_emoji\x1b[31m", 0)
+    credits.report(file, "toy", "all", 1)
+    warned = capsys.readouterr().err
+    assert "another model drew it, 'full cc_emoji[31m': the works below" in warned
+    assert warned.count("\n") == 1 and "\x1b" not in warned
 
 
 @pytest.mark.parametrize(

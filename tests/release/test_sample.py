@@ -1,13 +1,17 @@
 """The same words and seed draw the same bytes, and the file says where it is from."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from doors import call
 from PIL import Image
 from worlds import MARKUP, relist, write_trained_world
@@ -19,11 +23,14 @@ from commoncanvas.core.picture_store import stored_pictures
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.prompts import gate_prompts
 from commoncanvas.licenses import attribution
+from commoncanvas.models.encoders import load_text_encoder
+from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.release import model as release
 from commoncanvas.release import sample, strips
 
 NAMES = {"Title", "Copyright", "Source", "Seed", "Comment"}
 THRESHOLD = 0.99
+PROJECT = paths.ROOT
 GATE = gate_prompts()
 
 
@@ -57,6 +64,59 @@ def draw(root, tmp_path, monkeypatch):
 def test_the_same_words_and_seed_draw_the_same_bytes(draw):
     first = draw()
     assert first == draw() and list(first) == ["a.png"]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_picture_is_the_one_that_plain_diffusers_draws(root, draw, guidance):
+    _, text_encoder = load_text_encoder(OPEN_TEXT_ENCODER, 12)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        root / "model", text_encoder=text_encoder
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    draw(seed=3, guidance_scale=guidance, num_inference_steps=4)
+    generator = torch.Generator().manual_seed(3)
+    how = {"guidance_scale": guidance, "num_inference_steps": 4}
+    (expected,) = pipeline("red apple", generator=generator, **how).images
+    assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(expected))
+
+
+@pytest.mark.slow
+def test_the_command_draws_the_same_bytes_and_imports_nothing_heavy(
+    root, draw, tmp_path
+):
+    code = f"""import sys
+sys.argv = ["commoncanvas", "sample", "red apple", "--out", "b.png",
+            "--model", {str(root / "model")!r}]
+from commoncanvas.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+heavy = ["torch._dynamo.utils", "sympy", "scipy.optimize", "matplotlib", "pandas"]
+print([name for name in heavy if name in sys.modules])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "b.png\n[]\n" and done.stderr == ""
+    assert draw()["a.png"] == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_strip_is_the_pictures_of_its_seeds_side_by_side(draw):
+    (several,) = draw(seed=3, num=3, strip=True)
+    strip = np.asarray(Image.open(several))
+    assert several == "a.png" and strip.shape == (32, 3 * 32, 3)
+    assert credits.read_png("a.png")[1]["Seed"] == "3 to 5"
+    for place, seed in enumerate((3, 4, 5)):
+        draw(seed=seed)
+        tile = strip[:, place * 32 : place * 32 + 32]
+        assert np.array_equal(tile, np.asarray(Image.open("a.png")))
 
 
 def test_words_seed_and_settings_all_matter(draw):
@@ -117,7 +177,8 @@ def test_a_copy_is_called_one_and_a_stranger_s_name_does_nothing(
     monkeypatch.setattr(sample, "draw", lambda *_: copied)
     told = call("sample", "a", "--scale", "toy", "--model", root / "model")
     assert told.startswith("sample.png\n") and "\x1b" not in told
-    assert f"(a copy): {MARKUP!r} by {MARKUP!r}" in told and told.count("\n") == 6
+    closest = "a near copy; similarity 1.00, above the threshold of a near copy (0.99)"
+    assert f"{closest}: {MARKUP!r} by {MARKUP!r}" in told and told.count("\n") == 6
     thanks = credits.read_png("sample.png")[1]["Copyright"]
     assert "<script>" not in thanks and "&lt;script&gt;" in thanks
 
@@ -137,6 +198,7 @@ def test_a_copy_is_called_one_and_a_stranger_s_name_does_nothing(
         ({"guidance_scale": float("inf")}, "--guidance is inf; expected"),
         ({"num_inference_steps": 0}, "--steps is 0; expected 1 to 999"),
         ({"num_inference_steps": 1000}, "--steps is 1000; expected 1 to 999"),
+        ({"scale": "toy", "strip": True}, "--scale is 'toy' beside --strip; expected"),
         ({"scale": "mini"}, "--scale is 'mini', but .* works of 'toy'; .*leave it out"),
     ],
 )

@@ -1,5 +1,6 @@
 """A real browser without a window, for pages that people use offline."""
 
+import contextlib
 import html
 import json
 import re
@@ -15,6 +16,10 @@ BROWSER = next(
     None,
 )
 PROFILE_IN_USE = 21  # its exit code
+FLAGS = (
+    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+    *("disable-background-networking", "disable-component-update", "disable-sync"),
+)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
 # What every driver may use: real key events, and `tell` for what it found.
@@ -51,14 +56,12 @@ def drive(page, script):
 
 def opened(page, *more):
     """Return what a run of Chromium left behind that opened a page with more flags."""
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run"
-    flags += " disable-background-networking disable-component-update disable-sync"
     # On a busy machine Chromium may take its own new profile for one in use, or wait
     # for ever for one of its own processes.
     for wait_s in (0, 1, 5, 20):
         time.sleep(wait_s)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            own = [*flags.split(), *more, f"user-data-dir={profile}"]
+            own = [*FLAGS, *more, f"user-data-dir={profile}"]
             command = [BROWSER, *(f"--{flag}" for flag in own), page.as_uri()]
             try:
                 told = subprocess.run(command, capture_output=True, timeout=60)
@@ -131,3 +134,17 @@ def laid_out(folder, pages, widths):
     out = re.search(r'<pre id="out">(.*?)</pre>', told, re.DOTALL)
     found = json.loads(html.unescape(out[1]))
     return {(name, w): f for (_, w, name), f in zip(jobs, found, strict=True)}
+
+
+@contextlib.contextmanager
+def staying(address, profile):
+    """Keep an address open in a Chromium with a profile folder of its own."""
+    flags = (*FLAGS, "remote-debugging-port=0", f"user-data-dir={profile}")
+    command = [BROWSER, *(f"--{flag}" for flag in flags), address]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    browser = subprocess.Popen(command, **quiet)
+    try:
+        yield
+    finally:
+        browser.terminate()
+        browser.wait(30)
