@@ -106,7 +106,10 @@ def _scorecard(file: Path) -> dict[str, Any]:
             "docs/paper.yaml. Run stages 06 and 07 again and copy their claims.json."
         )
     ordered = [rows[key] | {"says": claims[key].says} for key in claims if key in rows]
-    return {"scale": file.parent.name, "file": shown(file), "rows": ordered}
+    run = file.with_name("run.json")
+    missing = read_json(run).get("not_run", []) if run.is_file() else []
+    found = {"scale": file.parent.name, "file": shown(file), "rows": ordered}
+    return found | {"not_run": missing}
 
 
 def _estimate(found: dict[str, Any] | None, spec: str) -> str:

@@ -19,7 +19,9 @@ from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.settings import load_yaml
 from commoncanvas.evaluate.results import read_samples
+from commoncanvas.parameters import experiment_names
 from commoncanvas.publish.scorecard import read_rows
 
 GATE = "gate"  # the prompt set that is kept as a picture
@@ -60,6 +62,7 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     Returns:
         The folder. It holds run.json, claims.json, the metrics of the stages that all
         variants share, and one folder a variant with metrics.json, log.csv, gate.png.
+        What an earlier run left of other variants goes.
 
     Raises:
         CommonCanvasError: a stage has not run, or its files are not those it wrote.
@@ -74,16 +77,21 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     for name, place in folders.items():
         outputs[name] = key_of(files=read_manifest(place)["files"])
     shared = {slug: read_json(folders[slug] / "metrics.json") for slug in MEASURED}
+    profile = paths.ROOT / f"profiles/{scale}.yaml"
+    planned = load_yaml(profile).get("rows", {"experiment": variants})
     run = {
         "scale": scale,
+        "not_run": sorted({*experiment_names(planned)} - {*variants}),
         "hardware": shared["07_speed"]["hardware"],
         "training_hours": {v: training_hours(scale, v) for v in variants},
         "outputs": outputs,
         "code": code_hash(*CODE),
-        "profile": key_of(text=(paths.ROOT / f"profiles/{scale}.yaml").read_text()),
+        "profile": key_of(text=profile.read_text()),
     }
     claims, folder = read_rows(scale), paths.RESULTS / scale
     folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.glob("*/log.csv"):
+        shutil.rmtree(earlier.parent)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
     for slug, metrics in shared.items():

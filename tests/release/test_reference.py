@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
+from commoncanvas.core.files import read_json
 from commoncanvas.core.manifest import write_manifest
 from commoncanvas.evaluate import results
 from commoncanvas.release import reference
@@ -95,6 +96,20 @@ def test_the_run_names_its_machine_its_hours_and_its_hashes(world):
         *reference.SHARED,
         *(f"{slug}/{v}" for slug in ("04_train", "05_evaluate") for v in "ab"),
     }
+
+
+def test_rows_that_are_planned_and_not_kept_are_named(world):
+    rows = "rows: {experiment: [a, b], repeats: [a-18, b-18]}\n"
+    (paths.ROOT / "profiles/toy.yaml").write_text(rows)
+    assert read_json(reference.keep("toy") / "run.json")["not_run"] == ["a-18", "b-18"]
+    (paths.ROOT / "profiles/toy.yaml").write_text("common: {}\n")
+    assert read_json(reference.keep("toy") / "run.json")["not_run"] == []
+
+
+def test_what_an_earlier_run_kept_of_other_rows_goes(world):
+    reference.keep("toy")
+    folder = reference.keep("toy", ["a"])
+    assert (folder / "a").is_dir() and not (folder / "b").exists()
 
 
 def test_other_outputs_have_another_hash(world):
