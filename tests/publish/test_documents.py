@@ -193,7 +193,6 @@ def traced():
     return {
         f"about {took['make repro']:.0f} minutes on {cores} cores": timings,
         f" takes about {took['make test']:.0f} minutes.": timings,
-        f"fits {cores} CPU cores": timings,
         f"| {cores} CPU cores |": timings,
         f"CVPR {sources['commoncanvas-cvpr']['year']}": "docs/paper.yaml",
         f"arXiv {number}": "docs/paper.yaml",
