@@ -73,13 +73,15 @@ def psnr(originals: np.ndarray, decoded: np.ndarray) -> np.ndarray:
 
 
 def reconstructions(originals: np.ndarray, decoded: np.ndarray) -> Finding:
-    """Show pictures above what the VAE makes of their latents."""
+    """Show each picture beside what the VAE makes of its latent."""
     found = psnr(originals, decoded)
+    # (n, 2, h, w, 3) to one after the other, so that pairs stay together in any width
+    pairs = np.stack([originals, decoded], 1).reshape(-1, *originals.shape[1:])
     figure = figures.sheet(
-        np.concatenate([originals, decoded]),
-        ["original"] * len(found) + [f"{value:.1f} dB" for value in found],
-        columns=len(found),
-        alt=f"{len(found)} pictures above their reconstructions",
+        pairs,
+        [text for value in found for text in ("original", f"{value:.1f} dB")],
+        columns=min(len(pairs), 8),
+        alt=f"{len(found)} pictures beside their reconstructions",
     )
     return Finding(
         figure,

@@ -1,5 +1,7 @@
 """Each figure of notebook 03 is read by a sentence with the figure's own numbers."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +45,8 @@ def test_reconstructions_are_read_by_their_worst_and_best():
     assert (
         "median is 28.1 dB, where pixels are off by about 10 of 255" in found.sentence
     )
+    labels = re.findall(r">(original|[\d.]+ dB)<", found.data)
+    assert labels[0::2] == ["original"] * 3 and labels[3] == "28.1 dB"
     assert np.isfinite(findings.psnr(grey(1), grey(1))).all()
 
 
