@@ -1,6 +1,6 @@
 """One work carried through all stages: licence, captions, latents, noise, sample.
 
-The front page shows it with this run's sample; `commoncanvas journey` draws the same as
+The front page shows it with this run's sample; `commoncanvas diagram` draws the same as
 one picture, with the released model's sample, for the README.
 """
 

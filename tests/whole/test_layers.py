@@ -19,7 +19,7 @@ claims speed pretrain publish release
 DOORS = {
     "papermill": {"run"},
     "ray": {"core.shards"},
-    "nbconvert": {"publish.pages"},
+    "nbconvert": {"publish.pages", "publish.markdown"},
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
