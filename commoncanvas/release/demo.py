@@ -13,7 +13,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,7 +253,7 @@ class DemoHandler(BaseHTTPRequestHandler):
 
     def _is_ours(self) -> bool:
         """Tell whether a request names this server, and comes from its page or none."""
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}
         origin = self.headers.get("Origin")
         found = self.headers.get_all("Host", [])
@@ -284,7 +284,7 @@ class DemoHandler(BaseHTTPRequestHandler):
         """Say nothing; what is drawn is the reader's own affair."""
 
 
-def serve(port: int, folder: Path | None, tell: Callable[[str], None] = print) -> None:
+def serve(port: int, folder: Path | None) -> None:
     """Load a released model and answer until Ctrl-C.
 
     Raises:
@@ -292,11 +292,11 @@ def serve(port: int, folder: Path | None, tell: Callable[[str], None] = print) -
     """
     settle()
     with open_server(Model(folder or sample.MODEL), port) as server:
-        tell(f"http://{ADDRESS}:{server.server_address[1]}/ draws; Ctrl-C ends it")
-        try:
+        address = f"http://{ADDRESS}:{server.server_address[1]}/"
+        print(f"open {address} in a browser; Ctrl-C ends the demo", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            tell("the demo has ended")
+        print("the demo has ended", flush=True)
 
 
 def _demand(holds: bool, found: str, expected: str) -> Any:
