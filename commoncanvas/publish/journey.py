@@ -130,8 +130,8 @@ def _captions(scale: str, key: str) -> list[tuple[str, str]]:
 def _latents(scale: str, key: str) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Return a work's latents, and what the VAE makes of them with noise added."""
     profile = load_yaml(paths.PROFILES / f"{scale}.yaml")
-    own = {"holdout": True, "sources": [key.partition("/")[0]]}
-    data = Latents(paths.stage_dir(scale, "03_latents"), ["c"], "human", **own)
+    folder, sources = paths.stage_dir(scale, "03_latents"), [key.partition("/")[0]]
+    data = Latents(folder, ["c"], "human", holdout=True, sources=sources)
     mean, _ = data.posterior(torch.tensor([data.keys.index(key)]))
     settings, train = profile["latents"], profile["train"]
     vae = load_vae(settings["vae_folder"], settings["vae_revision"])

@@ -183,9 +183,9 @@ def _picked(column: Column) -> dict[str, Any] | None:
     That is words, the number of names, and whether it is more often than by chance;
     None where it was not measured.
     """
-    by_prompt = (column.metrics or {}).get("by_prompt", {})
-    found = next(iter(by_prompt.values()), {}).get(PICKED)
-    if not found:
+    by_prompt = (column.metrics or {}).get("by_prompt") or {}
+    first = next(iter(by_prompt.values()), None)
+    if not first or not (found := first.get(PICKED)):
         return None
     profile = load_yaml(paths.PROFILES / f"{column.scale}.yaml")
     names = profile["evaluate"]["num_choices"]
