@@ -11,7 +11,7 @@ from commoncanvas.core import paths
 
 TAGS = {"parameters", "hide-input", "check", "wide", "remove-cell"}
 TYPES = {"int", "float", "str", "bool", "list", "dict"}
-MAX_CELL_LINES, MAX_CELLS, MAX_LINES, MAX_BYTES = 12, 40, 150, 200_000
+MAX_CELL_LINES, MAX_CELLS, MAX_LINES, MAX_BYTES = 12, 40, 160, 200_000
 PARAMETER = re.compile(r"\w+: .+ = .+  # \S.+")
 BRITISH = {"licenses": "licences"}  # slugs use the field's spelling, prose its own
 BANNED = {
