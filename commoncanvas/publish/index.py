@@ -3,6 +3,7 @@
 Everything on it comes from the files of a run, and of the reference run in `results/`.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def write_index(scale: str) -> Path:
         has_claims=known.get("claims.html", ""),
         explorer=_explorer(scale),
         other_scales=_other_scales(scale),
+        reference_site=_reference_site(scale),
     )
     return write_page(paths.HTML / "index.html", text, MAX_INDEX_BYTES)
 
@@ -94,14 +96,21 @@ def _explorer(scale: str) -> str:
 
 
 def _other_scales(scale: str) -> list[dict[str, str]]:
-    """Return names and first pages of the other scales that have pages."""
+    """Return names and first chapters of the other scales that have pages."""
     others = []
     for folder in sorted(paths.HTML.glob("*/")):
-        files = sorted(folder.glob("*.html"))
-        if folder.name != scale and files:
-            href = f"{folder.name}/{files[0].name}"
-            others.append({"name": folder.name, "href": href})
+        first = next(iter(sorted(folder.glob("01_*.html"))), None)
+        if folder.name != scale and first:
+            others.append({"name": folder.name, "href": f"{folder.name}/{first.name}"})
     return others
+
+
+def _reference_site(scale: str) -> str:
+    """Return the address of the reference run's pages, "" on its own or without any."""
+    site = paths.RESULTS / REFERENCE / "site" / "index.html"
+    if scale == REFERENCE or not site.is_file():
+        return ""
+    return Path(os.path.relpath(site, paths.HTML)).as_posix()
 
 
 def _stage(page: dict[str, Any], pages: list[dict], scale: str) -> dict[str, Any]:
