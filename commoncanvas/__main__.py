@@ -350,14 +350,14 @@ def credits(picture: Path, scale: str, variant: str, k: int, html: Path | None) 
 @click.option("--limit", default=25, type=POSITIVE, help="Megabytes at most.")
 @click.option("--yes", is_flag=True, help="Replace another release without asking.")
 @REPO
-def release(**options: Any) -> None:
+def release(yes: bool, **options: Any) -> None:
     """Turn a trained variant into a small model that plain diffusers loads.
 
     With card, attribution and pictures; stages 01 to 05 have run.
     """
     from commoncanvas.release.model import report
 
-    report(**options)
+    report(**options, ask=None if yes else confirmed)
 
 
 @door.command()
@@ -449,6 +449,14 @@ def launch(spec: Path) -> None:
     from commoncanvas.train.launch import join
 
     join(spec)
+
+
+def confirmed(question: str) -> bool:
+    """Ask, and say whether the answer is yes; nobody to answer is no."""
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        return False
 
 
 def quick_start() -> None:

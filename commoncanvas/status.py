@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.text import printable
@@ -98,10 +96,10 @@ def report() -> None:
     found = states()
     width = max((len(state.name) for state in found), default=0)
     for state in found:
-        click.echo(f"{state.word:8}{state.name:{width}}  {state.why}".rstrip())
+        print(f"{state.word:8}{state.name:{width}}  {state.why}".rstrip())
     counts = Counter(state.word for state in found)
-    click.echo(", ".join(f"{num} {word}" for word, num in counts.items()) + ".")
+    print(", ".join(f"{num} {word}" for word, num in counts.items()) + ".")
     if counts[STALE] or counts[MISSING]:
-        click.echo("`make repro` runs what is stale or missing.")
+        print("`make repro` runs what is stale or missing.")
     else:
-        click.echo("There is nothing to run.")
+        print("There is nothing to run.")

@@ -124,7 +124,7 @@ def denoise(
 ) -> Iterator[torch.Tensor]:
     """Yield the latents after each step, (1, channels, h/8, w/8); see `draw`.
 
-    Source: diffusers, `StableDiffusionPipeline.__call__`.
+    The steps of `StableDiffusionPipeline.__call__` in diffusers.
     """
     generator = torch.Generator().manual_seed(seed)
     unet, scheduler = parts.unet, parts.scheduler

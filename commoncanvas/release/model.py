@@ -9,10 +9,10 @@ in a package and is left out; any other is copied.
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
@@ -275,14 +275,15 @@ def report(
     out: Path | None,
     limit: int,
     repo: str | None,
-    yes: bool = False,
+    ask: Callable[[str], bool] | None = None,
 ) -> None:
     """Release as `release` and print what was made; upload it if a repository is named.
 
     Args:
         out: None is results/model.
         limit: megabytes at most.
-        yes: replace another release without asking.
+        ask: asked before another release is replaced, and says whether to; None
+            replaces it.
 
     Raises:
         ParameterError: the folder holds another release, and nobody said yes.
@@ -291,8 +292,8 @@ def report(
     settle()
     folder = Path(out or MODEL)
     check_own(folder, STAGE)
-    if not yes and (folder / NAME).is_file():
-        _ask(folder, scale, variant)
+    if ask and (folder / NAME).is_file():
+        _replace(folder, f"{scale}/{variant}", ask)
     facts = release(scale, variant, folder, limit)["facts"]
     size = size_of(folder) / 1e6
     print(f"{folder}: {size:.1f} MB, {facts['works']:,} works, {facts['license']}")
@@ -300,21 +301,15 @@ def report(
         print(upload(folder.resolve(), repo, "model"))
 
 
-def _ask(folder: Path, scale: str, variant: str) -> None:
+def _replace(folder: Path, new: str, ask: Callable[[str], bool]) -> None:
     """Ask before a release takes the place of one of another variant.
 
     Raises:
-        ParameterError: the answer is not yes, or nobody is there to answer.
+        ParameterError: the answer is not yes.
     """
     before = read_manifest(folder, verify=False)
-    there, new = f"{before['scale']}/{before['variant']}", f"{scale}/{variant}"
-    if there == new:
-        return
-    try:
-        is_sure = click.confirm(f"{shown(folder)} holds {there}; replace it by {new}?")
-    except click.Abort:
-        is_sure = False
-    if not is_sure:
+    there = f"{before['scale']}/{before['variant']}"
+    if there != new and not ask(f"{shown(folder)} holds {there}; replace it by {new}?"):
         raise ParameterError(
             f"{shown(folder)} holds {there}, and stays as it is; answer y, pass --yes "
             "or give another --out."

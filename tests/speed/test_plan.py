@@ -435,7 +435,7 @@ def test_samples_are_counted_over_scales_and_prompt_sets():
     [
         (["--scale", "huge"], "no scale `huge`; expected one of `full`, `mini`"),
         (["--machine", "abacus"], "no machine `abacus`; expected one of `a100`, `cpu`"),
-        (["--variants", "cc_human,cc_no"], "no variant `cc_no`; expected one of `cc_"),
+        (["--variants", "cc_human,cc_no"], "no variant 'cc_no'; params.yaml has `cc_"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(words, message):

@@ -1,22 +1,19 @@
 """What notebook 04 shows on one work is what training and sampling compute."""
 
-import ast
-from dataclasses import fields, replace
+from dataclasses import replace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from toys import UNET, FakeLatents, make_recipe, make_vae
 from transformers import PreTrainedTokenizerBase
 
-from commoncanvas.core import paths
 from commoncanvas.core.draws import Draws
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models import pipelines
 from commoncanvas.models.unets import make_unet
 from commoncanvas.train import denoising, lesson
-from commoncanvas.train.recipe import TrainRecipe, TrainSpec
+from commoncanvas.train.recipe import TrainSpec
 
 KINDS = ("epsilon", "sample", "v_prediction")
 DRAWS, SCALE = Draws(3, "lesson"), 0.5
@@ -226,30 +223,3 @@ def test_the_unet_is_told_from_input_to_output():
 def test_a_unet_may_have_no_middle():
     table = lesson.unet_levels(small_unet().config)
     assert table["block"].tolist() == ["down 1", "up 1"]
-
-
-@pytest.mark.parametrize("kind", [TrainRecipe, TrainSpec])
-def test_the_notebook_gives_a_recipe_its_fields_in_their_order(kind):
-    notebook = nbformat.read(paths.NOTEBOOKS / "04_train.ipynb", as_version=4)
-    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    (call,) = (
-        node
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == kind.__name__
-    )
-    names = [field.name for field in fields(kind)][: len(call.args)]
-    others = {
-        "scheduler": "[scheduler, scheduler_revision]",
-        "scaling_factor": "facts['scaling_factor']",
-        "key": "''",
-        "folder": "str(above)",
-        "works": "choice",
-        "text_width": "facts['text'][1]",
-        "description": "f'{scale}-{variant}'",
-        "init_from": "start",
-        "previews": "previews if preview_steps else None",
-        "latent_shape": "facts['latent']",
-    }
-    given = [ast.unparse(argument) for argument in call.args]
-    assert given == [others.get(name, name) for name in names]
-    assert not call.keywords
