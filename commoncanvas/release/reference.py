@@ -18,7 +18,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.keys import code_hash, key_of
-from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.manifest import NAME, read_manifest
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.evaluate.results import read_samples
 from commoncanvas.parameters import experiment_names
@@ -62,7 +62,7 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     Returns:
         The folder. It holds run.json, claims.json, the metrics of the stages that all
         variants share, and one folder a variant with metrics.json, log.csv, gate.png.
-        What an earlier run left of other variants goes.
+        What an earlier run left of other variants goes, but for the released model's.
 
     Raises:
         CommonCanvasError: a stage has not run, or its files are not those it wrote.
@@ -91,7 +91,8 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     claims, folder = read_rows(scale), paths.RESULTS / scale
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*/log.csv"):
-        shutil.rmtree(earlier.parent)
+        if earlier.parent.name != _released(scale):
+            shutil.rmtree(earlier.parent)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
     for slug, metrics in shared.items():
@@ -99,6 +100,14 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     write_json(folder / "claims.json", claims)
     write_json(folder / "run.json", run)
     return folder
+
+
+def _released(scale: str) -> str | None:
+    """Return the variant of a scale that results/model is, None if it is another's."""
+    if not (paths.RESULTS / "model" / NAME).is_file():
+        return None
+    model = read_manifest(paths.RESULTS / "model", verify=False)
+    return model["variant"] if model["scale"] == scale else None
 
 
 def keep_variant(scale: str, variant: str, folder: Path) -> None:

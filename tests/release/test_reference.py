@@ -112,6 +112,14 @@ def test_what_an_earlier_run_kept_of_other_rows_goes(world):
     assert (folder / "a").is_dir() and not (folder / "b").exists()
 
 
+def test_what_was_measured_of_the_released_model_stays(world):
+    model = paths.RESULTS / "model"
+    model.mkdir(parents=True)
+    write_manifest(model, "release", "toy", "b", 1, 1, {}, {})
+    reference.keep("toy")
+    assert (reference.keep("toy", ["a"]) / "b" / "metrics.json").is_file()
+
+
 def test_other_outputs_have_another_hash(world):
     before = json.loads((reference.keep("toy") / "run.json").read_text())["outputs"]
     (paths.stage_dir("toy", "04_train", "a") / "log.csv").write_text("step\n1\n2\n3\n")
