@@ -18,9 +18,9 @@ import pandas as pd
 
 from commoncanvas.analysis import ballots
 from commoncanvas.analysis.estimates import Estimate, jackknife
+from commoncanvas.analysis.figures import data_uri
 from commoncanvas.claims.outcomes import Effect
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.images import encode_png
 
 COLUMNS = ["rater", "key", "variant", "against", "vote"]
 SIDES = ("variant", "against")
@@ -53,7 +53,7 @@ class Pair:
 
     def as_row(self) -> dict[str, Any]:
         """Return what the page holds: no variant, pictures in the order of codes."""
-        sources = [ballots.data_uri(encode_png(pixels)) for pixels in self.pixels]
+        sources = [data_uri(pixels) for pixels in self.pixels]
         sides = sorted(zip(self.codes, sources, strict=True))
         pictures = [{"code": code, "src": src} for code, src in sides]
         return {"key": self.key, "prompt": self.prompt, "pictures": pictures}
