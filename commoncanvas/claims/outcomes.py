@@ -194,10 +194,11 @@ def headline(rows: Sequence[Mapping[str, str]]) -> str:
         else "in a small analogue world"
     )
     unopened = len(rows) - len(rebuilt) - len(direct)
+    still = counts[INCONCLUSIVE] + counts[UNINFORMATIVE]
     text = (
         f"Nothing here tests the paper's own numbers. Of {_num(len(rebuilt), 'claim')} "
         f"rebuilt {world}, {counts[TRANSFERS]} carry over, {counts[DOES_NOT]} do not, "
-        f"{counts[INCONCLUSIVE] + counts[UNINFORMATIVE]} stay open"
+        f"{still} {'stays' if still == 1 else 'stay'} open"
     )
     if built := counts[BY_CONSTRUCTION]:
         text += f" and {built} {'is' if built == 1 else 'are'} true by construction"
