@@ -34,7 +34,7 @@ def start(
         ancestor: of `ancestry.read_ancestor`; None begins from noise.
         num_inherited: works behind the ancestor.
     """
-    one = ancestor or {"model": "noise", "license": "", "num_works": 0}
+    one = ancestor or {"model": "random weights", "license": "", "num_works": 0}
     row = {
         "works": num_works,
         "held-out works": num_held_out,

@@ -41,7 +41,7 @@ def entry(step, held_out):
 def test_the_start_says_how_often_a_work_is_met():
     found = findings.start(30, 7, 20, 8, None, 0)
     assert "each of its 30 works 5.33 times" in found.sentence
-    assert "noise" in found.data and "behind" not in found.data
+    assert "random weights" in found.data and "behind" not in found.data
 
 
 def test_an_ancestor_of_unknown_works_is_said():
