@@ -116,6 +116,7 @@ def test_every_claim_stands_in_the_document_with_source_rule_and_stage():
 
 
 def test_a_committed_scorecard_is_two_tables_in_the_order_of_the_paper(copy):
+    (copy / "results/full/claims.json").unlink()
     assert "Scorecard at `full`" not in documents.results_document()
     later = ROW | {"claim_id": "preference_37_38_50", "outcome": "no test here"}
     (copy / "results/full/claims.json").write_text(json.dumps([later, ROW]))

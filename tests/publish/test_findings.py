@@ -60,6 +60,6 @@ def test_an_interval_of_the_page_was_measured(match):
     assert is_measured(match), f"no file of results/full has {match[0]}"
 
 
-@pytest.mark.parametrize("words", ["7.13 [6.31, 7.94]", "+0.1 % [−0.2, 0.3]"])
+@pytest.mark.parametrize("words", ["7.13 [6.31, 7.94]", "+0.17 % [−0.21, 0.34]"])
 def test_another_number_would_be_noticed(words):
     assert not is_measured(SHOWN.fullmatch(words))
