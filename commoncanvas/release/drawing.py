@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from commoncanvas.models import guidance
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, only_errors, weights_path
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -127,26 +128,14 @@ def denoise(
     The steps of `StableDiffusionPipeline.__call__` in diffusers.
     """
     generator = torch.Generator().manual_seed(seed)
-    unet, scheduler = parts.unet, parts.scheduler
-    is_guided = guidance_scale > 1
     # (1 or 2, tokens, width), the empty caption's first
-    texts = ["", prompt] if is_guided else [prompt]
+    texts = ["", prompt] if guidance_scale > 1 else [prompt]
     prompt_embeds = torch.cat([_encode(parts, text) for text in texts])
-    scheduler.set_timesteps(num_inference_steps)
-    edge = unet.config.sample_size
-    latents = torch.randn((1, unet.config.in_channels, edge, edge), generator=generator)
-    latents = latents * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        noisy = torch.cat([latents] * len(texts))
-        noisy = scheduler.scale_model_input(noisy, timestep)
-        predicted = unet(
-            noisy, timestep, encoder_hidden_states=prompt_embeds, return_dict=False
-        )[0]
-        if is_guided:
-            uncond, text = predicted.chunk(2)
-            predicted = uncond + guidance_scale * (text - uncond)
-        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        yield latents
+    edge, channels = parts.unet.config.sample_size, parts.unet.config.in_channels
+    noise = torch.randn((1, channels, edge, edge), generator=generator)
+    how = noise, guidance_scale, num_inference_steps
+    for _, step in guidance.denoise(parts.unet, parts.scheduler, prompt_embeds, *how):
+        yield step.prev_sample
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from commoncanvas.core.draws import Draws
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.latents.reader import Latents
 from commoncanvas.licenses.credit import credit_line
+from commoncanvas.models import guidance
 from commoncanvas.models.encoders import decode_latents
 from commoncanvas.models.unets import make_unet, start_unet
 from commoncanvas.train.denoising import (
@@ -239,26 +240,21 @@ def denoise(
     Returns:
         (timesteps, pictures): those of the steps, falling, and (steps, h, w, 3) uint8.
     """
-    unet, scheduler, device = pipeline.unet, pipeline.scheduler, pipeline.device
+    unet, device = pipeline.unet, pipeline.device
     edge, channels = unet.config.sample_size, unet.config.in_channels
     generator = make_generator(seed, "sample", 0)
-    latents = torch.randn((1, channels, edge, edge), generator=generator).to(device)
+    noise = torch.randn((1, channels, edge, edge), generator=generator).to(device)
     with_prompt, without = pipeline.encode_prompt(prompt, device, 1, True)
     states = torch.cat([without, with_prompt])
-    scheduler.set_timesteps(num_inference_steps, device=device)
-    latents, expected = latents * scheduler.init_noise_sigma, []
-    for timestep in scheduler.timesteps:
-        doubled = scheduler.scale_model_input(torch.cat([latents] * 2), timestep)
-        pred_without, pred_with = unet(doubled, timestep, states).sample.chunk(2)
-        # Guidance: further along the way from no prompt to this prompt.
-        pred = pred_without + guidance_scale * (pred_with - pred_without)
-        step = scheduler.step(pred, timestep, latents)
-        latents = step.prev_sample
-        expected.append(step.pred_original_sample)
-    expected[-1] = latents  # what is decoded, less than one step of noise away
+    how = states, noise, guidance_scale, num_inference_steps
+    timesteps, steps = zip(
+        *guidance.denoise(unet, pipeline.scheduler, *how), strict=True
+    )
+    expected = [step.pred_original_sample for step in steps]
+    expected[-1] = steps[-1].prev_sample  # decoded, less than one step of noise away
     scale = pipeline.vae.config.scaling_factor
     pictures = decode_latents(pipeline.vae, torch.cat(expected) / scale)
-    return scheduler.timesteps.tolist(), pictures
+    return [int(timestep) for timestep in timesteps], pictures
 
 
 def spread(num: int, most: int) -> list[int]:
