@@ -29,6 +29,7 @@ from commoncanvas.core.text import is_whole
 from commoncanvas.evaluate.origin import write_png
 from commoncanvas.release import sample
 from commoncanvas.release.drawing import decode, denoise
+from commoncanvas.release.sample import demand
 
 if TYPE_CHECKING:
     from commoncanvas.evaluate.nearest import TrainingWorks
@@ -60,11 +61,15 @@ class Model:
         except CommonCanvasError:
             return None
 
-    def trained_on(self) -> str:
-        """Say in words what it was trained on: how many works, sets and licences."""
+    def attribution(self) -> str:
+        """Return the text that credits all works that it was trained on."""
         file = listed(self.folder, self.facts["attribution"])
         data = file.read_bytes()
-        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+
+    def trained_on(self) -> str:
+        """Say in words what it was trained on: how many works, sets and licences."""
+        text = self.attribution()
         sets = sorted(set(re.findall(r"^## (.+)$", text, re.MULTILINE)))
         named = ", ".join(sets[:8]) + (" and others" if len(sets) > 8 else "")
         learnt = self.facts["note"].partition("; its attribution")[0]
@@ -133,27 +138,29 @@ def checked(data: bytes, model: Model) -> dict[str, Any]:
     """
     try:
         asked = json.loads(data)
-        _demand(isinstance(asked, dict), "the request is no object", "a JSON object")
     except (ValueError, RecursionError):
-        asked = _demand(False, "the request is no JSON", "a JSON object")
+        raise ParameterError(
+            "the request is no JSON; expected a JSON object; give another."
+        ) from None
+    demand(isinstance(asked, dict), "the request is no object", "a JSON object")
     prompt, num = asked.get("prompt"), asked.get("num")
     seed, guidance = asked.get("seed"), asked.get("guidance_scale")
     words = "words, e.g. 'red apple'"
-    _demand(isinstance(prompt, str), "the prompt is no text", words)
-    _demand(bool(prompt.strip()), "the prompt is empty", words)
-    _demand(is_whole(prompt), "the prompt is not UTF-8", words)
+    demand(isinstance(prompt, str), "the prompt is no text", words)
+    demand(bool(prompt.strip()), "the prompt is empty", words)
+    demand(is_whole(prompt), "the prompt is not UTF-8", words)
     long, most = len(prompt), f"{MOST_CHARACTERS} characters at most"
-    _demand(long <= MOST_CHARACTERS, f"the prompt has {long} characters", most)
+    demand(long <= MOST_CHARACTERS, f"the prompt has {long} characters", most)
     tokens, most = sample.count_tokens(model.parts, prompt), model.facts["max_tokens"]
-    _demand(tokens <= most, f"the prompt has {tokens} tokens", f"{most}, ends included")
+    demand(tokens <= most, f"the prompt has {tokens} tokens", f"{most}, ends included")
     is_num = _is_whole(num) and 1 <= num <= MOST_PICTURES
-    _demand(is_num, f"the number of pictures is {_short(num)}", f"1 to {MOST_PICTURES}")
+    demand(is_num, f"the number of pictures is {_short(num)}", f"1 to {MOST_PICTURES}")
     is_seed = _is_whole(seed) and 0 <= seed <= 2**53 - num
-    _demand(is_seed, f"the seed is {_short(seed)}", "a whole number, 0 to 2^53 − 8")
+    demand(is_seed, f"the seed is {_short(seed)}", "a whole number, 0 to 2^53 − 8")
     is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
     is_guidance = is_number and 1 <= guidance <= MOST_GUIDANCE
     wanted = f"1 (no guidance) to {MOST_GUIDANCE:g}"
-    _demand(is_guidance, f"the guidance scale is {_short(guidance)}", wanted)
+    demand(is_guidance, f"the guidance scale is {_short(guidance)}", wanted)
     told = {"prompt": prompt, "num": num, "seed": seed}
     return {**told, "guidance_scale": float(guidance)}
 
@@ -218,11 +225,7 @@ class DemoHandler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] == "/":
             self._send(200, self.text, "text/html")
         elif self.path == "/attribution":
-            facts, folder = self.model.facts, self.model.folder
-            data = listed(folder, facts["attribution"]).read_bytes()
-            is_packed = facts["attribution"].endswith(".gz")
-            text = (gzip.decompress(data) if is_packed else data).decode()
-            self._send(200, text, "text/plain")
+            self._send(200, self.model.attribution(), "text/plain")
         else:
             self._send(404, "there is no such page; / is the demo.")
 
@@ -297,11 +300,6 @@ def serve(port: int, folder: Path | None) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
         print("the demo has ended", flush=True)
-
-
-def _demand(holds: bool, found: str, expected: str) -> Any:
-    if not holds:
-        raise ParameterError(f"{found}; expected {expected}; give another.")
 
 
 def _is_whole(value: Any) -> bool:

@@ -58,6 +58,13 @@ def replacing(out: Path, stage: str) -> Iterator[Path]:
         ParameterError: `out` holds anything but what `stage` wrote.
     """
     check_own(out, stage)
+    with swapping(out) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def swapping(out: Path) -> Iterator[Path]:
+    """Give a folder as `replacing` does, whatever `out` holds."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=LEFTOVER) as part:

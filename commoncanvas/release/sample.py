@@ -91,7 +91,7 @@ def sample(
     out = Path(out)
     _check(prompt, out, seed, num)
     apart = not (strip and scale)  # a file of several pictures has no closest works
-    _demand(apart, f"--scale is {scale!r} beside --strip", "one of the two")
+    demand(apart, f"--scale is {scale!r} beside --strip", "one of the two")
     pipeline, manifest = load(folder)
     facts = manifest["facts"]
     guidance = facts["guidance_scale"] if guidance_scale is None else guidance_scale
@@ -197,21 +197,22 @@ def works_of_model(
 
 def _check(prompt: str, out: Path, seed: int, num: int) -> None:
     is_png, has_place = out.suffix.lower() == ".png", out.parent.is_dir()
-    _demand(bool(prompt.strip()), "the prompt is empty", "words, e.g. 'red apple'")
-    _demand(is_whole(prompt), "the prompt is not UTF-8", "words, e.g. 'red apple'")
-    _demand(is_png, f"--out is {out}", "a file that ends in .png")
-    _demand(has_place, f"--out is {out}", "a file in a folder that exists")
-    _demand(num >= 1, f"--num is {num}", "1 or more")
-    _demand(0 <= seed <= 2**63 - num, f"--seed is {seed}", "0 or more, below 2^63")
+    demand(bool(prompt.strip()), "the prompt is empty", "words, e.g. 'red apple'")
+    demand(is_whole(prompt), "the prompt is not UTF-8", "words, e.g. 'red apple'")
+    demand(is_png, f"--out is {out}", "a file that ends in .png")
+    demand(has_place, f"--out is {out}", "a file in a folder that exists")
+    demand(num >= 1, f"--num is {num}", "1 or more")
+    demand(0 <= seed <= 2**63 - num, f"--seed is {seed}", "0 or more, below 2^63")
 
 
 def check_settings(guidance: float, steps: int, num_train_timesteps: int) -> None:
     """Refuse a guidance scale or a number of steps that is out of range."""
     found, most = f"--guidance is {guidance:g}", num_train_timesteps - 1
-    _demand(1 <= guidance < math.inf, found, "1 (no guidance) or more")
-    _demand(1 <= steps <= most, f"--steps is {steps}", f"1 to {most}")
+    demand(1 <= guidance < math.inf, found, "1 (no guidance) or more")
+    demand(1 <= steps <= most, f"--steps is {steps}", f"1 to {most}")
 
 
-def _demand(holds: bool, found: str, expected: str) -> None:
+def demand(holds: bool, found: str, expected: str) -> None:
+    """Raise ParameterError in one line where a value is not as expected."""
     if not holds:
         raise ParameterError(f"{found}; expected {expected}; give another.")

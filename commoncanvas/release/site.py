@@ -5,16 +5,17 @@ rows, as they were built, into `results/full/site`; pages of other seeds are lef
 and what led to them becomes plain text. Any static host can serve the folder.
 """
 
+import posixpath
 import re
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
-from commoncanvas.core.files import shown, writing
+from commoncanvas.core.files import shown, write_text
 from commoncanvas.core.settings import names_of
+from commoncanvas.release.folders import swapping
 
 MAX_BYTES = 12_000_000
 FRONT = "index.html"
@@ -29,7 +30,7 @@ ELSEWHERE = re.compile(r"^([a-z]+:|//|#)", re.IGNORECASE)
 def write_site(
     scale: str, rows: Sequence[str] = (), out: Path | None = None
 ) -> tuple[Path, int]:
-    """Write a run's pages as a site, in the place of an earlier one.
+    """Write a run's pages as a site, which replaces an earlier one.
 
     Args:
         scale: whose pages lie in reports/html, the front page too.
@@ -54,16 +55,9 @@ def write_site(
             f"the site would have {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} "
             "are kept; name fewer rows with --rows."
         )
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as part:
-            for name, text in files.items():
-                file = Path(part, "new", name)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
-            if out.exists():
-                out.rename(Path(part, "old"))
-            Path(part, "new").rename(out)
+    with swapping(out) as folder:
+        for name, text in files.items():
+            write_text(folder / name, text)
     return out, size
 
 
@@ -103,19 +97,15 @@ def _pages(scale: str, rows: Sequence[str]) -> dict[str, Path]:
 
 def _unlinked(name: str, text: str, names: set[str]) -> str:
     """Turn links to pages that are not in the site into their words."""
-    here = PurePosixPath(name).parent
+    here = posixpath.dirname(name)
 
     def kept(link: re.Match[str]) -> str:
         href = link["href"]
         if ELSEWHERE.match(href):
             return link[0]
-        parts: list[str] = []
-        for part in (here / unquote(href.partition("#")[0])).parts:
-            if part == ".." and parts:
-                parts.pop()
-            else:
-                parts.append(part)
-        return link[0] if "/".join(parts) in names else f"<span>{link['words']}</span>"
+        path = posixpath.join(here, unquote(href.partition("#")[0]))
+        is_kept = posixpath.normpath(path) in names
+        return link[0] if is_kept else f"<span>{link['words']}</span>"
 
     return LINK.sub(kept, text)
 
