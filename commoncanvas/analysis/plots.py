@@ -150,6 +150,12 @@ def bars(
     return plate(figure, alt, caption)
 
 
+def variant_place(name: str) -> int:
+    """Return a variant's place in the usual order; those without a colour come last."""
+    order = list(VARIANT_COLOURS)
+    return order.index(name) if name in order else len(order)
+
+
 def curves(
     series: Mapping[str, Sequence[Sequence[float]]],
     alt: str,

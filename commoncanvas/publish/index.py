@@ -3,6 +3,7 @@
 Everything on it comes from the files of a run, and of the reference run in `results/`.
 """
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ from markupsafe import Markup
 
 from commoncanvas.captions.names import captioners_of
 from commoncanvas.claims.outcomes import headline
-from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.templates import assets, page_template
 from commoncanvas.core.works import count_works
 from commoncanvas.publish.journey import for_page, journey_of
-from commoncanvas.publish.links import PAPER, in_prose
+from commoncanvas.publish.links import PAPER, Places, in_prose
 from commoncanvas.publish.pages import (
     EXPLORER,
     main_line,
@@ -50,7 +50,9 @@ def write_index(scale: str) -> Path:
     claims = read_claims(scale, {stage["slug"]: stage for stage in stages})
     journey, texts = journey_of(scale), texts_of(scale)
     known = {text["href"].rpartition("/")[2]: text["href"] for text in texts}
-    template = page_template("contents.html.j2", prose=in_prose)
+    here = Places()
+    prose = functools.partial(in_prose, places=here)
+    template = page_template("contents.html.j2", prose=prose)
     text = template.render(
         assets={name: Markup(text) for name, text in assets().items()},
         scale=scale,
@@ -64,7 +66,7 @@ def write_index(scale: str) -> Path:
         compared=compared(claims, scale),
         rights=_rights(scale),
         reference=REFERENCE if any(claim["reference"] for claim in claims) else "",
-        paper=load_paper().sources[PAPER].url,
+        paper=here.paper.sources[PAPER].url,
         texts=texts,
         attribution=known.get("attribution.html", ""),
         has_claims=known.get("claims.html", ""),

@@ -9,7 +9,7 @@ from html import escape, unescape
 
 from markupsafe import Markup
 
-from commoncanvas.claims.rules import load_paper
+from commoncanvas.claims.rules import Paper, load_paper
 
 PAPER = "commoncanvas-cvpr"  # of docs/paper.yaml's sources, the paper itself
 # Within these elements words stay as they are.
@@ -26,18 +26,18 @@ class Places:
     scorecard: address before `#claim-<id>`.
     deviations: {"D5": where we differ, as plain text}; they are on `deviations.html`.
     files: {name as the text has it: address}.
+    paper: its claims and its address; read from docs/paper.yaml once.
     """
 
     scorecard: str = ""
     deviations: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    paper: Paper = field(default_factory=load_paper)
 
 
 def with_links(markup: str, places: Places) -> str:
     """Put links under the words of HTML that name something which has an address."""
-    paper = load_paper()
-    claims = set(paper.claims)
-    address = paper.sources[PAPER].url
+    claims, address = places.paper.claims, places.paper.sources[PAPER].url
     inside: list[str] = []
     parts = re.split(r"(<[^>]*>)", markup)
     for place, part in enumerate(parts):
@@ -59,10 +59,10 @@ def with_links(markup: str, places: Places) -> str:
     return "".join(parts)
 
 
-def in_prose(text: str) -> Markup:
+def in_prose(text: str, places: Places | None = None) -> Markup:
     """Return a sentence as HTML: `code` set as such, claims linked on this page."""
     code = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return Markup(with_links(code, Places()))
+    return Markup(with_links(code, places or Places()))
 
 
 def deed_of(title: str) -> str:

@@ -18,7 +18,7 @@ from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML, ansi2html
 from nbformat import NotebookNode
 
-from commoncanvas.analysis.plots import VARIANT_COLOURS, in_tags
+from commoncanvas.analysis.plots import in_tags, variant_place
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import sha256_of, shown, write_atomically
@@ -117,13 +117,12 @@ def read_all(scale: str) -> list[tuple[NotebookNode, dict[str, Any]]]:
             " `dvc repro`, or name another scale."
         )
     found += [frozen] if frozen.is_file() else []
-    order = list(VARIANT_COLOURS)
 
     def place(path: Path) -> tuple[bool, str, bool, int, str]:
         slug, _, variant = path.stem.partition("-")
-        known = order.index(variant) if variant in order else len(order)
         # Stage 00 runs first and is told last: what it makes, a reader meets before.
-        return path == frozen, slug, variant != BASE_VARIANT, known, variant
+        later = path == frozen, slug, variant != BASE_VARIANT
+        return *later, variant_place(variant), variant
 
     return [read_page(path, scale) for path in sorted(found, key=place)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from commoncanvas.analysis.plots import VARIANT_COLOURS
+from commoncanvas.analysis.plots import variant_place
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json
@@ -66,14 +66,8 @@ class Row:
 def folders_of(scale: str) -> list[Path]:
     """Return the folders of variants that stage 05 has drawn, in their usual order."""
     found = paths.stage_dir(scale, "05_evaluate").glob("*/metrics.json")
-    order = list(VARIANT_COLOURS)
-
-    def place(folder: Path) -> tuple[int, str]:
-        known = folder.name in order
-        return order.index(folder.name) if known else len(order), folder.name
-
     drawn = [file.parent for file in found if (file.parent / "samples.npz").is_file()]
-    return sorted(drawn, key=place)
+    return sorted(drawn, key=lambda folder: (variant_place(folder.name), folder.name))
 
 
 def read_rows(scale: str) -> list[Row]:
