@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from worlds import MARKUP, STAGES, write_trained_world
 
 from commoncanvas.__main__ import door
+from commoncanvas.analysis.sheets import cut_tiles
 from commoncanvas.core import paths
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json
@@ -522,9 +523,8 @@ def test_the_pictures_are_fixed_prompts_and_seeds_and_stay_small(tmp_path, monke
 def test_a_tile_of_the_strip_is_the_picture_of_its_seed(root):
     strip = Image.open(model_of(root) / "samples.png").convert("RGB")
     pipeline, _ = sample.load(model_of(root))
-    for place in range(6):
-        left, top = place * (64 + strips.GAP), strips.LINE
-        tile = np.asarray(strip)[top : top + 64 : 2, left : left + 64 : 2].astype(float)
+    for place, tile in enumerate(cut_tiles(strip, 6)):
+        tile = tile[::2, ::2].astype(float)  # the strip is at twice the size
         errors = [
             np.abs(tile - sample.draw(pipeline, prompt, seed, 3.0, 2)).mean()
             for seed, prompt in enumerate(GATE["prompt"][:6])
