@@ -81,6 +81,8 @@ BEFORE = scorecard.measured_before(
             "variety": Estimate(1, 0.9, 1.1, 800),
             "halves": Estimate(0, -0.1, 0.1, 400),
             "marks_learnt": Estimate(0.9, 0.8, 0.95, 200),
+            "marks_repeated": Estimate(1.0, 0.98, 1.0, 200),
+            "marks_lost_more": Estimate(0.2, 0.1, 0.3, 200),
         }
     },
     {"splits": {"c": 30000}, "alt_texts": 9228},
@@ -210,6 +212,14 @@ def test_a_captioner_that_never_learnt_the_names_loses_them_by_construction():
     }
     row = outcomes_of(RIGHT, leaky)["telephoning_suppresses_marks"]
     assert row["outcome"] == "does not transfer"
+
+
+def test_marks_that_are_lost_no_more_than_other_words_show_nothing_of_marks():
+    alike = Effect(Estimate(0.0, -0.05, 0.05, 200), "pictures")
+    given = GIVEN | {"captions.marks_lost_more": alike}
+    row = outcomes_of(RIGHT, given)["telephoning_suppresses_marks"]
+    assert row["outcome"].startswith("uninformative")
+    assert "ordinary things" in row["why"].lower()
 
 
 def test_an_empty_run_tests_nothing_but_published_counts():
