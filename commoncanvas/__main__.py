@@ -431,6 +431,40 @@ def recognise(scale: str, variant: str) -> None:
 
 
 @door.command()
+@click.option(
+    "--questions", required=True, type=EXISTING, help="Your geneval2_data.jsonl."
+)
+@click.option(
+    "--judge", required=True, help="Model that reads pictures: folder, or ID@COMMIT."
+)
+@click.option("--model", type=ANY, help="A released one. Default: results/model.")
+@click.option(
+    "--num", type=click.IntRange(2), help="Prompts, spread over the file. Default: all."
+)
+@click.option("--seed", default=0, help="Of the starting noise.")
+@click.option("--out", default="geneval.json", type=ANY, help="JSON to write.")
+def geneval(**options: Any) -> None:
+    """Score a released model by GenEval 2: is what a prompt asks for in the picture?
+
+    Draws each prompt and asks a judge about objects, attributes, counts, positions and
+    verbs. Soft-TIFA is how probable the judge finds the right answers. AM, their
+    arithmetic mean, says whether single things are right; GM, the geometric mean,
+    whether a whole prompt is.
+
+    The questions, geneval2_data.jsonl, are in the repository facebookresearch/GenEval2
+    on GitHub, at commit c088ab7. They are under CC BY-NC 4.0, so neither they nor the
+    scores may be used commercially. The judge of published scores is
+    Qwen/Qwen3-VL-8B-Instruct, which needs a GPU and torchvision; scores of other judges
+    cannot be compared with them. After Ctrl-C the same command goes on.
+
+    Example: commoncanvas geneval --questions geneval2_data.jsonl --judge qwen3-vl-8b
+    """
+    from commoncanvas.release.geneval import report
+
+    report(**options)
+
+
+@door.command()
 @SCALE
 def marks(scale: str) -> None:
     """Measure how closely all variants draw trademarks; keep and print the results."""

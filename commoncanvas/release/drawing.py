@@ -102,7 +102,8 @@ def draw(
     """Draw one picture by itself, so that no other prompt or number changes a bit.
 
     Args:
-        parts: `Parts`, or a `StableDiffusionPipeline` on the CPU in float32.
+        parts: `Parts`, or a `StableDiffusionPipeline` in float32; on a GPU the last
+            bits differ.
         seed: of the starting noise, 0 or more.
         guidance_scale: 1 means no guidance. Source: imagen, Eq. 2.
         num_inference_steps: DDIM steps.
@@ -133,6 +134,7 @@ def denoise(
     prompt_embeds = torch.cat([_encode(parts, text) for text in texts])
     edge, channels = parts.unet.config.sample_size, parts.unet.config.in_channels
     noise = torch.randn((1, channels, edge, edge), generator=generator)
+    noise = noise.to(parts.unet.device)  # drawn on the CPU, whatever draws the picture
     how = noise, guidance_scale, num_inference_steps
     for _, step in guidance.denoise(parts.unet, parts.scheduler, prompt_embeds, *how):
         yield step.prev_sample
@@ -143,7 +145,7 @@ def decode(vae: Any, latents: torch.Tensor) -> np.ndarray:
     """Decode the latents of one picture to (h, w, 3) uint8 pixels."""
     images = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
     images = (images * 0.5 + 0.5).clamp(0, 1)
-    return (images[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return (images[0].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
 
 
 def _encode(parts: Any, text: str) -> torch.Tensor:
@@ -155,7 +157,7 @@ def _encode(parts: Any, text: str) -> torch.Tensor:
         max_length=tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
-    )
+    ).to(encoder.device)
     is_masked = getattr(encoder.config, "use_attention_mask", False)
     mask = read.attention_mask if is_masked else None
     return encoder(read.input_ids, attention_mask=mask)[0]

@@ -36,9 +36,9 @@ TEMPLATE = (
 LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
-def make_tokenizer(special, template="$A", **words):
+def make_tokenizer(special, template="$A", more=(), **words):
     """Return a tokenizer of whole words, `<pad>` being what is not among them."""
-    names = ["<pad>", "<s>", "</s>", *special, *SAID, *ASKED]
+    names = ["<pad>", "<s>", "</s>", *special, *SAID, *ASKED, *more]
     ids = {name: i for i, name in enumerate(dict.fromkeys(names))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -62,12 +62,12 @@ def louder(network):
             weight.data.mul_(30)
 
 
-def save_chat(folder):
+def save_chat(folder, **words):
     """Save an Idefics3, the class of SmolVLM, which cuts large pictures into tiles."""
     tiles = [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
     special = ["<image>", "<fake_token_around_image>", "<end_of_utterance>"]
     special += ["<global-img>", "<|im_start|>", *tiles]
-    tokenizer = make_tokenizer(special)
+    tokenizer = make_tokenizer(special, **words)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = Idefics3Config(
         text_config={
@@ -146,9 +146,9 @@ def save_florence2(folder):
     return folder
 
 
-def save_git(folder):
+def save_git(folder, **words):
     """Save a GIT: one stack that reads the picture's patches, then its own words."""
-    tokenizer = make_tokenizer([], "<s> $A </s>")
+    tokenizer = make_tokenizer([], "<s> $A </s>", **words)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = GitConfig(
         vision_config={

@@ -29,6 +29,7 @@ FILES = {
 }
 READERS = [  # words before and after the name of a file
     (["launch"], []),
+    (["geneval", "--judge", "absent", "--questions"], []),
     (["credits"], ["--scale", "tiny"]),
     (["sample", "apple", "--model"], ["--out", "out.png"]),
     (["download"], ["pictures"]),
