@@ -107,10 +107,14 @@ def _code_faults(cell, tags):
     elif len(_lines(cell)) > MAX_CELL_LINES:
         yield f"has {len(_lines(cell))} lines; at most {MAX_CELL_LINES}"
     try:
-        nodes = list(ast.walk(ast.parse(cell.source)))
+        tree = ast.parse(cell.source)
     except SyntaxError:
         yield "is not Python"
         return
+    nodes = list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Expr) and node is not tree.body[-1] and _draws(node):
+            yield f"draws at line {node.lineno} and shows nothing; use figures.show"
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     if any(isinstance(node, kinds) for node in nodes):
         yield "defines a function or a class; move it to the package"
@@ -120,6 +124,12 @@ def _code_faults(cell, tags):
         yield "gives a lambda a name; move it to the package"
     if any(a.name == "*" for n in nodes for a in getattr(n, "names", []) if _from(n)):
         yield "imports everything"
+
+
+def _draws(expression):
+    """Tell whether this makes a figure, which only a cell's last expression shows."""
+    name = ast.unparse(expression.value).partition("(")[0]
+    return name.startswith(("figures.", "plots.")) and name != "figures.show"
 
 
 def _parameter_faults(cell):
@@ -194,6 +204,12 @@ def test_a_faulty_notebook_has_exactly_its_fault(tmp_path, fixture, fault):
         (7, "%matplotlib inline", "cell 8 holds a magic"),
         (7, "x = lambda y: y", "cell 8 gives a lambda a name"),
         (7, "from math import *", "cell 8 imports everything"),
+        (
+            7,
+            "if rows:\n    plots.bars(rows)",
+            "cell 8 draws at line 2 and shows nothing",
+        ),
+        (7, "figures.table(rows)\nrows", "cell 8 draws at line 1 and shows nothing"),
         (11, "## The end", "does not end with"),
     ],
 )
