@@ -7,15 +7,18 @@ is what each of several processes runs, under torchrun on one machine or under
 `TrainSpec` that stage 04 writes beside its snapshots.
 """
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from commoncanvas.core import paths
 from commoncanvas.core.determinism import die_with_parent
@@ -37,6 +40,7 @@ from commoncanvas.train.recipe import Previews, TrainSpec, read_spec
 from commoncanvas.train.snapshots import newest_snapshot
 
 STOPPED = "training stopped: "  # begins the one line that says why
+PROMPTS = "prompts"  # of the PNG's text that says which they were, as JSON
 
 
 def inputs_of(spec: TrainSpec) -> str:
@@ -121,18 +125,26 @@ def read_previews(spec: TrainSpec) -> dict[int, np.ndarray]:
     """Return the pictures drawn while a spec was trained, by the steps done, ascending.
 
     Returns:
-        {step: (prompts, h, w, 3) uint8}; empty where the spec asked for none.
+        {step: (prompts, h, w, 3) uint8}; empty where the spec asked for none, and
+        without those that were drawn for other prompts than the spec's.
     """
     found: dict[int, np.ndarray] = {}
     if not spec.previews:  # though the same training may have kept some before
         return found
     for file in sorted(_previews_of(spec).glob("*.png")):
         with Image.open(file) as column:
+            # Early ones do not say; where they do, it may be of other prompts.
+            if column.info.get(PROMPTS) not in (None, _prompts_of(spec.previews)):
+                continue
             pixels = np.asarray(column)
         height = len(pixels) // len(spec.previews.prompts)
         # (prompts · h, w, 3) -> (prompts, h, w, 3)
         found[int(file.stem)] = pixels.reshape(-1, height, *pixels.shape[1:])
     return found
+
+
+def _prompts_of(previews: Previews) -> str:
+    return json.dumps(previews.prompts)
 
 
 def _previews_of(spec: TrainSpec) -> Path:
@@ -168,11 +180,13 @@ class Watch:
         for name, value in entry.items():
             if not isinstance(value, str):
                 self.writer.add_scalar(name, value, entry["step"])
-        if pixels is not None:
+        if pixels is not None and self.spec.previews:
             self.writer.add_images("samples", pixels, entry["step"], dataformats="NHWC")
             file = _previews_of(self.spec) / f"{entry['step']:08d}.png"
-            # (prompts, h, w, 3) -> one column
-            write_atomically(file, Image.fromarray(np.concatenate(pixels)).save)
+            column = Image.fromarray(np.concatenate(pixels))  # (prompts · h, w, 3)
+            text = PngInfo()
+            text.add_text(PROMPTS, _prompts_of(self.spec.previews))
+            write_atomically(file, partial(column.save, pnginfo=text))
         self.writer.flush()
 
     def draw(self, unet: Any, previews: Previews) -> np.ndarray:

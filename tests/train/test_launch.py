@@ -362,6 +362,9 @@ def test_one_process_draws_previews_but_in_shards_all_do(
         assert (found == expected).all()
     # They are in no key, so a training that is taken over may have had them.
     assert launch.read_previews(replace(spec, previews=None)) == {}
+    # The prompts are in no key either: pictures of others are not labelled by these.
+    other = replace(spec.previews, prompts=["a", "é"])
+    assert launch.read_previews(replace(spec, previews=other)) == {}
 
 
 def test_a_training_without_previews_keeps_none(make_spec):
