@@ -18,7 +18,6 @@ DIRECT = "direct"  # the same artefact
 CLOSE = "close"  # the same code path and shapes, other weights
 ANALOGUE = "analogue"  # other data and models
 NOT_ATTEMPTED = "not attempted"
-CLOSENESS = (DIRECT, CLOSE, ANALOGUE, NOT_ATTEMPTED)
 
 # What came out.
 TRANSFERS = "transfers"

@@ -117,7 +117,6 @@ class Claim(_Model):
     differs: str | None = None
     audit: bool = False
     only_close: str | None = None
-    no_test: str | None = None
     by_construction: ByConstruction | None = None
     compare: Compare | None = None
     tests: list[Test] = []
@@ -130,7 +129,7 @@ class Claim(_Model):
         if self.compare:
             self.tests = [*self.compare.tests(), *self.tests]
             self.compare = None
-        if not (self.tests or self.no_test or self.by_construction):
+        if not (self.tests or self.by_construction):
             raise ValueError("it lacks tests, or why there are none")
         return self
 

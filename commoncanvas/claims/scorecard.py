@@ -116,8 +116,6 @@ def judge_claim(
     claim: Claim, closeness: str, run: Run, given: Given
 ) -> tuple[str, str, list[Judged], list[Judged]]:
     """Return a claim's outcome, why, and its judged tests and requirements."""
-    if claim.no_test:
-        return NO_TEST, claim.no_test, [], []
     if claim.only_close and closeness == ANALOGUE:
         return NO_TEST, claim.only_close, [], []
     sure = claim.by_construction
