@@ -155,17 +155,20 @@ def members(session: int) -> dict[int, int]:
     return found
 
 
-def left_after(find: Callable[[], Any], seconds: float = LEFT_S) -> list[int]:
-    """Wait for processes to end; kill and return those that did not."""
+def left_after(find: Callable[[], Any], seconds: float = LEFT_S) -> list[str]:
+    """Wait for processes to end; kill those that did not, and return their names."""
     end = time.monotonic() + seconds
     while (found := list(find())) and time.monotonic() < end:
         time.sleep(0.1)
+    names = []
     for pid in found:
         try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, FileNotFoundError):
             continue
-    return found
+        names.append(words.decode(errors="replace"))
+    return sorted(names)
 
 
 class Lane:

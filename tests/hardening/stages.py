@@ -155,7 +155,8 @@ class World:
     def expect_no_process(self) -> None:
         """Raise a fault where a process of a run is left after three seconds."""
         if left := left_after(self.processes):
-            raise Fault("process left", f"{len(left)} after {LEFT_S:g} s")
+            names = ", ".join(left)
+            raise Fault("process left", f"{len(left)} after {LEFT_S:g} s: {names}")
 
     def kill(self, stage: str, share: float, how: str) -> None:
         """Kill a stage after a share of its known seconds; nothing may be left."""

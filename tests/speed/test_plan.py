@@ -496,8 +496,10 @@ def test_the_page_for_the_paper_says_what_a_plan_says(monkeypatch, scale):
     words = {"pictures": PLANNED[scale], "price": 2.5}
     found = plan.plan(scale, ["cc_synthetic"], "h100", **words)
     text = (paths.ROOT / "docs" / "PAPER.md").read_text(encoding="utf-8")
-    text = text.partition("<!-- plan:")[2].partition("<!-- /plan -->")[0]
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines()[1:]]
+    one, whole = [
+        part.partition("<!-- /plan -->")[0] for part in text.split("<!-- plan:")[1:]
+    ]
+    lines = [line.strip("| ").split(" | ") for line in one.splitlines()[1:]]
     (place,) = [i for i, head in enumerate(lines[0]) if head.startswith(f"{scale},")]
     cells = {line[0]: line[place] for line in lines[2:]}
     total = {"stage": "together", **found["total"]}
@@ -505,6 +507,10 @@ def test_the_page_for_the_paper_says_what_a_plan_says(monkeypatch, scale):
         hours, money = digits(row["hours"]), digits(row["money"])
         assert cells[row["stage"]] == f"{hours} h, ${money}", row["stage"]
     assert set(cells) == {row["stage"] for row in [*found["rows"], total]}
+    found = plan.plan(scale, [], "h100", **words)
+    hours, money = (digits(found["total"][name]) for name in ("hours", "money"))
+    num = len(found["variants"])
+    assert f"| {scale} | {num} | {hours} h | ${money} |" in whole.splitlines()
 
 
 def test_help_names_every_option():
