@@ -195,8 +195,9 @@ def headline(rows: Sequence[Mapping[str, str]]) -> str:
     unopened = len(rows) - len(rebuilt) - len(direct)
     still = counts[INCONCLUSIVE] + counts[UNINFORMATIVE]
     text = (
-        f"Nothing here tests the paper's own numbers. Of {_num(len(rebuilt), 'claim')} "
-        f"rebuilt {world}, {counts[TRANSFERS]} carry over, {counts[DOES_NOT]} do not, "
+        "No model trained here tests the paper's own numbers. "
+        f"Of {_num(len(rebuilt), 'claim')} rebuilt {world}, "
+        f"{counts[TRANSFERS]} carry over, {counts[DOES_NOT]} do not, "
         f"{still} {'stays' if still == 1 else 'stay'} open"
     )
     if built := counts[BY_CONSTRUCTION]:

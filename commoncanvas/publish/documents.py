@@ -11,7 +11,7 @@ import jinja2
 
 from commoncanvas.analysis.estimates import Estimate
 from commoncanvas.analysis.tables import digits
-from commoncanvas.claims.outcomes import BY_CONSTRUCTION, NO_TEST, headline
+from commoncanvas.claims.outcomes import NO_TEST, headline
 from commoncanvas.claims.rules import in_words, load_paper, value_of
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
@@ -48,7 +48,7 @@ def headlines() -> str:
     return _render(
         "headlines.md.jinja",
         outcomes=SHOWN,
-        unlisted=(NO_TEST, BY_CONSTRUCTION),  # their numbers stand in the headline
+        unlisted=(NO_TEST,),  # their number stands in the headline
         reference_cards=[c for c in found["scorecards"] if c["scale"] == REFERENCE]
         or found["scorecards"][:1],
         **found,

@@ -164,8 +164,8 @@ def test_the_headline_counts_what_carries_over():
         + [{"closeness": "not attempted", "outcome": "no test here"}] * 4
     )
     assert outcomes.headline(some) == (
-        "Nothing here tests the paper's own numbers. Of 8 claims rebuilt in a small "
-        "analogue world, 3 carry over, 2 do not, 2 stay open and 1 is true by "
+        "No model trained here tests the paper's own numbers. Of 8 claims rebuilt in a "
+        "small analogue world, 3 carry over, 2 do not, 2 stay open and 1 is true by "
         "construction; 4 could not be rebuilt. Of 2 statements about published counts, "
         "which need no model, 1 holds."
     )

@@ -129,8 +129,8 @@ def test_a_committed_scorecard_is_two_tables_in_the_order_of_the_paper(copy):
     says = load_paper().claims["cc_matches_web"].says
     assert f"| [{says}](CLAIMS.md#cc_matches_web)" in text
     told = documents.headlines()
-    assert "Nothing here tests the paper's own numbers." in told
-    line = f"✓ transfers: {says} Here, alignment gap -0.5 [-0.7, -0.3]."
+    assert "No model trained here tests the paper's own numbers." in told
+    line = f"✓ transfers: {says} Here, alignment gap -0.5 [-0.7, -0.3] (margin 2)."
     assert line in told and "no test here" not in told
 
 
