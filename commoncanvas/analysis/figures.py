@@ -31,7 +31,7 @@ from commoncanvas.core.text import printable
 
 MOST_NARROW = 7  # columns with heads that a narrow screen still shows side by side
 # Written into each tile, so that a sheet also reads well in JupyterLab.
-SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
+SMALL = "display:block;font-size:0.8rem;line-height:1.35;overflow-wrap:anywhere"
 
 
 def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
