@@ -76,8 +76,9 @@ def _draw(axes: Any, x: Line, y: Line, colour: str) -> None:
         across, upwards, xerr=whiskers[0], yerr=whiskers[1], color=colour, marker="o",
         markersize=4, linewidth=1.6, elinewidth=1,
     )  # fmt: skip
-    for place in sorted({0, len(settings) - 1}):
+    ends = {len(settings) - 1: (5, 6), 0: (5, -13)}  # of one point, the first counts
+    for place, offset in ends.items():
         axes.annotate(
-            f"{settings[place]:g}", (across[place], upwards[place]), (5, 5),
+            f"{settings[place]:g}", (across[place], upwards[place]), offset,
             textcoords="offset points", fontsize=9.5, color=INK,
         )  # fmt: skip
