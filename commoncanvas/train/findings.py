@@ -223,8 +223,8 @@ def overfitting(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
         for change in (own, held)
     ]
     told = (
-        f"Between these steps the training loss {changes[0]} and the held-out loss "
-        f"{changes[1]}: "
+        f"From step {first['step']:,} to {last['step']:,} the training loss "
+        f"{changes[0]} and the held-out loss {changes[1]}: "
     )
     if own >= 0:
         return told + "where the first does not fall, nothing can overfit."
