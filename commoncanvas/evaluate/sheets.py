@@ -30,8 +30,10 @@ def named_works(
         columns=["key"],
         filters=[("key", "in", sorted(set(ids))), ("file", ">=", 0)],
     )["key"].tolist()
-    pictures = pictures_of(licenses_folder, known, size) if known else []
-    found = dict(zip(known, pictures, strict=True))
+    found: dict[str, np.ndarray] = {}
+    if known:
+        pictures = pictures_of(licenses_folder, known, size)
+        found = dict(zip(known, pictures, strict=True))
     return [found.get(key) for key in ids]
 
 
