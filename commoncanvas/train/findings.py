@@ -235,10 +235,10 @@ def overfitting(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
         )
     if held > own / 2:
         return told + (
-            "more than half of what it still learns is about its training works alone, "
-            "which is how overfitting begins."
+            "works that it never saw share less than half of the fall, which is how "
+            "overfitting begins."
         )
-    return told + "most of what it still learns holds for works it never saw as well."
+    return told + "works that it never saw share half of the fall or more."
 
 
 # What a UNet predicts by `prediction_type`: in words, as a symbol, and whose formula.

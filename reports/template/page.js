@@ -47,9 +47,10 @@
       box.classList.toggle("cut", isCut);
       if (rest <= 2) { box.removeAttribute("tabindex"); return; }
       box.tabIndex = 0;
+      if (box.matches("figure")) return; // which has a role and a caption of its own
       if (!box.getAttribute("role")) box.setAttribute("role", "region");
       if (!box.getAttribute("aria-label")) {
-        var caption = box.querySelector("caption, figcaption");
+        var caption = box.querySelector("caption");
         var label = caption ? caption.textContent : "Scrolls sideways";
         box.setAttribute("aria-label", label + ", " + (number + 1));
       }
