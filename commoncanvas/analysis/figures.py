@@ -8,6 +8,7 @@ and `caption` are as in `plots`.
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -30,8 +31,9 @@ from commoncanvas.core.errors import ShapeError
 from commoncanvas.core.text import printable
 
 MOST_NARROW = 7  # columns with heads that a narrow screen still shows side by side
+TABBED = ' tabindex="0"'  # what scrolls can be scrolled by keyboard
 # Written into each tile, so that a sheet also reads well in JupyterLab.
-SMALL = "display:block;font-size:12px;line-height:1.35;overflow-wrap:anywhere"
+SMALL = "display:block;font-size:0.8rem;line-height:1.35;overflow-wrap:anywhere"
 
 
 def show(thing: Any, alt: str | None = None, caption: str | None = None) -> None:
@@ -97,45 +99,78 @@ def sheet(
                 f"a sheet got {len(texts)} {name}, expected {expected};"
                 " pass one for each, or None."
             )
-    tiles = [
-        f'<b style="{SMALL}">{escape(printable(head))}</b>' for head in heads or []
-    ]
-    for i, pixels in enumerate(_shrunk(picture, 2 * tile_px) for picture in pictures):
+    tiles = _heads(heads or [])
+    for i, picture in enumerate(pictures):
         given = labels[i] if labels is not None else ()
         lines = [given] if isinstance(given, str) else given
         lines = [printable(line) for line in lines]
-        name = escape(lines[0]) if lines else f"{label}, {i + 1} of {len(pictures)}"
+        name = lines[0] if lines else f"{printable(alt)}, {i + 1} of {len(pictures)}"
         text = "".join(
             f'<span style="{SMALL}{colour}">{escape(line)}</span>'
             for line, colour in zip(lines, ("", f";color:{ACCENT}"), strict=False)
         )
-        tiles.append(
-            f'<div class="tile"><img src="{data_uri(pixels)}" alt="{name}"'
-            f' width="{pixels.shape[1]}" height="{pixels.shape[0]}" loading="lazy"'
-            f' style="width:100%;height:auto;display:block">{text}</div>'
-        )
+        tiles.append(_tile(picture, name, text, tile_px))
     gaps = 8 * (columns - 1)
     smallest = f"max({min(tile_px, 72)}px, calc((100% - {gaps}px) / {columns}))"
     tracks = f"{columns}" if heads else "auto-fill"
     track = "minmax(0, 1fr)" if heads else f"minmax({smallest}, 1fr)"
-    scroll = ""
     if heads and columns > MOST_NARROW:  # sooner than that tiles are too small to see
-        track, scroll = "minmax(56px, 1fr)", ' tabindex="0"'
-    body = (
-        f'<div class="sheet" role="group" aria-label="{label}" style="display:grid;'
-        f"gap:8px;max-width:{columns * tile_px + gaps}px;"
-        f"{'overflow-x:auto;' if scroll else ''}"
-        f'grid-template-columns:repeat({tracks}, {track})"{scroll}>{"".join(tiles)}'
-        "</div>"
-    )
-    wide = columns * tile_px + gaps > 720
-    return as_figure(body, caption, "pictures wide" if wide else "pictures")
+        track = "minmax(56px, 1fr)"
+    return _grid(tiles, columns, tracks, track, label, caption, tile_px)
+
+
+def rows(
+    pictures: Sequence[Sequence[Any]],
+    labels: Sequence[Any],
+    heads: Sequence[Any],
+    alt: str | None = None,
+    caption: str | None = None,
+    tile_px: int = 96,
+) -> HTML:
+    """Return pictures in rows: one label above each row, one head above each column.
+
+    Args:
+        pictures: for each row, one (h, w, 3) uint8 picture a column, or None for a gap.
+        labels: one text a row, for example the prompt.
+        heads: one title a column, for example variants.
+
+    Raises:
+        ShapeError: labels are not one a row, a row has not one picture a head, or one
+            is not (h, w, 3) uint8.
+        ParameterError: `alt` is empty.
+    """
+    label = need_alt(alt)
+    if not len(pictures):
+        return nothing(alt)
+    columns = len(heads)
+    widths = {len(row) for row in pictures}
+    if widths != {columns} or len(labels) != len(pictures):
+        raise ShapeError(
+            f"rows of {sorted(widths)} pictures got {len(labels)} labels and {columns} "
+            f"heads, expected {len(pictures)} labels and a head for each picture of a "
+            "row; pass None for a gap."
+        )
+    tiles = _heads(heads)
+    for row, given in zip(pictures, labels, strict=True):
+        name = printable(given)
+        # In view, too, where the row is scrolled.
+        place = "grid-column:1/-1;justify-self:start;position:sticky;left:0"
+        tiles.append(f'<span style="{SMALL};{place}">{escape(name)}</span>')
+        for head, picture in zip(heads, row, strict=True):
+            if picture is None:
+                tiles.append('<span class="tile"></span>')
+                continue
+            (pixels,) = _need_pictures([picture])
+            tiles.append(_tile(pixels, f"{name}: {printable(head)}", "", tile_px))
+    track = "minmax(56px, 1fr)" if columns > MOST_NARROW else "minmax(0, 1fr)"
+    return _grid(tiles, columns, str(columns), track, label, caption, tile_px)
 
 
 def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> HTML:
     """Return a data frame as an HTML table: numbers align right, the caption is above.
 
-    An index is shown when it is named; floats have `digits` significant digits.
+    An index is shown when it is named; floats have `digits` significant digits, and
+    what stands between backticks is set as code.
     """
     if frame.index.names != [None]:
         frame = frame.reset_index()
@@ -148,7 +183,7 @@ def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> H
     rows = ""
     for row in frame.itertuples(index=False, name=None):
         cells = [
-            f"<td{a}>{escape(printable(as_text(value, digits)))}</td>"
+            f"<td{a}>{_marked(printable(as_text(value, digits)))}</td>"
             for value, a in zip(row, align, strict=True)
         ]
         rows += f"<tr>{''.join(cells)}</tr>"
@@ -157,6 +192,53 @@ def table(frame: pd.DataFrame, caption: str | None = None, digits: int = 3) -> H
         f'<div class="cc-table"><table>{title}<thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _marked(text: str) -> str:
+    """Return a cell's text as HTML, `code` set as such."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _heads(heads: Sequence[Any]) -> list[str]:
+    return [f'<b style="{SMALL}">{escape(printable(head))}</b>' for head in heads]
+
+
+def _tile(picture: np.ndarray, name: str, below: str, tile_px: int) -> str:
+    """Return one tile of a sheet: a picture called `name`, and HTML below it."""
+    pixels = _shrunk(picture, 2 * tile_px)
+    return (
+        f'<div class="tile"><img src="{data_uri(pixels)}" alt="{escape(name)}"'
+        f' width="{pixels.shape[1]}" height="{pixels.shape[0]}" loading="lazy"'
+        f' style="width:100%;height:auto;display:block">{below}</div>'
+    )
+
+
+def _grid(
+    tiles: Sequence[str],
+    columns: int,
+    tracks: str,
+    track: str,
+    label: str,
+    caption: str | None,
+    tile_px: int,
+) -> HTML:
+    """Lay tiles out as a figure; it scrolls sideways where its tracks cannot shrink.
+
+    Args:
+        columns: that are wanted.
+        tracks, track: number and size of the columns, as CSS.
+        label: alt text, escaped.
+    """
+    width = columns * tile_px + 8 * (columns - 1)
+    scrolls = columns > MOST_NARROW and tracks == str(columns)
+    body = (
+        f'<div class="sheet" role="group" aria-label="{label}" style="display:grid;'
+        f"gap:8px;max-width:{width}px;{'overflow-x:auto;' if scrolls else ''}"
+        f'grid-template-columns:repeat({tracks}, {track})"'
+        f"{TABBED if scrolls else ''}>"
+        f"{''.join(tiles)}</div>"
+    )
+    return as_figure(body, caption, "pictures wide" if width > 720 else "pictures")
 
 
 def _need_pictures(pictures: Any) -> np.ndarray:

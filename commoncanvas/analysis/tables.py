@@ -22,6 +22,12 @@ def digits(number: float) -> str:
     return f"{Decimal(f'{number:.3g}'):,f}"
 
 
+def in_digits(estimate: Estimate) -> str:
+    """Write "value [low, high]", each to three digits, never with an exponent."""
+    value, low, high = map(digits, (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
 # Of a run's metrics, what a table that compares variants leaves out.
 ASIDE = (
     "nearest_train_cosine",
@@ -36,7 +42,7 @@ def as_table(
     """Return measured estimates as a table of text, one row a guidance scale."""
     rows = []
     for name, metrics in measured.items():
-        texts = {m: f"{Estimate.from_dict(e):.4g}" for m, e in metrics.items()}
+        texts = {m: in_digits(Estimate.from_dict(e)) for m, e in metrics.items()}
         rows.append({head: name, **texts})
     return pd.DataFrame(rows)
 
@@ -57,10 +63,23 @@ def num_works(run: Mapping[str, Any]) -> str:
 Line = tuple[list[float], list[float], list[float], list[float]]
 
 
-def curve(run: Mapping[str, Any], name: str) -> Line:
-    """Return one metric of a run, `metrics.json` of stage 05, by guidance scale."""
-    estimates = [metrics[name] for metrics in run["sweep"].values()]
-    return as_line([float(scale) for scale in run["sweep"]], estimates)
+def trade(
+    swept: Mapping[str, Mapping[str, Any]], x_name: str, y_name: str
+) -> tuple[Line, Line]:
+    """Return two metrics over the guidance scales that were tried, each as a curve.
+
+    Args:
+        swept: {scale: {metric: estimate}}, as `sweep` of a run's metrics.json.
+        x_name: "" for the scale itself.
+    """
+    scales = [float(scale) for scale in swept]
+    x, y = (
+        as_line(scales, [values[name] for values in swept.values()])
+        if name
+        else (scales, scales, scales, scales)
+        for name in (x_name, y_name)
+    )
+    return x, y
 
 
 def leading(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from commoncanvas.analysis.estimates import (
     over_trainings,
     trainings_of,
 )
+from commoncanvas.analysis.tables import digits
 from commoncanvas.claims.outcomes import Effect
 from commoncanvas.core.errors import ShapeError
 from commoncanvas.core.settings import names_of
@@ -100,7 +101,8 @@ def _effect(
     prompts = _estimate(key, np.mean(sums, 0))
     name = key.removeprefix(REPLICATES)
     terms = [
-        f"{_value(key, run.rows[v][s][key]):.4g} ({v}{f', {p} prompts' if p else ''})"
+        f"{digits(_value(key, run.rows[v][s][key]))} "
+        f"({v}{f', {p} prompts' if p else ''})"
         for (v, p, _), s in zip(cells, sets, strict=True)
     ]
     of_first = " of the first trainings" if len(sums) > 1 else ""

@@ -4,15 +4,18 @@
 the model learned the picture from it.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import mistune
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 from PIL import Image
 
 from commoncanvas.analysis import figures
+from commoncanvas.core import paths
 from commoncanvas.core.bounded import Bounded
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import read_json, regular
@@ -20,7 +23,8 @@ from commoncanvas.core.manifest import read_manifest
 from commoncanvas.core.paths import stage_dir
 from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.core.pictures import decode_picture, largest_center_square
-from commoncanvas.core.text import printable
+from commoncanvas.core.templates import assets, page_template
+from commoncanvas.core.text import is_page, is_seen, printable
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.evaluate.origin import TRAINED as TRAINED
 from commoncanvas.evaluate.origin import model_in
@@ -80,21 +84,52 @@ def closeness(similarity: float, threshold: float) -> str:
     )
 
 
-def page(pixels: np.ndarray, credits: pd.DataFrame, works: TrainingWorks) -> str:
+def page(
+    pixels: np.ndarray, credits: pd.DataFrame, works: TrainingWorks, back: str = ""
+) -> str:
     """Return one HTML page with the picture, its closest works and the attribution.
 
     Args:
         pixels: (h, w, 3) uint8, square.
         credits: from `credits_of` with the same works.
+        back: address of the page that tells of its model; "" where there is none.
     """
-    own = largest_center_square(Image.fromarray(pixels), TILE)
-    tiles = np.concatenate([own[None], pictures_of(works.folder, credits["key"], TILE)])
-    labels = [("the picture", "")]
-    labels += [(w.title or "untitled", w.closeness) for w in credits.itertuples()]
-    alt = "The picture and the training works closest to it"
-    sheet = figures.sheet(tiles, labels, columns=6, alt=alt)
-    thanks = mistune.html(attribution.attribution_text(credits))
-    return attribution.PAGE.format(sheet.data + thanks)
+    shown = assets()
+    tiles = pictures_of(works.folder, credits["key"], 2 * TILE)
+    told = credits.fillna("").to_dict("records")
+    for work, tile in zip(told, tiles, strict=True):
+        work["picture"] = figures.data_uri(tile)
+    own = largest_center_square(Image.fromarray(pixels), 2 * TILE)
+    # Below this page's own headings; what strangers wrote begins no line.
+    listed = attribution.attribution_text(credits).partition("\n")[2]
+    thanks = mistune.html(listed.replace("\n## ", "\n### "))
+    return page_template("credits.html.j2").render(
+        assets={name: Markup(text) for name, text in shown.items()},
+        picture=figures.data_uri(own),
+        works=told,
+        thanks=Markup(thanks),
+        num_works=len(works),
+        back=back,
+        tile=TILE,
+        linked=_linked,
+    )
+
+
+def _linked(words: str, url: str, instead: str = "") -> Markup:
+    """Return a stranger's words as HTML, a link where their address is a page.
+
+    `instead` is shown where a reader would see nothing of the words.
+    """
+    text = escape(printable(words) if is_seen(words) else instead)
+    return Markup('<a href="{}">{}</a>').format(url, text) if is_page(url) else text
+
+
+def _page_of(scale: str, variant: str, beside: Path) -> str:
+    """Return the address of a variant's page from a file, "" where it has none."""
+    found = paths.HTML / scale / f"05_evaluate-{variant}.html"
+    if not found.is_file():
+        return ""
+    return Path(os.path.relpath(found, beside.resolve().parent)).as_posix()
 
 
 def open_works(scale: str, variant: str) -> tuple[TrainingWorks, float]:
@@ -173,4 +208,6 @@ def report(
     print("Similarity does not show that a model learnt from a work. To give credit:\n")
     print(attribution.attribution_text(credits))
     if html:
-        Path(html).write_text(page(pixels, credits, works), encoding="utf-8")
+        back = _page_of(scale, variant, Path(html))
+        text = page(pixels, credits, works, back)
+        Path(html).write_text(text, encoding="utf-8")

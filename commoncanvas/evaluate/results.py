@@ -121,3 +121,14 @@ def read_samples(
             name = f"guidance_{guidance_scale:g}"
         pixels = arrays[name]
     return pixels, read_json(folder / "prompts.json")["prompts"]
+
+
+def read_asked(folder: Path) -> pd.DataFrame:
+    """Return prompt and id of the leading set's samples, in their order.
+
+    Args:
+        folder: of stage 05.
+    """
+    prompts = read_json(folder / "prompts.json")["prompts"]
+    ids = (folder / "prompt_ids.txt").read_text(encoding="utf-8").splitlines()
+    return pd.DataFrame({"prompt": prompts, "id": ids[: len(prompts)]})

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from commoncanvas.analysis.tables import Line, as_line
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.files import read_json
 from commoncanvas.core.settings import names_of
@@ -93,9 +92,3 @@ def best(
         )
     name = kernels[0] + suffix
     return min(map(float, swept), key=lambda scale: swept[str(scale)][name]["value"])
-
-
-def line(swept: Mapping[str, Mapping[str, Any]], x_name: str, y_name: str) -> Line:
-    """Return one metric over another as a curve: x, values, ends of their intervals."""
-    x = [values[x_name]["value"] for values in swept.values()]
-    return as_line(x, [values[y_name] for values in swept.values()])

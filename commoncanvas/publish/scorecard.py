@@ -18,7 +18,7 @@ from commoncanvas.claims.outcomes import (
     TRANSFERS,
     UNINFORMATIVE,
 )
-from commoncanvas.claims.rules import Paper, Test, load_paper
+from commoncanvas.claims.rules import COMPARED, Paper, Test, load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
 from commoncanvas.core.files import read_json, shown
@@ -52,7 +52,13 @@ REASONS = (
 )
 SOURCES = {"commoncanvas-cvpr": "CVPR 2024", "commoncanvas-v1": "first edition, 2023"}
 REFERENCE = "full"  # the scale whose scorecard in results/ stands beside a run's own
-APART = 17  # least distance of two labels of an axis [percent of its width]
+CHARACTER = 2.3  # width of one of a label, where an axis is narrowest [percent of it]
+# Whether more of a metric is better, by how its name begins; of others it has no sense.
+BETTER = {metric: better for _, _, metric, _, better in COMPARED} | {
+    "alignment": "higher",
+    "CLIP-FID": "lower",
+    "training throughput": "higher",
+}
 
 
 def read_rows(scale: str) -> list[dict[str, Any]]:
@@ -215,6 +221,9 @@ def _measured(test: dict[str, Any], rule: Test | None) -> dict[str, Any]:
         "name": test["name"][0].upper() + test["name"][1:],
         "metric": test["metric"].partition(",")[0].replace("`", ""),
         "full_metric": test["metric"],
+        "better": next(
+            (way for name, way in BETTER.items() if test["metric"].startswith(name)), ""
+        ),
         "text": test.get("text") or "",
         "value": value.partition(" [")[0],
         "interval": "" if is_count else "[" + value.partition(" [")[2],
@@ -263,14 +272,14 @@ def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
         return round(100 * (value - low) / wide, 1)
 
     start, end = map(at, test["interval"])
-    placed: list[float] = []
-    labelled = []
-    for value, kind, label in ticks:
-        is_free = label and all(abs(at(value) - other) > APART for other in placed)
-        placed += [at(value)] if is_free else []
-        labelled.append({"at": at(value), "kind": kind, "label": label * bool(is_free)})
+    rows = _label_rows([(at(value), label) for value, _, label in ticks])
+    labelled = [
+        {"at": at(value), "kind": kind, "label": label, "row": row}
+        for (value, kind, label), row in zip(ticks, rows, strict=True)
+    ]
     return {
         "ticks": labelled,
+        "rows": max(rows) + 1,
         "start": start,
         "width": round(end - start, 1),
         "value": at(test["value"]),
@@ -278,3 +287,26 @@ def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
         if test["trainings"] > 1
         else [],
     }
+
+
+def _label_rows(labels: Sequence[tuple[float, str]]) -> list[int]:
+    """Return the row below an axis of each label, the first in which it has room.
+
+    Args:
+        labels: (centre [percent of the axis], words).
+    """
+    rows: list[list[tuple[float, float]]] = []
+    found = []
+    for centre, words in labels:
+        half = CHARACTER * (len(words) + 1) / 2
+        start, end = centre - half, centre + half
+        free = (
+            number
+            for number, taken in enumerate(rows)
+            if all(end <= a or start >= b for a, b in taken)
+        )
+        number = next(free, len(rows))
+        rows += [[]] if number == len(rows) else []
+        rows[number] += [(start, end)] if words else []
+        found.append(number)
+    return found

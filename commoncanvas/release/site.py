@@ -2,7 +2,8 @@
 
 `commoncanvas site --scale full` copies the front page and the pages of the experiment's
 rows, as they were built, into `results/full/site`; pages of other seeds are left out,
-and what led to them becomes plain text. Any static host can serve the folder.
+and what led to them becomes plain text or is left out. Any static host can serve the
+folder.
 """
 
 import posixpath
@@ -18,12 +19,14 @@ from commoncanvas.core.settings import names_of
 from commoncanvas.release.folders import swapping
 
 MAX_BYTES = 12_000_000
+ABSENT = "These pages were kept without this one"
 FRONT = "index.html"
 # An executed notebook's page is named `05_evaluate-cc_human-18`: stage, row, seed.
 ROW = re.compile(r"^\d\d_[a-z]+-(?P<row>\w+?)(?P<seed>-\d+)?$")
 LINK = re.compile(
     r"<a\b[^>]*?\bhref=\"(?P<href>[^\"]*)\"[^>]*>(?P<words>.*?)</a>", re.S
 )
+ROWS = re.compile(r'<nav class="siblings".*?</nav>', re.S)  # links to a stage's rows
 ELSEWHERE = re.compile(r"^([a-z]+:|//|#)", re.IGNORECASE)
 
 
@@ -96,18 +99,25 @@ def _pages(scale: str, rows: Sequence[str]) -> dict[str, Path]:
 
 
 def _unlinked(name: str, text: str, names: set[str]) -> str:
-    """Turn links to pages that are not in the site into their words."""
+    """Turn links to pages that are not in the site into their words.
+
+    Among the rows of a stage they are left out, since nothing but links stands there.
+    """
     here = posixpath.dirname(name)
 
-    def kept(link: re.Match[str]) -> str:
-        href = link["href"]
-        if ELSEWHERE.match(href):
-            return link[0]
+    def is_kept(href: str) -> bool:
         path = posixpath.join(here, unquote(href.partition("#")[0]))
-        is_kept = posixpath.normpath(path) in names
-        return link[0] if is_kept else f"<span>{link['words']}</span>"
+        return bool(ELSEWHERE.match(href)) or posixpath.normpath(path) in names
 
-    return LINK.sub(kept, text)
+    def kept(link: re.Match[str]) -> str:
+        if is_kept(link["href"]):
+            return link[0]
+        return f'<span class="absent" title="{ABSENT}">{link["words"]}</span>'
+
+    def kept_rows(rows: re.Match[str]) -> str:
+        return LINK.sub(lambda row: row[0] * is_kept(row["href"]), rows[0])
+
+    return LINK.sub(kept, ROWS.sub(kept_rows, text))
 
 
 def report(scale: str, rows: str, out: Path | None) -> None:

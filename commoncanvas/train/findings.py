@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from torch import Tensor
 
 from commoncanvas.analysis import figures, plots
@@ -202,7 +203,65 @@ def loss_curve(log: Sequence[Mapping[str, Any]], variant: str) -> Finding:
     end = f"; its least was {value:.3f}, at step {step:,}."
     if least is last:
         end = ", its least."
-    return Finding(figure, said + end)
+    return Finding(figure, f"{said}{end} {overfitting(first, last)}".strip())
+
+
+def overfitting(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """Say what held-out loss beside training loss tells about overfitting.
+
+    It is how each of them changed that is compared: their levels differ anyway, as
+    training draws other timesteps and captions.
+
+    Args:
+        first, last: entries of a training's log; "" where they are the same one.
+    """
+    if first["step"] == last["step"]:
+        return ""
+    own, held = (last[key] / first[key] - 1 for key in ("loss", "validation_loss"))
+    changes = [
+        f"{'rises' if change > 0 else 'falls'} by {100 * abs(change):.0f} %"
+        for change in (own, held)
+    ]
+    told = (
+        f"From step {first['step']:,} to {last['step']:,} the training loss "
+        f"{changes[0]} and the held-out loss {changes[1]}: "
+    )
+    if own >= 0:
+        return told + "where the first does not fall, nothing can overfit."
+    if held > 0:
+        return told + (
+            "the model overfits, since what it still learns about its training works "
+            "does not hold for others."
+        )
+    if held > own / 2:
+        return told + (
+            "works that it never saw share less than half of the fall, which is how "
+            "overfitting begins."
+        )
+    return told + "works that it never saw share half of the fall or more."
+
+
+# What a UNet predicts by `prediction_type`: in words, as a symbol, and whose formula.
+PREDICTED = {
+    "epsilon": ("the noise", r"\varepsilon", " (Ho et al., 2020, Eq. 14)"),
+    "sample": ("the clean latents", "x_0", ""),
+    "v_prediction": ("the velocity", "v", ""),
+}
+
+
+def objective(prediction_type: str) -> Markdown:
+    """Return the loss of what a run's UNet predicts, as a formula.
+
+    Source: ddpm, Eq. 14, for epsilon; the others are the same error of their target.
+    """
+    what, symbol, source = PREDICTED[prediction_type]
+    guess = f"{symbol.partition('_')[0]}_\\theta(x_t, t, c)"
+    return Markdown(
+        f"The UNet of this run predicts {what}, ${symbol}$ (`prediction_type: "
+        f"{prediction_type}`), so its loss is{source}\n\n"
+        f"$$L = \\left\\| {symbol} - {guess} \\right\\|^2$$\n\n"
+        "where $c$ is the caption."
+    )
 
 
 def average(recipe: TrainRecipe) -> str:

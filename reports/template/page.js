@@ -39,14 +39,15 @@
       });
     }
     // What scrolls can be scrolled by keyboard, and fades where it is cut.
-    var scrolling = ".cc-table, .code pre, .sheet, .formula";
+    var scrolling = ".cc-table, .code pre, .sheet, .formula, .cc-figure.plot";
     var boxes = Array.from(document.querySelectorAll(scrolling));
     function fit(box, number) {
       var rest = box.scrollWidth - box.clientWidth;
-      var isCut = rest - box.scrollLeft > 2 && box.matches(".cc-table");
+      var isCut = rest - box.scrollLeft > 2 && box.matches(".cc-table, .plot");
       box.classList.toggle("cut", isCut);
       if (rest <= 2) { box.removeAttribute("tabindex"); return; }
       box.tabIndex = 0;
+      if (box.matches("figure")) return; // which has a role and a caption of its own
       if (!box.getAttribute("role")) box.setAttribute("role", "region");
       if (!box.getAttribute("aria-label")) {
         var caption = box.querySelector("caption");

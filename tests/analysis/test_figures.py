@@ -167,6 +167,30 @@ def test_a_sheet_names_the_shape_it_cannot_show(wrong):
         figures.sheet(wrong, alt="noise")
 
 
+def test_rows_have_one_label_each_and_a_head_for_each_column():
+    made = pictures(3)
+    found = figures.rows(
+        [[made[0], None], [made[1], made[2]]], ["tram", EVIL], ["work", "a"], alt="rows"
+    ).data
+    assert found.count("<img") == 3 and found.count('class="tile"') == 4
+    assert found.count(">tram<") == 1 and "<script" not in found
+    assert 'alt="tram: work"' in found and "<b " in found
+    assert "nothing to show" in figures.rows([], [], ["a"], alt="x").data
+
+
+@pytest.mark.parametrize(
+    ("labels", "heads"), [(["a"], ["b"]), (["a", "b"], ["c"]), ([], ["b", "c"])]
+)
+def test_rows_that_do_not_fit_their_labels_are_refused(labels, heads):
+    with pytest.raises(ShapeError, match="rows of"):
+        figures.rows([pictures(2)], labels, heads, alt="noise")
+
+
+def test_code_in_a_table_is_set_as_code():
+    html = figures.table(pd.DataFrame({"why": ["`cc_nc` is <no> row `"]})).data
+    assert "<code>cc_nc</code> is &lt;no&gt; row `" in html
+
+
 def test_a_sheet_with_too_few_labels_is_refused():
     with pytest.raises(ShapeError, match="3 labels, expected 4"):
         figures.sheet(pictures(4), ["a", "b", "c"], alt="noise")

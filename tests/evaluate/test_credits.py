@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from doors import call
 from PIL import Image
 from toys import write_real_world
@@ -21,6 +22,7 @@ from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.evaluate import credits
 from commoncanvas.evaluate.nearest import TrainingWorks, nearest
 from commoncanvas.licenses import attribution
+from commoncanvas.publish.fetches import fetches
 
 MARKUP = "<script>alert(1)</script> ](javascript:x) **bold**\n\n# lines \x1b[31m & \"'"
 THRESHOLD = 0.99
@@ -125,21 +127,36 @@ def test_a_png_without_origin_has_none(tmp_path, pixels):
     assert credits.read_png(tmp_path / "a.png")[1] == {}
 
 
-def test_the_page_shows_a_strangers_title_and_runs_nothing(pixels, found, works):
+def test_the_page_shows_a_strangers_title_and_runs_only_its_own_script(
+    pixels, found, works
+):
     text = credits.page(pixels, found, works)
-    bare = re.sub("<!doctype html>|<meta[^>]*>", "", text).replace("\x1b", "")
-    tree = ElementTree.fromstring(re.sub(r"(<img[^>]*)>", r"\1/>", bare))
-    tags = {node.tag for node in tree.iter()}
-    assert tags <= set("html title style figure div span img h1 h2 p a".split())
-    links = {a.get("href") for a in tree.iter("a")}
+    assert not fetches(text) and text.count("<main") == text.count("<h1") == 1
+    page = BeautifulSoup(text, "html.parser").body
+    links = {a["href"] for a in page("a")} - {"#main"}
     assert all(link.startswith("https://") for link in links) and links
-    images = [node.get("src") for node in tree.iter("img")]
-    assert len(images) == 4
-    assert all(source.startswith("data:image/webp;") for source in images)
-    assert "<script>alert(1)</script>" in "".join(tree.itertext())
-    assert not any(
-        name.startswith("on") for node in tree.iter() for name in node.attrib
-    )
+    assert len(page("img")) == 4 and not page("script")
+    assert all(image["src"].startswith("data:image/webp;") for image in page("img"))
+    assert "<script>alert(1)</script>" in page.get_text()
+    names = {name for node in page() for name in node.attrs}
+    assert not any(name.startswith("on") for name in names)
+
+
+def test_the_page_leads_back_to_its_models_page_where_there_is_one(
+    here, tmp_path, pixels, monkeypatch
+):
+    monkeypatch.setattr(paths, "HTML", tmp_path / "html")
+    file, page = tmp_path / "a.png", tmp_path / "a.html"
+    Image.fromarray(pixels).save(file)
+    own = paths.HTML / "toy" / "05_evaluate-all.html"
+    for is_there in (False, True):
+        if is_there:
+            own.parent.mkdir(parents=True)
+            own.touch()
+        credits.report(file, "toy", "all", 1, page)
+        found = re.findall(r'href="([^"]*05_evaluate-all.html)"', page.read_text())
+        assert bool(found) == is_there
+    assert all((tmp_path / href).resolve() == own.resolve() for href in found)
 
 
 def test_the_command_names_works_copies_and_credit(here, tmp_path, pixels, capsys):

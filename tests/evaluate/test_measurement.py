@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from commoncanvas.analysis import matching, tables
-from commoncanvas.analysis.estimates import REPLICATES
+from commoncanvas.analysis.estimates import REPLICATES, Estimate
 from commoncanvas.evaluate import measurement, results
 from commoncanvas.evaluate.extractors import FeatureExtractor, Scorer
 from commoncanvas.evaluate.judges import Judge
@@ -185,14 +185,18 @@ def test_curves_and_headlines_are_read_off_a_run():
     }
     assert tables.headline(run) == ("fd", "clip_score_gap")
     assert tables.leading(run) == values(5)
-    assert tables.curve(run, "fd") == (
-        [1.0, 3.0, 6.0],
-        [9, 4, 7],
-        [8, 3, 6],
-        [11, 6, 9],
-    )
+    x, y = tables.trade(run["sweep"], "likeness_gap", "fd")
+    assert x == y == ([1.0, 3.0, 6.0], [9, 4, 7], [8, 3, 6], [11, 6, 9])
+    x, y = tables.trade(run["sweep"], "", "fd")
+    assert x == ([1.0, 3.0, 6.0],) * 4 and y[1] == [9, 4, 7]
+    assert tables.trade({}, "fd", "fd") == (([], [], [], []),) * 2
     line = tables.by_size([run, run], lambda r: r["sweep"]["1.0"]["fd"])
     assert line == ([12, 12], [9, 9], [8, 8], [11, 11])
+
+
+def test_values_in_a_table_have_three_digits():
+    found = tables.in_digits(Estimate(1185.4, 1162.9, 0.00080132, 9))
+    assert found == "1,190 [1,160, 0.000801]"
 
 
 def test_a_distance_to_other_pictures_says_so_in_its_name(pixels, measured):

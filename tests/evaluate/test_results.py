@@ -63,3 +63,13 @@ def test_samples_lie_by_set_and_the_leading_set_s_are_read_by_default(tmp_path):
     ]:
         pixels, words = results.read_samples(place, scale)
         assert (pixels == number).all() and words == [name, "x"]
+
+
+def test_prompts_are_read_with_the_ids_of_their_works(tmp_path):
+    (tmp_path / "prompts.json").write_text('{"prompts": ["red apple", "tram"]}')
+    (tmp_path / "prompt_ids.txt").write_text("set/apple\nset/tram\nset/not-kept\n")
+    found = results.read_asked(tmp_path)
+    assert found.to_dict("list") == {
+        "prompt": ["red apple", "tram"],
+        "id": ["set/apple", "set/tram"],
+    }

@@ -56,6 +56,3 @@ def test_the_best_scale_has_the_least_kernel_distance_whatever_the_others_say():
     assert sweep.best(swept, extractors, "_to_x") == 3.0
     with pytest.raises(ParameterError, match="own_guidance is true, and none of `net`"):
         sweep.best(swept, [network(None)])
-    x, y, lows, highs = sweep.line(swept, "fd_net", "kd_to_x")
-    assert (x, y, lows, highs) == ([1, 3, 0], [5, 2, 2], [0] * 3, [9] * 3)
-    assert sweep.line({}, "fd_net", "kd_to_x") == ([], [], [], [])

@@ -17,6 +17,7 @@ from commoncanvas.analysis.checks import Checks
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError, ManifestError
 from commoncanvas.core.manifest import write_manifest
+from commoncanvas.core.templates import assets
 from commoncanvas.publish import index, pages
 
 EVIL = "<script>alert(1)</script>"
@@ -526,3 +527,12 @@ def test_a_formula_that_cannot_be_set_is_named(formula):
 def test_ids_that_come_twice_are_renamed_with_their_references():
     text = '<g id="a"></g><use href="#a"/>'
     assert pages._unique_ids(text, "c1", {"a"}).count("c1-a") == 2
+
+
+def test_no_text_on_a_screen_is_smaller_than_four_fifths_of_the_browser_s():
+    styles = [assets(name)["style"] for name in ("", "explorer", "demo")]
+    screen = [re.sub(r"@media print \{.*?\n\}", "", s, flags=re.DOTALL) for s in styles]
+    found = re.findall(r"font(?:-size)?:[^;}]*?(\d*\.?\d+)rem", "".join(screen))
+    assert len(found) > 50 and min(map(float, found)) >= 0.8
+    tile = np.zeros((1, 8, 8, 3), np.uint8)
+    assert "font-size:0.8rem" in figures.sheet(tile, ["a"], alt="a tile").data

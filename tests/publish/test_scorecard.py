@@ -1,5 +1,6 @@
 """The scorecard says by outcome what was found, on axes that hold what judges it."""
 
+import itertools
 import json
 
 import pytest
@@ -57,12 +58,29 @@ def test_an_equal_test_has_a_margin_on_both_sides():
     assert sum(tick["kind"] == "limit" for tick in axis["ticks"]) == 2
 
 
-def test_labels_of_an_axis_do_not_overlap():
-    tight = TEST | {"interval": [-30.0, 30.0]}
-    axis = row(tests=[tight])["measured"][0]["axis"]
-    shown = sorted(tick["at"] for tick in axis["ticks"] if tick["label"])
-    gaps = [b - a for a, b in zip(shown, shown[1:], strict=False)]
-    assert len(shown) < 3 and all(gap > scorecard.APART for gap in gaps)
+@pytest.mark.parametrize("interval", [[-1.5, -0.5], [-30.0, 30.0]])
+@pytest.mark.parametrize("aim", ["not_lower", "equal"])
+def test_labels_of_an_axis_are_all_there_and_do_not_overlap(interval, aim):
+    found = row(tests=[TEST | {"interval": interval, "aim": aim}])
+    axis = found["measured"][0]["axis"]
+    shown = [tick for tick in axis["ticks"] if tick["label"]]
+    assert len(shown) == (4 if aim == "equal" else 3)
+    for a, b in itertools.combinations(shown, 2):
+        width = scorecard.CHARACTER * (len(a["label"]) + len(b["label"])) / 2
+        assert a["row"] != b["row"] or abs(a["at"] - b["at"]) > width
+    assert axis["rows"] == 1 + max(tick["row"] for tick in shown)
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"),
+    [
+        ("alignment gap, `a` − `b`", "higher"),
+        ("Frechet distance, `a` − `b`", "lower"),
+        ("share of votes", ""),
+    ],
+)
+def test_a_metric_says_which_way_is_better_where_one_is(metric, better):
+    assert row(tests=[TEST | {"metric": metric}])["measured"][0]["better"] == better
 
 
 def test_a_threshold_comes_from_the_paper_s_rules():

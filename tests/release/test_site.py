@@ -8,6 +8,7 @@ from doors import call
 from markupsafe import escape
 
 from commoncanvas.analysis.estimates import Estimate
+from commoncanvas.analysis.tables import digits
 from commoncanvas.claims.outcomes import headline
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError
@@ -54,11 +55,21 @@ def test_what_led_to_a_page_that_is_left_out_is_plain_text(pages):
     folder, _ = site.write_site("full")
     text = (folder / "index.html").read_text()
     assert '<a class="x" href="full/05_evaluate-cc_a.html#s">one <b>row</b></a>' in text
-    assert "<span>its repeat</span>" in text and "<span>another scale</span>" in text
+    words = re.findall(r'<span class="absent" title="[^"]+">(.*?)</span>', text)
+    assert words == ["its repeat", "another scale"]
     assert 'href="https://example.org/"' in text and 'href="#top"' in text
     page = (folder / "full" / "05_evaluate-cc_a.html").read_text()
     assert 'href="../index.html"' in page and 'href="06_figures.html"' in page
-    assert "<span>repeat</span>" in page and "<span>none</span>" in page
+    assert ">repeat</span>" in page and ">none</span>" in page
+
+
+def test_rows_that_are_left_out_are_not_named_among_the_rows(pages):
+    rows = "".join(f'<a href="05_evaluate-cc_{r}.html">cc_{r}</a>' for r in "ab")
+    navigation = f'<nav class="siblings" aria-label="Rows">{rows}</nav>'
+    (pages / "full" / "06_figures.html").write_text(navigation + PAGE)
+    folder, _ = site.write_site("full", ["cc_a"])
+    page = (folder / "full" / "06_figures.html").read_text()
+    assert ">cc_a</a></nav>" in page and "cc_b" not in page
 
 
 def test_a_site_takes_the_place_of_an_earlier_one(pages):
@@ -146,4 +157,6 @@ def test_the_kept_site_was_made_of_the_kept_values(kept):
     for row in rows:
         metrics = read_json(KEPT.parent / row / "metrics.json")["by_prompt"]["human"]
         gap = Estimate.from_dict(metrics["alignment_gap"])
-        assert f"{gap.value:.4g}" in kept[f"full/05_evaluate-{row}.html"], row
+        told = {digits(gap.value), f"{gap.value:.4g}"}  # now, and on earlier pages
+        page = kept[f"full/05_evaluate-{row}.html"]
+        assert any(f">{value} [" in page for value in told), row

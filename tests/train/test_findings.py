@@ -8,6 +8,7 @@ from toys import UNET, FakeLatents, make_recipe, make_vae
 from commoncanvas.core.draws import Draws
 from commoncanvas.models.pipelines import make_noise_scheduler
 from commoncanvas.models.unets import make_unet
+from commoncanvas.publish.markdown import PageRenderer, prose
 from commoncanvas.train import findings, lesson, sheets
 from commoncanvas.train.denoising import Part
 
@@ -113,6 +114,37 @@ def test_the_curve_says_where_the_loss_was_least():
     )
     said = findings.loss_curve(log[:2], "cc").sentence
     assert "0.200 at step 2, its least." in said
+
+
+@pytest.mark.parametrize(
+    ("own", "held", "said"),
+    [
+        (0.1, 0.6, "falls by 80 % and the held-out loss rises by 20 %: the model over"),
+        (0.1, 0.4, "held-out loss falls by 20 %: works that it never saw share less"),
+        (0.3, 0.3, "held-out loss falls by 40 %: works that it never saw share half"),
+        (0.6, 0.6, "rises by 20 % and the held-out loss rises by 20 %: where the"),
+    ],
+)
+def test_the_two_losses_tell_of_overfitting(own, held, said):
+    first, last = entry(1, 0.5), entry(9, held) | {"loss": own}
+    assert said in findings.overfitting(first, last)
+    assert said in findings.loss_curve([first, last], "cc").sentence
+    assert findings.overfitting(first, first) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        ("epsilon", r"\varepsilon - \varepsilon_\theta(x_t, t, c)"),
+        ("sample", r"x_0 - x_\theta(x_t, t, c)"),
+        ("v_prediction", r"v - v_\theta(x_t, t, c)"),
+    ],
+)
+def test_the_loss_is_that_of_what_is_predicted(kind, formula):
+    said = findings.objective(kind).data
+    assert formula in said and f"prediction_type: {kind}" in said
+    assert ("Eq. 14" in said) == (kind == "epsilon")
+    assert prose(said, PageRenderer(set())).count("<math") == 3
 
 
 def test_the_average_says_how_far_it_looks_back():
