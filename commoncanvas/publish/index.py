@@ -15,8 +15,10 @@ from commoncanvas.claims.outcomes import headline
 from commoncanvas.core import paths
 from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import read_manifest
+from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.templates import assets, page_template
 from commoncanvas.core.works import count_works
+from commoncanvas.parameters import experiment_names
 from commoncanvas.publish.journey import for_page, journey_of
 from commoncanvas.publish.links import PAPER, Places, in_prose
 from commoncanvas.publish.pages import (
@@ -58,6 +60,7 @@ def write_index(scale: str) -> Path:
         scale=scale,
         small=scale in SMALL_WORLDS,
         summary=headline(claims),
+        num_missing=_num_missing(scale, pages),
         beside=side_by_side(scale),
         journey=journey and for_page(journey),
         stages=stages,
@@ -75,6 +78,13 @@ def write_index(scale: str) -> Path:
         reference_site=_reference_site(scale),
     )
     return write_page(paths.HTML / "index.html", text, MAX_INDEX_BYTES)
+
+
+def _num_missing(scale: str, pages: list[dict[str, Any]]) -> int:
+    """Count the rows that the scale's profile plans and that have no chapter 05."""
+    rows = load_yaml(paths.PROFILES / f"{scale}.yaml").get("rows")
+    evaluated = {page["variant"] for page in pages if page["slug"] == "05_evaluate"}
+    return len({*experiment_names(rows)} - evaluated) if rows else 0
 
 
 def _rights(scale: str) -> dict[str, Any] | None:

@@ -132,7 +132,8 @@ def own_column(scale: str) -> list[Column]:
     pixels, prompts = read_samples(folder / GATE)
     detail = TRAINED_ON[BASE_VARIANT]
     drawn = dict(zip(prompts, pixels, strict=True))
-    return [Column(f"This run, {scale}", detail, drawn, scale, metrics)]
+    run = "Reference run" if scale == REFERENCE else "This run"
+    return [Column(f"{run}, {scale}", detail, drawn, scale, metrics)]
 
 
 def _reference(scale: str) -> list[Column]:

