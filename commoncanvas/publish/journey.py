@@ -28,7 +28,7 @@ from commoncanvas.publish.side_by_side import (
     CREDIT,
     Column,
     own_column,
-    released_column,
+    released_columns,
     rows_of,
 )
 
@@ -72,7 +72,7 @@ def journey_of(scale: str, model: str = "own") -> Journey | None:
     Args:
         model: whose sample is shown: "own", of this run, or "released".
     """
-    columns = own_column(scale) if model == "own" else released_column()
+    columns = own_column(scale) if model == "own" else released_columns()
     ((prompt, work),) = rows_of(scale, num=1)
     rule = BY_GATE
     if not work or (model == "own" and not any(prompt in c.drawn for c in columns)):

@@ -29,7 +29,7 @@ from commoncanvas.publish.scorecard import REFERENCE
 NUM_ROWS = 6
 PICTURE_PX = 64  # of a real picture, as of the samples
 GATE = "gate"
-MODEL = "model"  # folder of results/ that holds the released model
+MODELS = "model*"  # folders of results/ that hold released models
 PICKED = "retrieval_top1"
 # What a column says below its title, of the rows that it may show.
 TRAINED_ON = {
@@ -60,7 +60,7 @@ def side_by_side(scale: str) -> dict[str, Any] | None:
     A column whose files are missing is left out. A row has prompt, real (a picture's
     address with its credit, or None) and cells, one a column.
     """
-    columns = [*_reference(scale), *released_column(), *own_column(scale)]
+    columns = [*_reference(scale), *released_columns(), *own_column(scale)]
     if not columns:
         return None
     chosen = rows_of(scale)
@@ -156,9 +156,13 @@ def _reference(scale: str) -> list[Column]:
     return columns
 
 
-def released_column() -> list[Column]:
-    """Return the released model's column, its sheet's first seed, if it is here."""
-    folder = paths.RESULTS / MODEL
+def released_columns() -> list[Column]:
+    """Return a column for each released model: its sheet's first seed."""
+    sheets = sorted(paths.RESULTS.glob(f"{MODELS}/sheet.png"))
+    return [column for sheet in sheets for column in _released(sheet.parent)]
+
+
+def _released(folder: Path) -> list[Column]:
     files = [folder / name for name in ("sheet.png", "sheet.json", "manifest.json")]
     if not all(file.is_file() for file in files):
         return []

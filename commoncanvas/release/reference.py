@@ -62,7 +62,7 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     Returns:
         The folder. It holds run.json, claims.json, the metrics of the stages that all
         variants share, and one folder a variant with metrics.json, log.csv, gate.png.
-        What an earlier run left of other variants goes, but for the released model's.
+        What an earlier run left of other variants goes, but for the released models'.
 
     Raises:
         CommonCanvasError: a stage has not run, or its files are not those it wrote.
@@ -91,7 +91,7 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     claims, folder = read_rows(scale), paths.RESULTS / scale
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*/log.csv"):
-        if earlier.parent.name != _released(scale):
+        if earlier.parent.name not in _released(scale):
             shutil.rmtree(earlier.parent)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
@@ -102,12 +102,11 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     return folder
 
 
-def _released(scale: str) -> str | None:
-    """Return the variant of a scale that results/model is, None if it is another's."""
-    if not (paths.RESULTS / "model" / NAME).is_file():
-        return None
-    model = read_manifest(paths.RESULTS / "model", verify=False)
-    return model["variant"] if model["scale"] == scale else None
+def _released(scale: str) -> set[str]:
+    """Return the variants of a scale that are released in `results/`."""
+    files = paths.RESULTS.glob(f"model*/{NAME}")
+    models = [read_manifest(file.parent, verify=False) for file in files]
+    return {model["variant"] for model in models if model["scale"] == scale}
 
 
 def keep_variant(scale: str, variant: str, folder: Path) -> None:

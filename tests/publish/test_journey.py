@@ -27,7 +27,7 @@ def world(tmp_path, monkeypatch):
     latents = np.random.default_rng(0).random((32, 8, 8), np.float32)
     for name, found in {
         "own_column": [column],
-        "released_column": [column],
+        "released_columns": [column],
         "pictures_of": pixels,
         "_captions": [("synthetic", "pouting cat")],
         "_latents": (latents, noised),

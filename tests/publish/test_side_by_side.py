@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -77,7 +78,7 @@ def test_columns_are_the_reference_the_release_and_this_run(world):
 
 def test_each_cell_is_what_its_model_drew_for_the_prompt(world):
     columns = side_by_side._reference("tiny")
-    columns += side_by_side.released_column() + side_by_side.own_column("tiny")
+    columns += side_by_side.released_columns() + side_by_side.own_column("tiny")
     shades = [column.drawn[PROMPTS[3]].mean() for column in columns]
     assert shades == pytest.approx([13, 33, 53, 93], abs=1)
     assert all(c.drawn[PROMPTS[3]].shape == (16, 16, 3) for c in columns)
@@ -88,6 +89,17 @@ def test_rows_begin_with_prompts_that_name_a_held_out_work_of_the_reference(worl
     assert [prompt for prompt, _ in rows[:2]] == [PROMPTS[2], PROMPTS[0]]
     assert rows[0][1]["key"] == "openmoji/a" and rows[1][1] is None
     assert len(rows) == side_by_side.NUM_ROWS
+
+
+def test_every_released_model_has_a_column(world):
+    shutil.copytree(paths.RESULTS / "model", paths.RESULTS / "model-other")
+    file = paths.RESULTS / "model-other/manifest.json"
+    told = json.loads(file.read_text())
+    told["facts"] |= {"caption_source": "synthetic"}
+    file.write_text(json.dumps(told))
+    found = side_by_side.side_by_side("tiny")["columns"]
+    details = [c["detail"] for c in found if c["title"] == "Released model"]
+    assert details == ["99 works, human captions", "99 works, synthetic captions"]
 
 
 def test_a_column_without_its_files_is_left_out(world):

@@ -113,9 +113,10 @@ def test_what_an_earlier_run_kept_of_other_rows_goes(world):
 
 
 def test_what_was_measured_of_the_released_model_stays(world):
-    model = paths.RESULTS / "model"
-    model.mkdir(parents=True)
-    write_manifest(model, "release", "toy", "b", 1, 1, {}, {})
+    for name, variant in (("model", "elsewhere"), ("model-other", "b")):
+        model = paths.RESULTS / name
+        model.mkdir(parents=True)
+        write_manifest(model, "release", "toy", variant, 1, 1, {}, {})
     reference.keep("toy")
     assert (reference.keep("toy", ["a"]) / "b" / "metrics.json").is_file()
 
