@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from toys import CLIP_SIZE, save_clip
 
-from commoncanvas.captions import study
+from commoncanvas.captions import marks, study
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.models.clip import Clip
@@ -145,7 +145,8 @@ def test_a_page_without_marks_draws_nothing_of_them():
     drawn = Mock()
     known = {"mark_sources": [], "place_prefix": "flag ", "plots": drawn}
     known |= {"figures": drawn, "picture_store": drawn, "np": np, "study": study}
-    known |= {"pd": pd, "texts": TEXTS, "titles": NAMES}
+    known |= {"pd": pd, "texts": TEXTS, "titles": NAMES, "above": None, "seed": 1}
+    known |= {"teach_half": marks.teach_half, "as_rows": marks.as_rows}
     known["sample"] = pd.DataFrame({"title": NAMES, "source": SETS})
     known["pairs"] = list(zip(NAMES, TEXTS, strict=True))
     exec(cells[first], known)
