@@ -17,7 +17,9 @@ from commoncanvas.core.errors import ParameterError
 
 ROW = {"key": "1", "downloadurl": "http://pictures.invalid/a.jpg"}
 QUICK = {"timeout": 10, "retries": 0}
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(JPEG) + JPEG
+# It says that it closes, or the next request might still take this connection.
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+ANSWER = HEAD % len(JPEG) + JPEG
 
 
 @pytest.fixture(autouse=True)
