@@ -22,6 +22,7 @@ from worlds import MARKUP, STAGES, write_trained_world
 
 from commoncanvas.__main__ import door
 from commoncanvas.analysis.sheets import cut_tiles
+from commoncanvas.analysis.tables import digits
 from commoncanvas.core import paths
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json
@@ -231,7 +232,7 @@ def test_the_card_tells_what_the_inherited_parts_learnt_from(root):
     text = (model_of(root) / "README.md").read_text()
     measured = json.loads((paths.PRETRAINED / "metrics.json").read_text())["sets"]
     for name, run in measured.items():
-        assert f"| {name} | {run['psnr_db']['value']:.4g} [" in text
+        assert f"| {name} | {digits(run['psnr_db']['value'])} [" in text
     for part in ("noto (Apache-2.0)", "fluent-emoji (MIT)", "pairs of sentences"):
         assert part in text
     assert "| captioner, for the synthetic captions | captioned web icon" in text
@@ -290,8 +291,12 @@ def test_the_committed_release_is_whole():
     read_manifest(paths.RESULTS / "model", verify=True)
 
 
-def test_the_committed_card_is_what_the_template_makes_of_its_facts():
-    folder = paths.RESULTS / "model"
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("model", "cc_emoji"), ("model-synthetic", "cc_emoji_synthetic")],
+)
+def test_the_committed_card_is_what_the_template_makes_of_its_facts(name, variant):
+    folder = paths.RESULTS / name
     text = (folder / "README.md").read_text(encoding="utf-8")
     facts = read_manifest(folder)["facts"]
     tables = {
@@ -300,7 +305,7 @@ def test_the_committed_card_is_what_the_template_makes_of_its_facts():
     }
     (size,) = re.findall(r"A UNet of ([\d,]+) parameters", text)
     trained = {
-        "variant": "cc_emoji",
+        "variant": variant,
         "num_parameters": int(size.replace(",", "")),
         "num_works": facts["works"],
         "captions": facts["caption_source"],
@@ -311,7 +316,8 @@ def test_the_committed_card_is_what_the_template_makes_of_its_facts():
         ],
         "recipe": dict(tables["Recipe"]),
     }
-    metrics = json.loads((paths.RESULTS / "full/cc_emoji/metrics.json").read_text())
+    file = paths.RESULTS / f"full/{variant}/metrics.json"
+    metrics = json.loads(file.read_text())
     license_ = read_license(facts["license"])
     made = card.make_card(trained, "full", folder, facts, license_, metrics)
     assert made.content == text
