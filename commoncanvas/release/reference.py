@@ -90,8 +90,9 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     }
     claims, folder = read_rows(scale), paths.RESULTS / scale
     folder.mkdir(parents=True, exist_ok=True)
+    released = _released(scale)
     for earlier in folder.glob("*/log.csv"):
-        if earlier.parent.name not in _released(scale):
+        if earlier.parent.name not in released:
             shutil.rmtree(earlier.parent)
     for variant in variants:
         keep_variant(scale, variant, folder / variant)
