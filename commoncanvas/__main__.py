@@ -26,8 +26,11 @@ PRICE = Price(0, 1e9)
 
 # Options that several verbs share.
 PROFILE = "Profile: a file in profiles/."
-SCALE = click.option("--scale", required=True, type=NAMED, help=PROFILE)
-MINI = click.option("--scale", default="mini", type=NAMED, help=PROFILE)
+OF_PARAMS: dict[str, Any] = {
+    "default": lambda: chosen(),
+    "show_default": "that of params.yaml",
+}
+SCALE = click.option("--scale", type=NAMED, help=PROFILE, **OF_PARAMS)
 ROW = "Row of the experiment."
 VARIANT = click.option("--variant", required=True, type=NAMED, help=ROW)
 OUT = click.option("--out", required=True, type=ANY, help="Folder to write.")
@@ -155,7 +158,7 @@ def documents(check: bool) -> None:
 
 
 @door.command()
-@MINI
+@SCALE
 @click.option("--variants", help="Some of params.yaml: a,b. Default: all that run.")
 @click.option("--machine", default="cpu", help="Of results/rates.json; cpu: one core.")
 @click.option(
@@ -324,7 +327,7 @@ def demo(alone: bool, port: int, model: Path | None) -> None:
 
 @door.command()
 @click.argument("picture", type=ANY)
-@MINI
+@SCALE
 @click.option(
     "--variant", default="cc_synthetic", type=NAMED, help="Whose works are searched."
 )
@@ -483,6 +486,13 @@ def launch(spec: Path) -> None:
     from commoncanvas.train.launch import join
 
     join(spec)
+
+
+def chosen() -> str:
+    """Return the scale that plain `dvc repro` runs."""
+    from commoncanvas.parameters import chosen_scale
+
+    return chosen_scale()
 
 
 def confirmed(question: str) -> bool:

@@ -22,6 +22,7 @@ from commoncanvas.core.determinism import die_with_parent
 from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.text import printable
+from commoncanvas.parameters import chosen_scale
 
 PAUSE_S = 0.1  # between two looks at what runs
 RETRY_S = 2.0  # before a stage asks for DVC's lock again
@@ -200,8 +201,7 @@ def default_lanes() -> int:
     They do where the profile has several threads for all stages or several training
     processes, which are one a GPU.
     """
-    scale = load_yaml(paths.ROOT / "params.yaml")["scale"]
-    profile = load_yaml(paths.PROFILES / f"{scale}.yaml")
+    profile = load_yaml(paths.PROFILES / f"{chosen_scale()}.yaml")
     threads = profile["common"]["num_threads"]
     is_small = threads == profile["train"]["num_processes"] == 1
     return min(2, num_cores()) if is_small else 1

@@ -245,9 +245,22 @@ def choose(scale: str) -> list[str]:
     return experiment_names(load_yaml(file))
 
 
+def chosen_scale() -> str:
+    """Return the scale of params.yaml, which plain `dvc repro` runs."""
+    scale: Any = load_yaml(paths.ROOT / "params.yaml").get("scale")
+    _check_name(scale, "scale")
+    return scale
+
+
 def experiment_names(sections: Sections) -> list[str]:
     """Return the rows of `experiment`, then those of `repeats`: `<variant>-<seed>`."""
     return [*sections["experiment"], *(sections.get("repeats") or [])]
+
+
+def planned_rows(scale: str) -> list[str]:
+    """Return the rows that a scale's profile plans, repeats last; [] if it has none."""
+    rows = load_yaml(paths.PROFILES / f"{scale}.yaml").get("rows")
+    return experiment_names(rows) if rows else []
 
 
 def split_name(name: str, variants: Sections) -> tuple[str, int | None]:

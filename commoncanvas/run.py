@@ -30,6 +30,7 @@ from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
     check_names,
     check_own,
+    chosen_scale,
     collect,
     experiment_names,
     published,
@@ -316,7 +317,7 @@ def _chosen(slug: str, scale: str | None, variant: str | None) -> Stage:
             f"got the scale {scale!r}; it has none. Leave --scale out."
         )
     if slug != FROZEN_STAGE:
-        scale = params.get("scale") if scale is None else scale
+        scale = chosen_scale() if scale is None else scale
         scales = [p.stem for p in paths.PROFILES.glob("*.yaml") if p.stem != "pretrain"]
         if scale not in scales:
             raise ParameterError(

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 STATED = "source"  # of a caption that came with the work
+# Captioners of stage 00: what they are called where others read their captions.
+OWN = {
+    "open": "commoncanvas-replicated/captioner",
+    "retrieval": "commoncanvas-replicated/second_captioner",
+}
 
 
 def named(model: str, revision: str | None = "") -> str:
@@ -16,7 +21,8 @@ def captioner_of(settings: Mapping[str, Any]) -> str:
 
     It is that of its model, or of its class where that has one model alone.
     """
-    return named(settings.get("model", settings["captioner"]), settings.get("revision"))
+    kind = settings["captioner"]
+    return named(settings.get("model", OWN.get(kind, kind)), settings.get("revision"))
 
 
 def captioners_of(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -15,10 +15,9 @@ from commoncanvas.claims.outcomes import headline
 from commoncanvas.core import paths
 from commoncanvas.core.files import shown
 from commoncanvas.core.manifest import read_manifest
-from commoncanvas.core.settings import load_yaml
 from commoncanvas.core.templates import assets, page_template
 from commoncanvas.core.works import count_works
-from commoncanvas.parameters import experiment_names
+from commoncanvas.parameters import planned_rows
 from commoncanvas.publish.journey import for_page, journey_of
 from commoncanvas.publish.links import PAPER, Places, in_prose
 from commoncanvas.publish.pages import (
@@ -82,9 +81,8 @@ def write_index(scale: str) -> Path:
 
 def _num_missing(scale: str, pages: list[dict[str, Any]]) -> int:
     """Count the rows that the scale's profile plans and that have no chapter 05."""
-    rows = load_yaml(paths.PROFILES / f"{scale}.yaml").get("rows")
     evaluated = {page["variant"] for page in pages if page["slug"] == "05_evaluate"}
-    return len({*experiment_names(rows)} - evaluated) if rows else 0
+    return len({*planned_rows(scale)} - evaluated)
 
 
 def _rights(scale: str) -> dict[str, Any] | None:

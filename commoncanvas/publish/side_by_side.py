@@ -19,6 +19,7 @@ from commoncanvas.analysis.sheets import cut_tiles
 from commoncanvas.claims.rules import load_paper
 from commoncanvas.core import paths
 from commoncanvas.core.files import read_json
+from commoncanvas.core.manifest import NAME
 from commoncanvas.core.picture_store import pictures_of
 from commoncanvas.core.settings import load_yaml
 from commoncanvas.evaluate.prompts import gate_prompts
@@ -29,7 +30,6 @@ from commoncanvas.publish.scorecard import REFERENCE
 NUM_ROWS = 6
 PICTURE_PX = 64  # of a real picture, as of the samples
 GATE = "gate"
-MODELS = "model*"  # folders of results/ that hold released models
 PICKED = "retrieval_top1"
 # What a column says below its title, of the rows that it may show.
 TRAINED_ON = {
@@ -156,14 +156,18 @@ def _reference(scale: str) -> list[Column]:
     return columns
 
 
+def released_models() -> list[Path]:
+    """Return the folders of `results/` that hold released models, sorted."""
+    return sorted(file.parent for file in paths.RESULTS.glob(f"model*/{NAME}"))
+
+
 def released_columns() -> list[Column]:
     """Return a column for each released model: its sheet's first seed."""
-    sheets = sorted(paths.RESULTS.glob(f"{MODELS}/sheet.png"))
-    return [column for sheet in sheets for column in _released(sheet.parent)]
+    return [column for folder in released_models() for column in _released(folder)]
 
 
 def _released(folder: Path) -> list[Column]:
-    files = [folder / name for name in ("sheet.png", "sheet.json", "manifest.json")]
+    files = [folder / name for name in ("sheet.png", "sheet.json", NAME)]
     if not all(file.is_file() for file in files):
         return []
     shows, manifest = read_json(files[1]), read_json(files[2])

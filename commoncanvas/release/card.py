@@ -12,6 +12,7 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.analysis import tables
+from commoncanvas.captions.names import OWN
 from commoncanvas.catalog.sources.iconify import LOCK, SCOPE
 from commoncanvas.core import paths
 from commoncanvas.core.files import read_json, shown
@@ -86,11 +87,11 @@ def _inherited_parts(parts: Iterable[Sequence[str]]) -> str:
     known = {
         OPEN_TEXT_ENCODER: "pairs of sentences, mostly of the web",
         OPEN_VAE: web,
-        "open": f"{web}, with their names",
+        **dict.fromkeys(OWN.values(), f"{web}, with their names"),
     }
     rows = []
     for part, name in parts:
-        is_ours = name in (OPEN_VAE, "open")  # no name of this project's folders
+        is_ours = name in (OPEN_VAE, *OWN.values())  # no folder of this project's
         trained_on = known.get(name, "what its authors say, not the works above")
         rows.append([part if is_ours else f"{part}, {name}", trained_on])
     return tables.table(["part", "trained on"], rows)

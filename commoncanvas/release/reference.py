@@ -19,10 +19,10 @@ from commoncanvas.core.errors import ManifestError
 from commoncanvas.core.files import read_json, write_json
 from commoncanvas.core.keys import code_hash, key_of
 from commoncanvas.core.manifest import NAME, read_manifest
-from commoncanvas.core.settings import load_yaml
 from commoncanvas.evaluate.results import read_samples
-from commoncanvas.parameters import experiment_names
+from commoncanvas.parameters import planned_rows
 from commoncanvas.publish.scorecard import read_rows
+from commoncanvas.publish.side_by_side import released_models
 
 GATE = "gate"  # the prompt set that is kept as a picture
 SHARED = ("01_licenses", "02_captions", "03_latents", "06_figures", "07_speed")
@@ -42,7 +42,7 @@ def evaluated_variants(scale: str) -> list[str]:
     Raises:
         ManifestError: there is none.
     """
-    found = paths.stage_dir(scale, "05_evaluate").glob("*/manifest.json")
+    found = paths.stage_dir(scale, "05_evaluate").glob(f"*/{NAME}")
     variants = sorted(file.parent.name for file in found)
     if not variants:
         raise ManifestError(
@@ -77,11 +77,10 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
     for name, place in folders.items():
         outputs[name] = key_of(files=read_manifest(place)["files"])
     shared = {slug: read_json(folders[slug] / "metrics.json") for slug in MEASURED}
-    profile = paths.ROOT / f"profiles/{scale}.yaml"
-    planned = load_yaml(profile).get("rows", {"experiment": variants})
+    profile = paths.PROFILES / f"{scale}.yaml"
     run = {
         "scale": scale,
-        "not_run": sorted({*experiment_names(planned)} - {*variants}),
+        "not_run": sorted({*planned_rows(scale)} - {*variants}),
         "hardware": shared["07_speed"]["hardware"],
         "training_hours": {v: training_hours(scale, v) for v in variants},
         "outputs": outputs,
@@ -105,8 +104,7 @@ def keep(scale: str, variants: Sequence[str] | None = None) -> Path:
 
 def _released(scale: str) -> set[str]:
     """Return the variants of a scale that are released in `results/`."""
-    files = paths.RESULTS.glob(f"model*/{NAME}")
-    models = [read_manifest(file.parent, verify=False) for file in files]
+    models = [read_manifest(folder, verify=False) for folder in released_models()]
     return {model["variant"] for model in models if model["scale"] == scale}
 
 

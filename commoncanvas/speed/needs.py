@@ -8,6 +8,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -19,6 +20,7 @@ from commoncanvas.catalog.entries import KINDS, parse
 from commoncanvas.catalog.sources.iconify import read_pins
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError, brief
+from commoncanvas.core.files import shown
 from commoncanvas.core.places import is_address
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
 from commoncanvas.speed.rates import Rates
@@ -67,8 +69,8 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
         # Captions may be named by a pattern, lie elsewhere, or be stage 01's own.
         if is_address(name) or name.startswith("data/"):
             continue
-        if not glob.glob(str(paths.ROOT / name)):
-            yield f"file: {name} is missing; fetch it, or name another in the profile."
+        if state := _lacking(name):
+            yield f"file: {state}; fetch it, or name another in the profile."
     licenses = sections["licenses"]
     for name, revision in sorted({*_models(sections)}):
         if line := _no_access(name, revision, "model"):
@@ -88,12 +90,21 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
             if line := _no_access(name, revision.partition("/")[0], "dataset"):
                 yield line
         elif entry.kind in KINDS:
-            if not is_address(place) and not glob.glob(str(paths.ROOT / place)):
-                yield f"pictures: {place} is missing; fetch it, or correct cc_sources."
+            if not is_address(place) and (state := _lacking(place)):
+                yield f"pictures: {state}; fetch it, or correct cc_sources."
         elif (
             ":" not in source and source != "openclipart" and source not in read_pins()
         ):
             yield f"pictures: {source} is no source; correct cc_sources."
+
+
+def _lacking(pattern: str) -> str:
+    """Say that a pattern's files are missing, or that one is empty; "" if neither."""
+    found = [Path(name) for name in sorted(glob.glob(str(paths.ROOT / pattern)))]
+    empty = [path for path in found if path.is_file() and not path.stat().st_size]
+    if empty:
+        return f"{shown(empty[0])} is empty"
+    return "" if found else f"{pattern} is missing"
 
 
 def _models(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

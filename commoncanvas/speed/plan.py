@@ -25,6 +25,7 @@ from commoncanvas.parameters import (
     Sections,
     differences,
     experiment_names,
+    planned_rows,
     published,
     read_sections,
     split_name,
@@ -96,8 +97,7 @@ def plan(
     _check("scale", [scale], profiles)
     _check("machine", [machine], MACHINES)
     sections = read_sections("04_train", scale)
-    planned = {**sections, **sections.get("rows", {})}
-    variants = list(variants) or experiment_names(planned)
+    variants = list(variants) or planned_rows(scale) or experiment_names(sections)
     for name in variants:
         split_name(name, sections["variants"])
     if num_seeds < 1 or (price or 0) < 0 or (pictures or 1) < 1:

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, CLIPTextConfig
 
-from commoncanvas.catalog import splits
+from commoncanvas.catalog import entries, splits
 from commoncanvas.catalog.sources import yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
 from commoncanvas.core import paths
@@ -35,7 +35,8 @@ def count_pictures(
 
     They are those of stage 01 where it has run, else as many as are given, else those
     that the sources of the profile state before any is rejected: a pinned package in
-    its description, CommonCatalog's parquet files, here or on the Hub, in their ends.
+    its description, a folder of one's own in its table, CommonCatalog's parquet files,
+    here or on the Hub, in their ends.
 
     Returns:
         (licensed, stored); stored are the captioned web's too.
@@ -150,6 +151,8 @@ def _count_source(name: str, rates: Rates) -> float:
             return number
         except (SourceError, duckdb.Error) as error:
             why = f"it cannot be counted here ({brief(error)})"
+    elif kind == "folder":
+        return sum(len(rows) for rows in entries.batches(name, need_pictures=False))
     raise ParameterError(
         f"source {name!r} is no pinned package, and {why}; run 01_licenses first, or "
         "give --pictures a number."

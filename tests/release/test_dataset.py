@@ -15,6 +15,7 @@ from doors import call
 from huggingface_hub import DatasetCard, HfApi
 from PIL import Image
 
+from commoncanvas.captions.names import OWN
 from commoncanvas.catalog import catalog
 from commoncanvas.catalog.columns import STATED
 from commoncanvas.catalog.sources import yfcc
@@ -111,12 +112,12 @@ def test_every_caption_names_its_captioner(released):
             assert told.pop("source") == ("human", "What a person told")
         if told:
             assert told == {
-                "synthetic": ("open", f"a machine's {key}"),
+                "synthetic": (OWN["open"], f"a machine's {key}"),
                 "other": ("a/b at c0", f"another's {key}"),
             }
     has = found["blip2_caption"].notna()
     assert has.sum() > 10 and not has[found["split"] == "nd"].any()
-    assert (found.loc[has, "captioner"] == "open").all()
+    assert (found.loc[has, "captioner"] == OWN["open"]).all()
     assert found.loc[~has, "captioner"].eq("").all()
 
 
@@ -219,7 +220,7 @@ def test_its_croissant_is_valid_and_its_records_have_licence_and_credit(released
         assert row["works/pageurl"].decode() == kept["pageurl"][key]
         assert row["works/jpg"].size == (row["works/width"], row["works/height"])
         if row["works/blip2_caption"]:
-            assert row["works/captioner"] == b"open"
+            assert row["works/captioner"] == OWN["open"].encode()
 
 
 def test_the_card_counts_what_is_there_and_a_stranger_s_words_do_nothing(released):

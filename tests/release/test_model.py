@@ -23,6 +23,7 @@ from worlds import MARKUP, STAGES, write_trained_world
 from commoncanvas.__main__ import door
 from commoncanvas.analysis.sheets import cut_tiles
 from commoncanvas.analysis.tables import digits
+from commoncanvas.captions.names import OWN, captioner_of
 from commoncanvas.core import paths
 from commoncanvas.core.errors import LicenseError, ManifestError, ParameterError
 from commoncanvas.core.files import read_json
@@ -236,6 +237,13 @@ def test_the_card_tells_what_the_inherited_parts_learnt_from(root):
     for part in ("noto (Apache-2.0)", "fluent-emoji (MIT)", "pairs of sentences"):
         assert part in text
     assert "| captioner, for the synthetic captions | captioned web icon" in text
+
+
+@pytest.mark.parametrize("captioner", OWN)
+def test_the_card_tells_what_each_captioner_of_ours_learnt_from(captioner):
+    name = captioner_of({"captioner": captioner})
+    table = card._inherited_parts([["captioner, for the x captions", name]])
+    assert "| captioner, for the x captions | captioned web icon" in table
 
 
 def test_the_card_of_other_parts_says_what_they_are_and_nothing_of_icons(copy):

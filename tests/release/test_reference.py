@@ -30,7 +30,7 @@ def finish(slug, variant=None):
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """A scale `toy` whose stages are done, with two variants."""
-    for name in ("ROOT", "RESULTS", "RUNS"):
+    for name in ("ROOT", "RESULTS", "RUNS", "PROFILES"):
         place = tmp_path if name == "ROOT" else tmp_path / name.lower()
         monkeypatch.setattr(paths, name, place)
     (tmp_path / "commoncanvas").symlink_to(PACKAGE)

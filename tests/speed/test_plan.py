@@ -276,9 +276,9 @@ def test_pictures_are_stage_01_s_where_it_has_run(tmp_path, monkeypatch):
     splits = {"c": 5, "nc": 3, "nd": 2, "web": 4, "rejected": 100}
     (folder / "metrics.json").write_text(json.dumps({"splits": splits}))
     with pytest.raises(ParameterError, match="only stage 01 can count it"):
-        counted(["folder:photos/works.csv"])  # it has written no manifest yet
+        counted(["webdataset:photos/*.tar"])  # it has written no manifest yet
     (folder / "manifest.json").write_text("{}")
-    licensed, stored = counted(["folder:photos/works.csv"])
+    licensed, stored = counted(["webdataset:photos/*.tar"])
     assert (licensed.value, stored.value) == (8, 14)
     assert "data/unheard-of/01_licenses/metrics.json" in stored.sources[0]
 
@@ -370,6 +370,24 @@ def test_files_and_pictures_that_are_not_here_are_named():
     sections |= {"captions": {"captioners": {"told": told, "own": own}}}
     _, tars, refused = needs.lacks(sections, 1, 1)
     assert "no/*.tar is missing" in tars and "individual rights remain" in refused
+
+
+def test_an_empty_file_is_no_file(tmp_path):
+    whole, empty = tmp_path / "a.tar", tmp_path / "b.tar"
+    whole.write_bytes(b"pictures")
+    empty.touch()
+    sections = profile_of(evaluate={"prompt_sets": {"coco": {"file": str(empty)}}})
+    sections["licenses"]["cc_sources"] = [f"gpic:{tmp_path}/*.tar", f"gpic:{whole}"]
+    prompts, pictures = needs.lacks(sections, 1, 1)
+    assert prompts.startswith(f"file: {empty} is empty; ")
+    assert pictures.startswith(f"pictures: {empty} is empty; ")
+
+
+def test_a_folder_of_one_s_own_is_counted_by_its_table(tmp_path):
+    rows = ["file,title,license", "a.png,A,cc0-1.0", "b.png,B,cc0-1.0"]
+    (tmp_path / "works.csv").write_text("\n".join(rows))
+    licensed, stored = counted([f"folder:{tmp_path}/works.csv"])
+    assert licensed.value == stored.value == 2
 
 
 @pytest.mark.parametrize(

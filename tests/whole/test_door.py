@@ -45,6 +45,25 @@ def test_help_imports_no_room():
     }
 
 
+def test_a_verb_without_a_scale_takes_that_of_params(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text("scale: little\n")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    given = []
+    for verb, command in __main__.door.commands.items():
+        if any(
+            getattr(o, "default", 0) is __main__.OF_PARAMS["default"]
+            for o in command.params
+        ):
+            monkeypatch.setattr(
+                command, "callback", lambda **o: given.append(o["scale"])
+            )
+            monkeypatch.setattr(
+                command, "params", [o for o in command.params if not o.required]
+            )
+            call(verb)
+    assert set(given) == {"little"} and len(given) > 5
+
+
 def test_help_is_instant():
     subprocess.run([*DOOR, "--help"], capture_output=True, cwd=paths.ROOT)
     times = []
