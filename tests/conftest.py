@@ -10,7 +10,7 @@ import torch
 
 torch.set_num_threads(1)
 
-LONGEST = "test_end_to_end.py"
+LONGEST = ("test_rehearsal.py", "test_end_to_end.py")  # each some minutes
 
 
 @pytest.fixture(autouse=True)
@@ -23,4 +23,4 @@ def one_thread():
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that hold slow tests, so that no worker ends long after."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.name != LONGEST, item.path not in slow))
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))

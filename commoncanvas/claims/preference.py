@@ -26,6 +26,8 @@ COLUMNS = ["rater", "key", "variant", "against", "vote"]
 SIDES = ("variant", "against")
 SAME = "same"  # the vote "no difference"
 NOISE = "noise"  # the other side of an attention check
+# Why so few raters' votes are no measurement.
+NOT_ENOUGH = ("Nobody has voted yet.", "One person voted; it takes two or more.")
 CHECK_EVERY = 10  # pairs for each attention check
 
 Samples = Mapping[str, tuple[np.ndarray, Sequence[str]]]  # variant -> pixels, prompts
@@ -210,6 +212,8 @@ def shares_of_votes(
 ) -> dict[str, Effect | str]:
     """Return the share of each variant under the name that docs/paper.yaml gives it.
 
+    Of one person's votes it is none: their interval covers pairs, and nobody else.
+
     Args:
         votes: from `read_votes`.
         shown: variants of which there are samples.
@@ -218,11 +222,13 @@ def shares_of_votes(
     there = set(shown)
     for variant in variants:
         ours = share_preferred(votes, variant, against)
+        num_raters = votes.loc[votes["variant"] == variant, "rater"].nunique()
         absent = [name for name in (against, variant) if name not in there]
         why = f"`{absent[0]}` is no row of this run's experiment." if absent else ""
-        found[f"votes.{variant}"] = (
-            Effect(ours, "pairs") if ours else why or "Nobody has voted yet."
-        )
+        if ours and num_raters > 1:
+            found[f"votes.{variant}"] = Effect(ours, "pairs")
+        else:
+            found[f"votes.{variant}"] = why or NOT_ENOUGH[min(num_raters, 1)]
     return found
 
 

@@ -9,14 +9,13 @@ from commoncanvas.analysis.estimates import Estimate, as_estimate, wilson
 from commoncanvas.claims.contrasts import Run, contrast_of
 from commoncanvas.claims.outcomes import (
     ANALOGUE,
+    BLIND,
     BY_CONSTRUCTION,
     CLOSE,
     DIRECT,
-    FAILS,
     MISSING,
     NO_TEST,
     NOT_ATTEMPTED,
-    PASSES,
     TRANSFERS,
     Effect,
     Judged,
@@ -99,7 +98,8 @@ def passed_by(
 ) -> list[str]:
     """Return the claims about `variant` that would transfer for a known-bad model.
 
-    A claim is about the variant that its first contrast begins with.
+    A claim is about the variant that its first contrast begins with. One with this
+    model as its control is not passed by construction; this guards the others.
     """
     if not {variant, known_bad} <= run.rows.keys():
         return []
@@ -182,16 +182,11 @@ def _written(judged: Judged) -> dict[str, Any]:
 _NUMBERS = ("value", "interval", "n")
 
 
-def has_intervals(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether every test that passed or failed has its interval."""
-    tests = [test for row in rows for test in row["tests"] + row["requires"]]
-    return all(t["interval"] for t in tests if t["result"] in (PASSES, FAILS))
-
-
 def on_one_axis(rows: Sequence[Mapping[str, Any]]) -> list[tuple]:
-    """Return the tests with a control as shares of its effect, for a plot.
+    """Return the tests whose control failed them, as shares of its effect, for a plot.
 
-    0 is no difference, 1 as bad as the known-bad model, ½ the margin.
+    0 is no difference, 1 as bad as the known-bad model, ½ the margin. A share of an
+    effect that a control was not seen to have would say nothing.
 
     Returns:
         (label, value, (low, high)) a test, as `plots.point_intervals` takes them.
@@ -199,7 +194,7 @@ def on_one_axis(rows: Sequence[Mapping[str, Any]]) -> list[tuple]:
     lines = []
     for row in rows:
         for test in row["tests"]:
-            if test["control"] and test["control"]["value"]:
+            if test["control"] and test["result"] != BLIND:
                 bad = test["control"]["value"]
                 ends = sorted(end / bad for end in test["interval"])
                 metric = test["text"].partition(" ")[0].replace("_", " ")

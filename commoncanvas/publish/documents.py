@@ -17,7 +17,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import CheckFailed, ParameterError
 from commoncanvas.core.files import read_json, shown, write_text
 from commoncanvas.core.settings import load_yaml
-from commoncanvas.publish.scorecard import REFERENCE, SHOWN
+from commoncanvas.publish.scorecard import REFERENCE, SHOWN, in_turn
 
 BEGIN = "<!-- measured: commoncanvas documents writes what follows -->\n"
 END = "<!-- /measured -->\n"
@@ -66,6 +66,7 @@ def _render(template: str, **facts: Any) -> str:
         "digits": digits,
         "estimate": _estimate,
         "headline": headline,
+        "in_turn": in_turn,
         "in_words": in_words,
         "value_of": value_of,
     }

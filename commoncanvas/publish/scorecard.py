@@ -1,8 +1,7 @@
 """The scorecard as the front page shows it: by outcome, each test with its bar."""
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from commoncanvas.claims.outcomes import (
     INCONCLUSIVE,
     NO_TEST,
     OPEN,
+    PASSES,
     TRANSFERS,
     UNINFORMATIVE,
 )
@@ -35,15 +35,16 @@ SHOWN = {
 }
 # What each group of the scorecard says below its heading.
 MEANS = {
-    TRANSFERS: "Every test passes: the finding carries over to this world.",
+    TRANSFERS: "Every test passes; a finding about models carries over to this world.",
     DOES_NOT: "At least one test fails.",
     INCONCLUSIVE: "An interval is too wide to decide.",
-    UNINFORMATIVE: "A known-bad model is not seen to fail, so the test could not tell.",
+    UNINFORMATIVE: "A control failed, so the test could not tell.",
     BY_CONSTRUCTION: "Nothing that could have been measured would have denied it.",
     NO_TEST: "Folded by the reason.",
 }
 # Why there is no test, from what `why` says; the first that is found counts.
 REASONS = (
+    ("One person", "One person alone has voted"),
     ("voted", "Nobody has voted yet"),
     ("no rows? of this run", "The models were not trained at this scale"),
     ("measured without", "The network that measures it is not here"),
@@ -53,6 +54,8 @@ REASONS = (
 SOURCES = {"commoncanvas-cvpr": "CVPR 2024", "commoncanvas-v1": "first edition, 2023"}
 REFERENCE = "full"  # the scale whose scorecard in results/ stands beside a run's own
 CHARACTER = 2.3  # width of one of a label, where an axis is narrowest [percent of it]
+# On which sides of no difference the margin lies, by a test's aim.
+SIDES = {"not_lower": (-1,), "not_higher": (1,), "equal": (-1, 1)}
 # Whether more of a metric is better, by how its name begins; of others it has no sense.
 BETTER = {metric: better for _, _, metric, _, better in COMPARED} | {
     "alignment": "higher",
@@ -171,11 +174,12 @@ def _with_looks(claim: dict[str, Any], paper: Paper) -> dict[str, Any]:
         )
     claim["kind"], claim["icon"] = SHOWN[claim["outcome"]]
     known = paper.claims.get(claim["claim_id"])
-    rules = {test.name: test for test in known.tests} if known else {}
+    rules = {t.name: t for t in (*known.tests, *known.requires)} if known else {}
+    failed = [test for test in claim["requires"] if test["result"] != PASSES]
+    found = [test for test in (*failed, *claim["tests"]) if test["interval"]]
     claim["measured"] = [
-        _measured(test, rules.get(test["name"]))
-        for test in claim["tests"]
-        if test["interval"]
+        {**_measured(test, rules.get(test["name"])), "metric": metric}
+        for test, metric in zip(found, in_turn(t["metric"] for t in found), strict=True)
     ]
     source, _, place = claim["source"].partition(", ")
     claim["source_place"] = place
@@ -188,8 +192,10 @@ def _with_looks(claim: dict[str, Any], paper: Paper) -> dict[str, Any]:
 def _plain(claim: Mapping[str, Any]) -> str:
     """Say in one sentence why a claim has its outcome."""
     tests, outcome = claim["tests"], claim["outcome"]
-    if outcome in (BY_CONSTRUCTION, NO_TEST, UNINFORMATIVE) or len(tests) < 2:
-        return claim["tests"][0]["why"] if len(tests) == 1 else claim["why"]
+    if outcome in (BY_CONSTRUCTION, NO_TEST, UNINFORMATIVE):
+        return claim["why"]
+    if len(tests) == 1:
+        return tests[0]["why"]
     by_result: dict[str, list[str]] = {}
     for test in tests:
         by_result.setdefault(test["result"], []).append(test["name"])
@@ -202,6 +208,20 @@ def _plain(claim: Mapping[str, Any]) -> str:
     if len(looked_at) > 1:
         verb = verb.replace("fails", "fail")
     return f"{len(looked_at)} of {len(tests)} tests {verb}: {'; '.join(looked_at)}."
+
+
+def in_turn(metrics: Iterable[str]) -> list[str]:
+    """Return metrics in words, each without what the one before it said, too.
+
+    What stands behind a metric's comma says of what it is the value, such as the two
+    models of a difference, and is often the same for all metrics of a claim.
+    """
+    said, words = "", []
+    for metric in metrics:
+        name, _, rest = metric.partition(", ")
+        words.append((name if rest == said else metric).replace("`", ""))
+        said = rest
+    return words
 
 
 def _measured(test: dict[str, Any], rule: Test | None) -> dict[str, Any]:
@@ -219,11 +239,8 @@ def _measured(test: dict[str, Any], rule: Test | None) -> dict[str, Any]:
         many += f", {num} training{'s' if num > 1 else ''}"
     return {
         "name": test["name"][0].upper() + test["name"][1:],
-        "metric": test["metric"].partition(",")[0].replace("`", ""),
         "full_metric": test["metric"],
-        "better": next(
-            (way for name, way in BETTER.items() if test["metric"].startswith(name)), ""
-        ),
+        "better": _better(test["metric"], rule),
         "text": test.get("text") or "",
         "value": value.partition(" [")[0],
         "interval": "" if is_count else "[" + value.partition(" [")[2],
@@ -232,6 +249,16 @@ def _measured(test: dict[str, Any], rule: Test | None) -> dict[str, Any]:
         "why": test.get("why", ""),
         "axis": _axis(test, rule),
     }
+
+
+def _better(metric: str, rule: Test | None) -> str:
+    """Return "higher" or "lower"; "" of what has no better side.
+
+    Of a difference of differences none has: more of it is a larger loss somewhere.
+    """
+    if rule and len(rule.contrast) > 2:
+        return ""
+    return next((way for name, way in BETTER.items() if metric.startswith(name)), "")
 
 
 def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
@@ -245,12 +272,11 @@ def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
     ticks: list[tuple[float, str, str]] = []
     if control and control["value"]:
         bad = control["value"]
-        ticks = [(0.0, "zero", "0"), (bad, "bad", f"known-bad {bad:+.3g}")]
-        sides = (1, -1) if test.get("aim") == "equal" else (1,)
-        near = math.copysign(margin, bad)
-        ticks += [
-            (side * near, "limit", f"margin {side * near:+.3g}") for side in sides
-        ]
+        controls = [*rule.control.values()] if rule else ["known-bad"]
+        model = controls[0].partition("/")[0]
+        ticks = [(0.0, "zero", "0"), (bad, "bad", f"{model} {bad:+.3g}")]
+        sides = SIDES[test["aim"]]
+        ticks += [(s * margin, "limit", f"margin {s * margin:+.3g}") for s in sides]
     elif rule and rule.aim in ("above", "below"):
         word = "0" if rule.threshold == 0 else f"{rule.aim} {rule.threshold:g}?"
         ticks = [(rule.threshold, "zero", word)]

@@ -39,6 +39,9 @@ TRAINED_ON = {
 CREDIT = ["key", "title", "author", "license_title", "license_deed", "pageurl"]
 
 
+Picked = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Column:
     """What one model drew: {prompt: (h, w, 3) uint8 pixels}, below a title.
@@ -63,7 +66,7 @@ def side_by_side(scale: str) -> dict[str, Any] | None:
     columns = [*_reference(scale), *released_columns(), *own_column(scale)]
     if not columns:
         return None
-    chosen = rows_of(scale)
+    chosen, picked = rows_of(scale), comparable([_picked(c) for c in columns])
     rows = []
     for prompt, work in chosen:
         cells = [c.drawn.get(prompt) for c in columns]
@@ -72,12 +75,12 @@ def side_by_side(scale: str) -> dict[str, Any] | None:
     has_real = any(row["real"] for row in rows)
     return {
         "columns": [
-            {"title": c.title, "detail": c.detail, "picked": _picked(c)}
-            for c in columns
+            {"title": c.title, "detail": c.detail, "picked": told}
+            for c, told in zip(columns, picked, strict=True)
         ],
         "rows": rows,
         "has_real": has_real,
-        "sentence": _sentence(columns),
+        "sentence": _sentence(columns, picked),
         "num": len(rows),
     }
 
@@ -186,11 +189,25 @@ def _metrics(folder: Path) -> dict[str, Any] | None:
     return read_json(file) if file.is_file() else None
 
 
-def _picked(column: Column) -> dict[str, Any] | None:
+def comparable(picked: Sequence[Picked | None]) -> list[Picked | None]:
+    """Keep the values that were measured as the last one was; None for the others.
+
+    A share of right names depends on how many names there are to choose from, and on
+    the sets whose names are asked for: those of a set that was trained on are easier.
+    """
+    last = next((told for told in reversed(picked) if told), None)
+    asked = last and (last["names"], last["sources"])
+    return [
+        told if told and (told["names"], told["sources"]) == asked else None
+        for told in picked
+    ]
+
+
+def _picked(column: Column) -> Picked | None:
     """Return how often a network picks the right name for a column's samples.
 
-    That is words, the number of names, and whether it is more often than by chance;
-    None where it was not measured.
+    That is words, the number of names, the sets that they are from, and whether it is
+    more often than by chance; None where it was not measured.
     """
     by_prompt = (column.metrics or {}).get("by_prompt") or {}
     first = next(iter(by_prompt.values()), None)
@@ -200,22 +217,22 @@ def _picked(column: Column) -> dict[str, Any] | None:
     names = profile["evaluate"]["num_choices"]
     estimate = Estimate.from_dict(found)
     is_above = estimate.low > 1 / names
-    return {"words": f"{estimate:.1%}", "names": names, "is_above": is_above}
+    found = {"words": f"{estimate:.1%}", "names": names, "is_above": is_above}
+    return found | {"sources": (column.metrics or {})["protocol"]["sources"]}
 
 
-def _sentence(columns: Sequence[Column]) -> str:
+def _sentence(columns: Sequence[Column], picked: Sequence[Picked | None]) -> str:
     """Say what the last line of the rows holds, and whose samples beat chance."""
-    found = [(c, told) for c in columns if (told := _picked(c))]
+    found = [pair for pair in zip(columns, picked, strict=True) if pair[1]]
     if not found:
         return ""
-    counts = sorted({told["names"] for _, told in found})
-    names = " or ".join(f"{num:,}" for num in counts)
-    chance = " or ".join(f"{1 / num:.0%}".replace("%", " %") for num in counts)
     own, told = found[-1]
+    assert told
+    chance = f"{1 / told['names']:.0%}".replace("%", " %")
     verb = "more often than by" if told["is_above"] else "no more often than by"
     return (
         "How often a scorer that is shown a sample picks its prompt among "
-        f"{names} names of held-out works, with 95 % intervals; by chance it would for "
-        f"{chance}. "
+        f"{told['names']:,} names of held-out works, with 95 % intervals; by chance it "
+        f"would for {chance}; a dash where it was asked for names of other sets. "
         f"{own.title}: {verb} chance."
     )

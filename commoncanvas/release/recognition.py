@@ -160,8 +160,8 @@ def measure(
         seed: of the choice of names and of the starting noise.
 
     Returns:
-        JSON-able dict: for each judge the share of right matches with its Wilson
-        interval, the same for real held-out pictures of the same names, which says what
+        JSON-able dict: for each judge the share of right matches with its interval, as
+        `share`, the same for real held-out pictures of the same names, which says what
         the judge can do, and for names that were never trained on.
 
     Raises:
@@ -191,8 +191,10 @@ def measure(
     scorer, gallery, features = scorer_open(), chosen.gallery, chosen.features
     found = recognise(pixels, names, gallery, features, scorer)
     found_real = recognise(real, names, gallery, features, scorer)
-    is_new = np.tile(chosen.held["is_new"], num_seeds)
-    found_new = {judge: hits[is_new] for judge, hits in found.items()}
+    by_name = {judge: hits.reshape(num_seeds, -1) for judge, hits in found.items()}
+    is_new = chosen.held["is_new"].to_numpy()
+    of_new = {judge: hits[:, is_new] for judge, hits in by_name.items()}
+    of_real = {judge: hits[None] for judge, hits in found_real.items()}
     finish(key)
     return {
         "variant": variant,
@@ -201,17 +203,37 @@ def measure(
         "guidance_scale": guidance,
         "sources": sources,
         "gallery": len(gallery),
-        "all": _shares(found),
-        "names_never_trained_on": _shares(found_new),
-        "real_held_out_pictures": _shares(found_real),
+        "all": _shares(by_name),
+        "names_never_trained_on": _shares(of_new),
+        "real_held_out_pictures": _shares(of_real),
         "names": names,
     }
 
 
+def share(hits: np.ndarray) -> Estimate:
+    """Estimate the share of hits over names, each asked for as often.
+
+    Samples of one name are hit or missed together: some names are easy. So the interval
+    is Wilson's of as many independent samples as would vary as the names' shares do,
+    and of no more than there are samples.
+
+    Args:
+        hits: (samples a name, names) bool.
+
+    Returns: n counts the names. Source: wilson; the design effect is Kish's.
+    """
+    num, (by_name, value) = hits.shape[1], (hits.mean(0), float(hits.mean()))
+    variance = by_name.var(ddof=1) / num if num > 1 else 0.0
+    alike = value * (1 - value) / variance if variance else num
+    counted = max(1, min(int(alike), hits.size))
+    found = wilson(value * counted, counted)
+    return Estimate(value, found.low, found.high, num)
+
+
 def _shares(found: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return each judge's share of hits, as JSON; None where there are no samples."""
+    """Return each judge's share of hits, as JSON; None where there are no names."""
     return {
-        judge: wilson(int(hits.sum()), len(hits)).as_dict() if len(hits) else None
+        judge: share(hits).as_dict() if hits.size else None
         for judge, hits in found.items()
     }
 
@@ -221,6 +243,6 @@ def report(scale: str, variant: str) -> None:
     found = measure(scale, variant)
     file = paths.RESULTS / scale / variant / "recognition.json"
     write_json(file, found)
-    for judge, share in found["all"].items():
-        print(f"{judge}: {Estimate.from_dict(share):.1%} of {share['n']}")
+    for judge, told in found["all"].items():
+        print(f"{judge}: {Estimate.from_dict(told):.1%}, {told['n']} names")
     print(f"wrote {shown(file)}; chance is {1 / found['choices']:.1%}")

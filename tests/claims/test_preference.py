@@ -270,9 +270,19 @@ def test_the_claim_is_judged_by_the_votes_of_two_hundred_pairs(tmp_path):
     name = preference.sample_id(pairs)
     exported = [line(p, 0 if i < 74 else 1, sample=name) for i, p in enumerate(pairs)]
     (tmp_path / "votes.jsonl").write_text("\n".join(exported[:200]))
-    liked = preference.share_preferred(preference.read_votes(tmp_path, pairs), CC, WEB)
-    assert liked == estimates.wilson(74, 200)
     votes = preference.read_votes(tmp_path, pairs)
+    liked = preference.share_preferred(votes, CC, WEB)
+    assert liked == estimates.wilson(74, 200)
+    alone = preference.shares_of_votes(votes, [CC], WEB, [CC, WEB])
+    assert alone[f"votes.{CC}"].startswith("One person voted")
+    exported = exported[:200] + [
+        line(p, 0 if shift < i < 74 + shift else 1, rater, sample=name)
+        for shift, rater in enumerate(["CD", "EF", "GH", "IJ", "KL"])
+        for i, p in enumerate(pairs[:200])
+    ]
+    (tmp_path / "votes.jsonl").write_text("\n".join(exported))
+    votes = preference.read_votes(tmp_path, pairs)
+    liked = preference.share_preferred(votes, CC, WEB)
     given = preference.shares_of_votes(votes, [CC, "cc_nc"], WEB, [CC, WEB])
     assert given[f"votes.{CC}"].estimate == liked
     assert given["votes.cc_nc"] == "`cc_nc` is no row of this run's experiment."

@@ -298,6 +298,14 @@ def test_effects_stand_on_one_axis_where_the_known_bad_model_is_1():
     )
 
 
+def test_an_effect_that_a_control_was_not_seen_to_have_is_no_axis():
+    blind = RIGHT | {"cc_shuffled": RIGHT["web_human"]}
+    card = scorecard.make_scorecard(CLOSE, run_of(blind), GIVEN)
+    lines = [label for label, *_ in scorecard.on_one_axis(card)]
+    assert any(label.startswith("cc_matches_web: kd") for label in lines)
+    assert "cc_matches_web: alignment gap" not in lines
+
+
 def test_alt_text_is_counted_where_a_source_has_any():
     none = scorecard.measured_before({}, {"splits": {"c": 10}, "alt_texts": 0})
     assert none == {"licenses.alt_text": "The sources of this run have no alt text."}

@@ -130,7 +130,9 @@ def test_a_committed_scorecard_is_two_tables_in_the_order_of_the_paper(copy):
     assert f"| [{says}](CLAIMS.md#cc_matches_web)" in text
     told = documents.headlines()
     assert "No model trained here tests the paper's own numbers." in told
-    line = f"✓ transfers: {says} Here, alignment gap -0.5 [-0.7, -0.3] (margin 2)."
+    line = (
+        f"✓ transfers: {says} Here, alignment gap, a − b: -0.5 [-0.7, -0.3] (margin 2)."
+    )
     assert line in told and "no test here" not in told
 
 

@@ -47,6 +47,7 @@ CLAIM = {
         {
             "name": "it is so",
             "metric": "alignment gap, a − b",
+            "aim": "not_lower",
             "result": "passes",
             "why": "The interval shows more.",
             "value": 0.12,

@@ -31,6 +31,7 @@ TEST = {
 def row(claim_id="data_saturation", outcome="transfers", why="So it is.", **more):
     tests = more.pop("tests", [TEST])
     found = {"claim_id": claim_id, "outcome": outcome, "why": why, "tests": tests}
+    found |= {"requires": []}
     found |= {"source": "commoncanvas-cvpr, §5.2", "closeness": "analogue"}
     return scorecard._with_looks(found | more, load_paper())
 
@@ -46,11 +47,30 @@ def test_an_axis_holds_zero_margin_control_and_every_training():
         found[kind] for kind in ("bad", "limit", "zero")
     )
     assert bad < limit < zero and limit == pytest.approx((bad + zero) / 2, abs=0.2)
-    assert (bad_word, limit_word, word) == ("known-bad -4", "margin -2", "0")
+    assert (bad_word, limit_word, word) == (
+        "cc_human_hundredth -4",
+        "margin -2",
+        "0",
+    )
     ends = axis["start"], axis["start"] + axis["width"]
     assert limit < ends[0] < axis["value"] < ends[1] < zero
     assert len(axis["trainings"]) == 3
     assert all(0 <= at <= 100 for at in (bad, zero, *ends, *axis["trainings"]))
+
+
+def test_a_control_bears_its_model_s_name():
+    (first, *_), *_ = [load_paper().claims["larger_model_closes_gap"].tests]
+    found = row("larger_model_closes_gap", tests=[TEST | {"name": first.name}])
+    assert ticks(found["measured"][0]["axis"])["bad"][1] == "cc_synthetic -4"
+
+
+@pytest.mark.parametrize(("aim", "side"), [("not_lower", -1), ("not_higher", 1)])
+@pytest.mark.parametrize("bad", [-4.0, 4.0])
+def test_the_margin_lies_where_the_rule_has_it(aim, side, bad):
+    control = {"value": bad, "interval": [bad - 1, bad + 1], "n": 500}
+    found = row(tests=[TEST | {"aim": aim, "control": control}])
+    (_, word) = ticks(found["measured"][0]["axis"])["limit"]
+    assert word == f"margin {2 * side:+d}"
 
 
 def test_an_equal_test_has_a_margin_on_both_sides():
@@ -83,6 +103,13 @@ def test_a_metric_says_which_way_is_better_where_one_is(metric, better):
     assert row(tests=[TEST | {"metric": metric}])["measured"][0]["better"] == better
 
 
+def test_more_of_a_difference_of_differences_is_not_better():
+    rule = load_paper().claims["caption_domain_shift"].tests[0]
+    own = {"name": rule.name, "metric": rule.metric, "control": None, "margin": None}
+    (told,) = row("caption_domain_shift", tests=[TEST | own])["measured"]
+    assert rule.metric.startswith("alignment gap") and told["better"] == ""
+
+
 def test_a_threshold_comes_from_the_paper_s_rules():
     rule = load_paper().claims["speedup_latents"].tests[0]
     own = {"name": rule.name, "aim": "above", "control": None, "margin": None}
@@ -97,6 +124,23 @@ def test_a_row_says_in_one_sentence_which_tests_fail():
     assert row(tests=[TEST, TEST])["plain"].startswith(
         "Both tests pass, and a known-bad"
     )
+
+
+def test_a_failed_control_is_the_reason_and_is_shown():
+    failed = TEST | {"name": "they are named more often", "result": "open"}
+    failed |= {"metric": "share named", "control": None, "margin": None}
+    found = row(outcome="uninformative", why="Control failed.", requires=[failed])
+    assert found["plain"] == "Control failed."
+    shown = [one["metric"] for one in found["measured"]]
+    assert shown == ["share named", "alignment gap, a − b"]
+    held = row(requires=[failed | {"result": "passes"}])
+    assert len(held["measured"]) == 1  # a control that held is not shown
+
+
+def test_metrics_say_once_of_what_they_are_the_value():
+    said = ["gap, `a` − `b`", "distance, `a` − `b`", "gap, a less b", "share"]
+    words = ["gap, a − b", "distance", "gap, a less b", "share"]
+    assert scorecard.in_turn(said) == words
 
 
 def test_claims_without_a_test_are_grouped_by_the_reason():

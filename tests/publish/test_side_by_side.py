@@ -123,9 +123,17 @@ def test_without_any_samples_there_are_no_rows(tmp_path, monkeypatch):
     assert side_by_side.side_by_side("tiny") is None
 
 
+def test_shares_of_other_names_are_not_set_side_by_side():
+    own = {"words": "30 %", "names": 100, "sources": ["openmoji"]}
+    fewer, easier = own | {"names": 10}, own | {"sources": ["twemoji"]}
+    found = side_by_side.comparable([easier, own, fewer, None, own])
+    assert found == [None, own, None, None, own]
+    assert side_by_side.comparable([None]) == [None]
+
+
 def test_the_sentence_says_whether_this_run_beats_chance(world):
     told = side_by_side.side_by_side("tiny")["sentence"]
-    assert "10 or 100 names" in told and "10 % or 1 %" in told
+    assert "among 10 names" in told and "for 10 %;" in told
     assert told.endswith("This run, tiny: no more often than by chance.")
     file = paths.stage_dir("tiny", "05_evaluate", "cc_synthetic") / "metrics.json"
     file.write_text(metrics())

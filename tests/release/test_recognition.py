@@ -109,3 +109,21 @@ def test_a_scale_without_web_pictures_is_one_line(tmp_path):
     write_store(tmp_path, catalog, said, *shapes, np.random.default_rng(0))
     with pytest.raises(ParameterError, match="no captioned web pictures.*web_sources"):
         recognition.choose_names(tmp_path, [], ["emoji"], 4, 0)
+
+
+@pytest.mark.parametrize("shape", [(1.0, 2.6), (0.5, 1.3), (0.25, 0.65)])
+def test_an_interval_covers_though_samples_of_a_name_are_alike(shape):
+    rng = np.random.default_rng(0)
+    truth = shape[0] / sum(shape)
+    held = []
+    for _ in range(2000):
+        chances = rng.beta(*shape, size=100)
+        found = recognition.share(rng.random((4, 100)) < chances)
+        held.append(found.low <= truth <= found.high)
+    assert 0.93 < np.mean(held) < 0.98
+
+
+def test_a_share_without_spread_counts_each_name_once():
+    assert recognition.share(np.ones((4, 9), bool)).low < 0.75  # Wilson's of 9
+    alone = recognition.share(np.array([[True, False, True]]))
+    assert alone.value == pytest.approx(2 / 3) and alone.n == 3
