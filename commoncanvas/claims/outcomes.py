@@ -202,7 +202,7 @@ def headline(rows: Sequence[Mapping[str, str]]) -> str:
     )
     if built := counts[BY_CONSTRUCTION]:
         text += f" and {built} {'is' if built == 1 else 'are'} true by construction"
-    text += f"; {unopened} {'has' if unopened == 1 else 'have'} no test here."
+    text += f"; {unopened} {'was' if unopened == 1 else 'were'} not tested."
     if direct:
         holds = sum(r["outcome"] in (TRANSFERS, BY_CONSTRUCTION) for r in direct)
         text += (

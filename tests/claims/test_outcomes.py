@@ -166,7 +166,7 @@ def test_the_headline_counts_what_carries_over():
     assert outcomes.headline(some) == (
         "No model trained here tests the paper's own numbers. Of 8 claims rebuilt in a "
         "small analogue world, 3 carry over, 2 do not, 2 stay open and 1 is true by "
-        "construction; 4 have no test here. Of 2 statements about published counts, "
+        "construction; 4 were not tested. Of 2 statements about published counts, "
         "which need no model, 1 holds."
     )
     assert outcomes.headline([]) == "No claim has been tested yet."
