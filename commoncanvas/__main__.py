@@ -107,7 +107,7 @@ def status() -> None:
 @SCALE
 def check(scale: str) -> None:
     """Check the settings of all stages of a scale, and the names of the variants."""
-    from commoncanvas.run import check_settings
+    from commoncanvas.checking import check_settings
 
     click.echo(f"the settings of {check_settings(scale)} runs fit")
 

@@ -8,7 +8,6 @@ that two runs of the same thing are the same bytes.
 import builtins
 import contextlib
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -29,12 +28,9 @@ from commoncanvas.core.settings import load_yaml, names_of
 from commoncanvas.core.text import printable
 from commoncanvas.parameters import (
     check_names,
-    check_own,
     chosen_scale,
     collect,
-    experiment_names,
     published,
-    read_profile,
     read_sections,
     split_name,
 )
@@ -90,7 +86,7 @@ def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -
     """
     name = slug
     try:
-        stage = _chosen(slug, scale, variant)
+        stage = chosen_stage(slug, scale, variant)
         name = stage.name
         with only_one(stage), interrupted_by(signal.SIGTERM):
             execute(stage)
@@ -100,43 +96,7 @@ def run_stage(slug: str, scale: str | None = None, variant: str | None = None) -
         raise StageFailed(f"{name}: {errors.in_one_line(error)}") from None
 
 
-def check_settings(scale: str) -> int:
-    """Check what every stage of a scale would be given; return how many runs it has.
-
-    Raises:
-        ParameterError: a name, key or type is wrong; nothing has run by then.
-    """
-    slugs = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
-    others = [s for s in slugs if s not in (*VARIANT_STAGES, FROZEN_STAGE)]
-    stages = [_chosen(slug, scale, None) for slug in others]
-    rows = experiment_names(load_yaml(paths.ROOT / "params.yaml"))
-    stages += [_chosen(slug, scale, row) for slug in VARIANT_STAGES for row in rows]
-    declared = {slug: _declared(slug) for slug in slugs}
-    for stage in stages:
-        sections = read_profile(stage.slug, scale)
-        try:
-            check_own(sections)
-            collect(stage.slug, scale, stage.variant, sections, declared[stage.slug])
-            if stage.variant and (found := published(stage.variant, sections)):
-                _check_published(*found)
-        except ParameterError as error:
-            raise ParameterError(f"{stage.name}: {error}") from None
-    return len(stages)
-
-
-def _check_published(pipeline: str, revision: str) -> None:
-    """Refuse a pipeline that cannot be had, before the rows above it are trained."""
-    is_commit = re.fullmatch("[0-9a-f]{40}", revision)
-    if not is_commit and not (paths.ROOT / pipeline).is_dir():
-        found = f"the revision {revision[:80]!r}" if revision else "no revision"
-        raise ParameterError(
-            f"{pipeline!r} is no folder here and has {found}; save the pipeline there, "
-            "pin a Hub id by its commit of 40 hexadecimal digits, or take the row off "
-            "`experiment`."
-        )
-
-
-def _declared(slug: str) -> dict[str, Any]:
+def declared_by(slug: str) -> dict[str, Any]:
     """Return what a notebook declares in its parameters cell."""
     import papermill  # 3 s, and `--help` needs none of it
 
@@ -200,7 +160,7 @@ def execute(stage: Stage) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    declared = _declared(stage.slug)
+    declared = declared_by(stage.slug)
     sections = read_sections(stage.slug, stage.scale)
     values = collect(stage.slug, stage.scale, stage.variant, sections, declared)
     word = stage.slug.split("_", 1)[1]
@@ -303,7 +263,7 @@ def _joined(outputs: Iterable[Any]) -> list[Any]:
     return joined
 
 
-def _chosen(slug: str, scale: str | None, variant: str | None) -> Stage:
+def chosen_stage(slug: str, scale: str | None, variant: str | None) -> Stage:
     """Return the stage of these names, or say which there are."""
     slugs = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
     if slug not in slugs:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from commoncanvas import __main__, run
+from commoncanvas import __main__, checking, run
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ParameterError
 from commoncanvas.core.settings import call_named, load_yaml
@@ -200,15 +200,16 @@ def test_a_wrong_setting_of_any_stage_is_told_by_the_first(monkeypatch, tmp_path
     (tmp_path / "tiny.yaml").write_text(wrong)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
     with pytest.raises(ParameterError, match=r"04_train@tiny-\w+: .*'twenty', a str"):
-        run.check_settings("tiny")
+        checking.check_settings("tiny")
 
 
 @pytest.mark.slow
 def test_every_profile_that_is_kept_fits_every_notebook(monkeypatch):
-    # Published pipelines are not kept here: the rehearsal makes its own.
-    monkeypatch.setattr(run, "_check_published", lambda place, revision: None)
+    # The rehearsal makes its own captioners and published pipelines.
+    for name in ("check_published", "pinned"):
+        monkeypatch.setattr(checking, name, lambda place, revision: None)
     scales = {p.stem for p in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
-    assert all(run.check_settings(scale) > 7 for scale in scales)
+    assert all(checking.check_settings(scale) > 7 for scale in scales)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from doors import call
 
-from commoncanvas import parameters, run
+from commoncanvas import checking, parameters, run
 from commoncanvas.__main__ import door
 from commoncanvas.core import paths, settings
 from commoncanvas.core.errors import ParameterError
@@ -252,10 +252,10 @@ def test_a_published_row_is_the_base_and_a_pipeline():
 
 
 def test_a_published_row_is_pinned_by_a_commit_before_any_row_is_trained():
-    run._check_published("someone/model", "5" * 40)
+    checking.check_published("someone/model", "5" * 40)
     for revision, found in (("main", "the revision 'main'"), ("", "no revision")):
         with pytest.raises(ParameterError, match=f"has {found}; .* by its commit"):
-            run._check_published("someone/model", revision)
+            checking.check_published("someone/model", revision)
 
 
 @pytest.mark.parametrize(
@@ -292,10 +292,10 @@ def test_a_published_row_is_taken_and_told_in_place_of_a_training(house, monkeyp
 
 def test_a_published_folder_that_is_missing_is_told_before_anything_runs(house):
     with pytest.raises(ParameterError, match="'sd2' is no folder here .* `experiment`"):
-        run._check_published("sd2", "")
-    run._check_published("someone/model", "5" * 40)
+        checking.check_published("sd2", "")
+    checking.check_published("someone/model", "5" * 40)
     (house / "sd2").mkdir()
-    run._check_published("sd2", "")
+    checking.check_published("sd2", "")
 
 
 def test_a_seed_of_a_variant_is_its_training_s_alone():
