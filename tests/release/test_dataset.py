@@ -164,7 +164,13 @@ def test_the_card_says_how_many_works_are_not_for_every_use(released):
     assert "for all others no upload is known" in card  # of dateuploaded
 
 
-def test_a_set_of_open_licences_alone_is_called_so(tmp_path):
+def test_a_set_of_open_licences_alone_is_called_so(released, tmp_path):
+    files = sorted((released[1] / "cc-by").rglob("*.parquet"))
+    facts = dataset_card.facts_of(files, {}, {})
+    facts |= {"key": "a", "date": DATE, "taken_down": 0}
+    dataset_card.write_card(tmp_path, "toy", facts, {"cc-by/0/a/b/part-00000": 1})
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "- openly-licensed" in card and " of them" not in card
     deed = "https://creativecommons.org/licenses/by/4.0/"
     facts = {"licenses": [["CC BY 4.0", deed, "c", 3]]}
     assert dataset_card.limits_of(facts) == ""
