@@ -12,16 +12,13 @@ import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
 from commoncanvas.analysis import tables
-from commoncanvas.captions.names import OWN
-from commoncanvas.catalog.sources.iconify import LOCK, SCOPE
 from commoncanvas.core import paths
 from commoncanvas.core.files import read_json, shown
-from commoncanvas.core.settings import load_yaml
 from commoncanvas.licenses.license import License
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER, WEIGHTS
+from commoncanvas.release.inherited import CAPTIONERS, OPEN_VAE, listed, web_sets
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
-OPEN_VAE = "pretrained/vae"  # stage 00's
 # Of stage 00's metrics: what the card shows, and the head of its column.
 RECONSTRUCTION = {"psnr_db": "VAE [dB]", "exact": "caption is the name [share]"}
 
@@ -77,21 +74,15 @@ def _inherited_parts(parts: Iterable[Sequence[str]]) -> str:
 
     Of the open world's own it says so; of any other its authors must.
     """
-    profile = load_yaml(paths.PROFILES / "pretrain.yaml")
-    pins = read_json(LOCK)["packages"]
-    sets = []
-    for name in profile["pretrain"]["web_sources"]:
-        license_ = pins[f"node_modules/{SCOPE}{name}"]["license"]
-        sets.append(f"{name} ({license_})")
-    web = f"captioned web icon sets: {', '.join(sets)}"
+    web = f"captioned web icon sets: {listed(web_sets())}"
     known = {
         OPEN_TEXT_ENCODER: "pairs of sentences, mostly of the web",
         OPEN_VAE: web,
-        **dict.fromkeys(OWN.values(), f"{web}, with their names"),
+        **dict.fromkeys(CAPTIONERS, f"{web}, with their names"),
     }
     rows = []
     for part, name in parts:
-        is_ours = name in (OPEN_VAE, *OWN.values())  # no folder of this project's
+        is_ours = name in (OPEN_VAE, *CAPTIONERS)  # no folder of this project's
         trained_on = known.get(name, "what its authors say, not the works above")
         rows.append([part if is_ours else f"{part}, {name}", trained_on])
     return tables.table(["part", "trained on"], rows)

@@ -8,7 +8,7 @@ that the release's manifest has the hash of.
 import gzip
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -80,7 +80,7 @@ def by_source(works: pd.DataFrame) -> list[dict[str, Any]]:
 
     Each has name, works, share (of all, 0 to 1), link (what the addresses of its works
     share, or ""), authors, licenses ({(title, deed, slug, version): works}) and last,
-    the latest ISO date on which a licence was seen.
+    the latest ISO date on which it was packed, or a work of it last seen.
     """
     found = []
     for name, rows in works.groupby("source"):
@@ -100,6 +100,21 @@ def by_source(works: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda one: (-one["works"], one["name"]))
+
+
+def dates_of(days: Iterable[str]) -> str:
+    """Say what the ISO dates of works are, of which some or all may be "".
+
+    A source's packing or the last sight of a page is no date of acquisition.
+    """
+    known = sorted({day for day in days if day})
+    if not known:
+        return "None is recorded; when the works were acquired is not recorded either."
+    ends = "between {} and {}" if len(known) > 1 else "on {}"
+    return (
+        "Sources were packed, or works last seen or uploaded, "
+        f"{ends.format(known[0], known[-1])}; when they were acquired is not recorded."
+    )
 
 
 def by_domain(works: pd.DataFrame) -> list[tuple[str, int]]:

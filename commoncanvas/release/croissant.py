@@ -75,7 +75,11 @@ RIGHTS = [
     Field("license", "sc:Text", "The licence's name.", ("sc:license",)),
     Field("license_version", "sc:Text", "The licence's version."),
     Field("license_url", "sc:URL", "The licence's deed.", ("sc:license",)),
-    Field("date_seen", "sc:Date", "When the licence was seen.", ("sc:dateCreated",)),
+    Field(
+        "date_seen",
+        "sc:Date",
+        "When its source was packed, or the work last seen or (YFCC100M) uploaded.",
+    ),
     Field("sha256", "sc:Text", "SHA-256 of the picture's pixels."),
     Field("changes", "sc:Text", "What was done to the picture."),
 ]

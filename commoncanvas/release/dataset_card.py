@@ -18,7 +18,9 @@ from commoncanvas.core import paths
 from commoncanvas.core.files import write_json
 from commoncanvas.core.text import markdown_text
 from commoncanvas.core.works import without_progress
+from commoncanvas.licenses.license import read_license
 from commoncanvas.release import croissant
+from commoncanvas.release.credited import dates_of
 from commoncanvas.release.croissant import Field
 
 TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.jinja"
@@ -80,9 +82,9 @@ def facts_of(
 
     Returns:
         works; holdout, exact_copies, near_copies, captioned (numbers of works); first
-        and last (ISO dates on which licences were seen); lists of [values ..., works]
-        by `COUNTED`, the largest first; captions, by [source, captioner, captions];
-        and rejected, as given.
+        and last (ISO dates on which sources were packed or works seen); lists of
+        [values ..., works] by `COUNTED`, the largest first; captions, by [source,
+        captioner, captions]; and rejected, as given.
     """
     with connect() as connection:
         names = [glob.escape(str(file)) for file in files]
@@ -96,7 +98,8 @@ def facts_of(
         [row] = ask(
             """SELECT count(*), count(*) FILTER (is_holdout),
             count(*) FILTER (exact_group <> key), count(*) FILTER (near_group <> key),
-            count(*) FILTER (len(captions) > 0), min(date_seen), max(date_seen)
+            count(*) FILTER (len(captions) > 0), min(nullif(date_seen, '')),
+            max(date_seen)
             FROM works"""
         )
         heads = "works holdout exact_copies near_copies captioned first last".split()
@@ -121,13 +124,15 @@ def write_card(
 ) -> None:
     """Write README.md, which `datasets` reads too, and croissant.json."""
     license_ids = [deed for _, deed, _, _ in facts["licenses"]]
+    limits = limits_of(facts)
+    open_ = [] if limits else ["openly-licensed"]
     head = DatasetCardData(
         license="other",
         license_name="each-record-its-own",
         license_link="README.md#licence",
         pretty_name=f"CommonCatalog, replicated: {scale}",
         task_categories=["text-to-image"],
-        tags=["commoncanvas", "openly-licensed", "croissant"],
+        tags=["commoncanvas", *open_, "croissant"],
         configs=_configs(places, bool(facts["rejected"])),
     )
     made = DatasetCard.from_template(
@@ -135,6 +140,7 @@ def write_card(
         template_path=str(TEMPLATE),
         scale=scale,
         facts=facts,
+        limits=limits,
         gaps=GAPS,
         sets=sorted({place.partition("/")[0] for place in places}),
         **{name: _table(name, facts[name]) for name in _HEADS},
@@ -142,8 +148,9 @@ def write_card(
     (out / "README.md").write_text(made.content.strip() + "\n", encoding="utf-8")
     told = croissant.describe(
         name=f"commoncatalog-replicated-{scale}",
-        description=f"{facts['works']:,} openly licensed pictures with synthetic "
-        "captions; every record has its licence, credit and captioner.",
+        description=f"{facts['works']:,} pictures under Creative Commons licences"
+        f"{limits}, with synthetic captions; every record has its licence, credit and "
+        "captioner.",
         page=croissant.urn("release-data", scale, facts["key"]),
         creator=croissant.AUTHORS,
         date=facts["date"],
@@ -155,6 +162,18 @@ def write_card(
     write_json(out / "croissant.json", told)
 
 
+def limits_of(facts: Mapping[str, Any]) -> str:
+    """Say how many works are for some uses only, "" where none is."""
+    numbers = {"for non-commercial use only": 0, "not to be adapted": 0}
+    for title, deed, _, works in facts["licenses"]:
+        license_ = read_license(title, deed)
+        is_closed = not license_.allows_commercial, not license_.allows_derivatives
+        for what, counts in zip(numbers, is_closed, strict=True):
+            numbers[what] += works * counts
+    told = [f"{num:,} of them {what}" for what, num in numbers.items() if num]
+    return "".join(f", {one}" for one in told)
+
+
 def responsible(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of the data by the RAI vocabulary, as counted."""
     written = [f"{captioner} ({source})" for source, captioner, _ in facts["captions"]]
@@ -162,9 +181,9 @@ def responsible(facts: Mapping[str, Any]) -> dict[str, Any]:
     left = sum(facts["rejected"].values())
     return {
         "dataCollection": "Works of collections that state a licence for each; none "
-        "was taken whose licence, author or page cannot be read from its source.",
+        "was taken whose licence, author or page cannot be read from its source. "
+        + dates_of([facts["first"] or "", facts["last"] or ""]),
         "dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
-        "dataCollectionTimeframe": [d for d in (facts["first"], facts["last"]) if d],
         "dataCollectionMissingData": f"{left:,} rows of the sources were rejected, "
         "each with its reason.",
         "dataPreprocessingProtocol": changes,

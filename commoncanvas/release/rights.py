@@ -18,11 +18,17 @@ from commoncanvas.core.files import sha256_of, shown, write_json, write_text, wr
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.templates import assets, page_template
 from commoncanvas.publish.pages import write_page
-from commoncanvas.release import croissant, spdx, summary
-from commoncanvas.release.credited import by_source, captioners_of, read_ledger
+from commoncanvas.release import croissant, questions, spdx, summary
+from commoncanvas.release.credited import (
+    by_source,
+    captioners_of,
+    dates_of,
+    read_ledger,
+)
 from commoncanvas.release.croissant import AUTHORS, Field
 from commoncanvas.release.dataset import published_on
 from commoncanvas.release.folders import replacing
+from commoncanvas.release.inherited import parts_of, told
 from commoncanvas.release.sample import MODEL
 from commoncanvas.release.sample import STAGE as RELEASED
 
@@ -53,7 +59,7 @@ def write_rights(
 
     Args:
         model: folder of a release.
-        answers_file: what a person answered, see `summary.read_answers`.
+        answers_file: what a person answered, see `questions.read_answers`.
         date: of publication, ISO.
 
     Returns:
@@ -63,16 +69,16 @@ def write_rights(
         CommonCanvasError: no such release, answers that cannot be read, or a folder
             that holds something else.
     """
-    answers = summary.read_answers(answers_file)
+    answers = questions.read_answers(answers_file)
     manifest = _read_release(model)
+    facts = manifest["facts"]
+    summary.check_against(answers, facts, date)
     works = read_ledger(model, manifest)
     name = f"{manifest['scale']}-{manifest['variant']}"
-    page = answers.get("page") or croissant.urn(name, manifest["facts"]["works_key"])
+    page = answers.get("page") or croissant.urn(name, facts["works_key"])
     supplier = answers.get("provider", AUTHORS).splitlines()[0]
-    told = summary.from_ledger(
-        works, manifest["scale"], manifest["variant"], manifest["facts"]
-    )
-    made = summary.summarise(told, answers, date)
+    filled = summary.from_ledger(works, manifest["scale"], manifest["variant"], facts)
+    made = summary.summarise(filled, answers, date)
     with replacing(out, STAGE) as folder:
         with writing(folder):
             folder.mkdir()
@@ -81,7 +87,7 @@ def write_rights(
         write_json(folder / "training_summary.json", made)
         text = summary.as_markdown(made)
         write_text(folder / "training_summary.md", text)
-        write_text(folder / "answers.yaml", summary.questionnaire(answers))
+        write_text(folder / "answers.yaml", questions.questionnaire(answers))
         sets = by_source(works)
         bill = spdx.describe(manifest, sets, supplier, page, date, digest)
         write_json(folder / "spdx.json", bill)
@@ -90,23 +96,24 @@ def write_rights(
             folder / "croissant.json",
             croissant.describe(
                 name=f"training-works-{name}",
-                description=f"The {len(works):,} works that {name} was trained on, "
-                "each with its licence, creator, page and captioner. It holds no "
-                "pictures.",
+                description=f"The {len(works):,} works that the UNet of {name} was "
+                "trained on, each with its licence, creator, page and captioner. It "
+                "holds no pictures, and not what the model's other parts were trained "
+                "on. " + told(parts_of(facts)),
                 page=page,
                 creator=supplier,
                 date=date,
                 licenses=sorted(set(works["license_url"])),
                 distribution=[croissant.file_object("works.parquet", digest, size)],
                 fields=FIELDS,
-                rai=_responsible(works, manifest["facts"]),
+                rai=_responsible(works, facts),
             ),
         )
         _write_page(folder, name, made, text)
-        facts = {"model": shown(model), "works": len(works), "open": made["open"]}
+        kept = {"model": shown(model), "works": len(works), "open": made["open"]}
         variant = manifest["variant"]
         write_manifest(
-            folder, STAGE, manifest["scale"], variant, len(works), len(works), {}, facts
+            folder, STAGE, manifest["scale"], variant, len(works), len(works), {}, kept
         )
     return made
 
@@ -132,18 +139,20 @@ def _read_release(model: Path) -> dict[str, Any]:
 
 def _responsible(works: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of the works by Croissant's RAI vocabulary."""
-    days = [day for day in (works["date_seen"].min(), works["date_seen"].max()) if day]
     return {
-        "dataCollection": "Works of collections that state an open licence for each.",
+        "dataCollection": "Works of collections that state an open licence for each. "
+        + dates_of(works["date_seen"]),
         "dataCollectionType": ["Secondary Data Analysis", "Software Collection"],
-        "dataCollectionTimeframe": days,
         "dataPreprocessingProtocol": sorted(set(works["changes"]) - {""}),
         "machineAnnotationTools": [
             f"{name} ({source})"
             for source, name in captioners_of(facts).items()
             if source not in ("human", "alt_text")
         ],
-        "dataLimitations": ["A source's statement of a licence is believed."],
+        "dataLimitations": [
+            "A source's statement of a licence is believed.",
+            "What the parts beside the UNet were trained on is not among the works.",
+        ],
         "dataBiases": ["Not measured."],
         "personalSensitiveInformation": ["Not searched for."],
         "dataUseCases": ["Crediting the works of a text-to-image model."],
@@ -161,7 +170,7 @@ def _write_page(out: Path, name: str, made: dict[str, Any], text: str) -> None:
         name=name,
         files=FILES,
         num_open=len(made["open"]),
-        title=summary.TITLE,
+        title=questions.TITLE,
         summary=Markup(body.replace("</table>", "</table></div>")),
     )
     write_page(out / "index.html", page)

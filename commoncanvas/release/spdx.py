@@ -14,6 +14,7 @@ from commoncanvas import __version__
 from commoncanvas.core.text import printable
 from commoncanvas.licenses.license import License, read_license
 from commoncanvas.release.croissant import urn
+from commoncanvas.release.inherited import Part, WebSet, parts_of, told
 
 CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 PROFILES = ["core", "software", "ai", "dataset", "simpleLicensing"]
@@ -109,12 +110,12 @@ def describe(
         ai_typeOfModel=["latent diffusion model"],
         ai_domain=["text-to-image generation"],
         ai_informationAboutTraining=f"The UNet was trained on {facts['works']:,} works "
-        "alone; the other parts were made elsewhere and are listed as dependencies.",
+        "alone. " + told(parts_of(facts)),
         ai_limitation="Nothing filters prompts or pictures; see the model's card.",
         ai_useSensitivePersonalInformation="noAssertion",
     )
     graph.license(model, [read_license(facts["license"])])
-    parts = [_part(graph, part, told) for part, told in facts["parts"]]
+    parts = [_part(graph, part, manifest, agent) for part in parts_of(facts)]
     if parts:
         graph.relate("dependsOn", model, *parts)
     graph.relate(
@@ -134,14 +135,49 @@ def describe(
     return {"@context": CONTEXT, "@graph": [info, *graph.elements]}
 
 
-def _part(graph: _Graph, part: str, told: str) -> str:
-    """Add a part that was trained elsewhere, of which no more is known."""
-    return graph.add(
+def _part(graph: _Graph, part: Part, manifest: Mapping[str, Any], agent: str) -> str:
+    """Add a part with what it was trained on; one that is shipped has a licence, too.
+
+    A part by others is under a licence that they state.
+    """
+    weights = f"{part.role.lower()}/diffusion_pytorch_model.safetensors"
+    shipped = manifest["files"].get(weights) if part.sets else None
+    found = graph.add(
         "software_Package",
-        f"part-{part}",
-        name=printable(f"{part}: {told}"),
+        f"part-{part.role}",
+        name=printable(f"{part.role}: {part.name}"),
+        comment=printable(told([part])),
         software_primaryPurpose="model",
+        suppliedBy=agent if shipped else "",
+        verifiedUsing=[_hash(shipped["sha256"])] if shipped else [],
     )
+    if shipped:
+        graph.license(found, [read_license(manifest["facts"]["license"])])
+    if part.sets:
+        graph.relate("trainedOn", found, *(_web_set(graph, one) for one in part.sets))
+    return found
+
+
+def _web_set(graph: _Graph, one: WebSet) -> str:
+    """Add a web set that a part was trained on, once, with its licence.
+
+    It is no data set package, whose profile asks for authors and days: a release has
+    none of these sets.
+    """
+    name = f"{one.name}, web icon set"
+    for element in graph.elements:
+        if element.get("name") == name:
+            return element["spdxId"]
+    found = graph.add(
+        "software_Package",
+        f"web-set-{one.name}",
+        name=name,
+        software_primaryPurpose="data",
+        software_packageVersion=one.version,
+        software_downloadLocation=one.link,
+    )
+    graph.license(found, [read_license(one.license)])
+    return found
 
 
 def _set(graph: _Graph, one: Mapping[str, Any], sha256: str, time: str) -> str:
@@ -161,6 +197,10 @@ def _set(graph: _Graph, one: Mapping[str, Any], sha256: str, time: str) -> str:
         dataset_dataPreprocessing=[printable(change) for change in one["changes"]],
         dataset_hasSensitivePersonalInformation="noAssertion",
         dataset_intendedUse="Training of text-to-image models.",
+        comment="built and released: the latest day on which it was packed, or a work "
+        "of it last seen or uploaded."
+        if one["last"]
+        else "built and released: not recorded; the day of this document is given.",
         originatedBy=[maker],
         builtTime=seen,
         releaseTime=seen,

@@ -3,23 +3,30 @@
 Numbers and lists are filled in from the ledger; what only a person can say, each yes
 or no among it, comes from a file that a person fills, and is called open until then.
 Nothing is inferred: that works lie on many hosts is no answer to "were crawlers used?".
+The ledger's are the works that the UNet learnt from; what its other parts learnt from
+is told beside them, since a release holds them too.
 Source: AI Act, Article 53(1)(d); the Commission's template of 24 July 2025.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from commoncanvas.analysis import tables
 from commoncanvas.core.errors import ParameterError
-from commoncanvas.core.settings import load_yaml
-from commoncanvas.core.text import is_page, is_seen, is_whole, markdown_text, printable
+from commoncanvas.core.text import is_seen, markdown_text
 from commoncanvas.licenses import takedown
-from commoncanvas.release.credited import by_domain, by_source, captioners_of
+from commoncanvas.release import inherited
+from commoncanvas.release.credited import (
+    by_domain,
+    by_source,
+    captioners_of,
+    dates_of,
+)
+from commoncanvas.release.inherited import STARTED_FROM, Part, parts_of
+from commoncanvas.release.questions import SECTIONS, TITLE, items
 
 LARGE = 0.03  # share of the modality's data from which a set is listed by name
 DOMAINS = 1000  # of the works' pages, listed at most
@@ -35,209 +42,11 @@ BANDS = {
         (float("inf"), "more than 10 trillion tokens"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Item:
-    """One field of the template.
-
-    by: "ledger", "person", or "choice" for a yes or no, which a person says; after: the
-    choice that it is asked after, if that is yes; optional: may stay empty.
-    """
-
-    key: str
-    asked: str
-    by: str = "person"
-    after: str = ""
-    optional: bool = False
-
-
-SECTIONS: dict[str, list[Item]] = {
-    "1.1 Provider identification": [
-        Item("provider", "Provider's name and contact details"),
-        Item("representative", "Authorised representative's name and contact details"),
-    ],
-    "1.2 Model identification": [
-        Item("model", "Versioned model name(s)", "ledger"),
-        Item("page", "Page of the model", optional=True),
-        Item("dependencies", "Model dependencies", "ledger"),
-        Item("placed_on_market", "Date of placement on the Union market"),
-    ],
-    "1.3 Modalities, overall training data size and other characteristics": [
-        Item("modalities", "Modalities, size and types of content", "ledger"),
-        Item("latest_date", "Latest date of data acquisition or collection", "ledger"),
-        Item("is_continuous", "Is it trained on new data after that date?", "choice"),
-        Item("languages", "Linguistic characteristics of the training data"),
-        Item("characteristics", "Other relevant characteristics", "ledger"),
-    ],
-    "2.1 Publicly available data sets": [
-        Item("public_sets", "Were publicly available data sets used?", "choice"),
-        Item("large_sets", "Sets with 3 % or more of the works", "ledger"),
-        Item("other_sets", "Other sets", "ledger"),
-    ],
-    "2.2 Private data sets obtained from third parties": [
-        Item(
-            "licensing_agreements",
-            "2.2.1 Were commercial licensing agreements concluded with rightsholders "
-            "or their representatives?",
-            "choice",
-        ),
-        Item("licensed_modalities", "Modalities", after="licensing_agreements"),
-        Item(
-            "private_sets",
-            "2.2.2 Were private data sets obtained from other third parties?",
-            "choice",
-        ),
-        Item("private_sets_told", "Their names or description", after="private_sets"),
-    ],
-    "2.3 Data crawled and scraped from online sources": [
-        Item("crawlers", "Were crawlers used by or for the provider?", "choice"),
-        Item("crawler_names", "Names and purposes", after="crawlers"),
-        Item("crawler_behaviour", "Behaviour of the crawlers", after="crawlers"),
-        Item("crawler_period", "Period of collection", after="crawlers"),
-        Item("crawled_content", "Content and sources crawled", after="crawlers"),
-        Item("domains", "Domains on which the works' pages lie", "ledger"),
-    ],
-    "2.4 User data": [
-        Item(
-            "interactions",
-            "Were users' interactions with the model used to train it?",
-            "choice",
-        ),
-        Item(
-            "other_services",
-            "Were data of the provider's other services used to train it?",
-            "choice",
-        ),
-        Item("services", "Which services", after="other_services"),
-    ],
-    "2.5 Synthetic data": [
-        Item(
-            "synthetic_data",
-            "Was AI-generated data made by or for the provider to train the model?",
-            "choice",
-        ),
-        Item("synthetic_told", "Modalities and models", after="synthetic_data"),
-        Item("captioners", "Who wrote the captions", "ledger"),
-    ],
-    "2.6 Other sources of data": [
-        Item("other_sources", "Were other sources of data used?", "choice"),
-        Item("other_sources_told", "Description", after="other_sources"),
-    ],
-    "3.1 Respect of reservations of rights from text and data mining": [
-        Item(
-            "code_of_practice",
-            "Is the provider a signatory of the Code of Practice for general-purpose "
-            "AI models?",
-            "choice",
-        ),
-        Item("reservations", "Measures to respect reservations of rights", "ledger"),
-    ],
-    "3.2 Removal of illegal content": [Item("illegal_content", "Measures taken")],
-    "3.3 Other information": [
-        Item("other", "Other relevant information", optional=True),
-    ],
-}
 CHAPTERS = {
     "1": "General information",
     "2": "List of data sources",
     "3": "Data processing aspects",
 }
-CHOICES = {"yes": "yes", "no": "no", "True": "yes", "False": "no"}
-SCALARS = (str, int, float, dt.date)  # of YAML; a truth is an int
-TITLE = "Public summary of training content"
-
-
-def items() -> Iterator[Item]:
-    """Yield every field of the template."""
-    for section in SECTIONS.values():
-        yield from section
-
-
-def read_answers(file: Path | None) -> dict[str, str]:
-    """Return what a person answered, {key: text}; choices are yes or no.
-
-    Raises:
-        ParameterError: the file is no YAML, has an unknown name, a choice is neither
-            yes nor no, or the page is no address of one.
-    """
-    if file is None:
-        return {}
-    known = {item.key: item for item in items()}
-    answers = {}
-    for key, told in load_yaml(file).items():
-        if key not in known:
-            raise ParameterError(
-                f"{file.name} answers {key!r}, which nobody asked; expected some of "
-                f"{', '.join(known)}; correct the name."
-            )
-        if told is None:
-            continue
-        is_long = (
-            isinstance(told, int) and told.bit_length() > 64
-        )  # str() may refuse it
-        if not isinstance(told, SCALARS) or is_long:
-            raise ParameterError(
-                f"{file.name}: {key} is a {type(told).__name__}; expected text; write "
-                "it in a line, or in several behind a bar."
-            )
-        if not is_seen(text := str(told).strip()):
-            continue
-        if not is_whole(text):
-            raise ParameterError(
-                f"{file.name}: {key} has half a character; expected whole ones; "
-                "write it again."
-            )
-        if key == "page" and not is_page(text):
-            raise ParameterError(
-                f"{file.name}: page is {printable(text)[:80]!r}; expected an address "
-                "that begins with https:// or http://; correct it, or leave it empty."
-            )
-        if known[key].by == "choice":
-            if text not in CHOICES:
-                raise ParameterError(
-                    f"{file.name}: {key} is {text[:40]!r}; expected yes or no; "
-                    "correct it, or leave it empty."
-                )
-            text = CHOICES[text]
-        answers[key] = text
-    return answers
-
-
-def questionnaire(answers: Mapping[str, str]) -> str:
-    """Return the file that a person fills, with what is answered already."""
-    lines = [
-        f"# {TITLE}: what only a person can say. Leave empty what is not decided.",
-        "# Choices are yes or no. A text may go on behind | in lines of two spaces.",
-    ]
-    for title, section in SECTIONS.items():
-        lines += ["", f"# {title}"]
-        for item in section:
-            asked = item.asked + (f" (if {item.after} is yes)" if item.after else "")
-            told = answers.get(item.key, "")
-            if item.by == "ledger" and not told:
-                lines.append(f"# {asked}: the ledger's is filled in, after yours")
-                lines.append(f"# {item.key}:")
-                continue
-            value = told if item.by == "choice" else _as_yaml(told)
-            lines += [f"# {asked}", f"{item.key}: {value}".rstrip()]
-    return "\n".join(lines) + "\n"
-
-
-def _as_yaml(text: str) -> str:
-    """Return text as YAML reads it back: in lines, or in quotes with what is not seen.
-
-    A tab, an escape or a line's end of another system would not come back from lines.
-    """
-    lines = text.split("\n")
-    if all(line.isprintable() for line in lines):
-        return "|" + "".join(f"\n  {line}" for line in lines) if text else ""
-    plain = (c if c.isprintable() and c not in '"\\' else _escaped(c) for c in text)
-    return f'"{"".join(plain)}"'
-
-
-def _escaped(character: str) -> str:
-    return f"\\U{ord(character):08x}"
 
 
 def from_ledger(
@@ -261,23 +70,32 @@ def from_ledger(
         for one in sets
     ]
     licenses = works.groupby("license").size().sort_values(ascending=False)
-    last = works["date_seen"].max()
+    parts = parts_of(facts)
     num_listed = len(takedown.read_list())
     return {
         "model": f"{variant} at {scale}, UNet {facts['unet'][:12]}",
-        "dependencies": [{"part": p, "model": name} for p, name in facts["parts"]],
+        "dependencies": [
+            {
+                "part": part.role,
+                "model": part.name,
+                "trained by": "this project" if part.sets else "others",
+            }
+            for part in parts
+        ],
         "modalities": [
             {"modality": "image", "size": images, "content": f"works of {kinds}"},
             {"modality": "text", "size": words, "content": "captions of the works"},
+            *_parts_modalities(parts),
             {"modality": "audio", "size": "none", "content": ""},
             {"modality": "video", "size": "none", "content": ""},
         ],
-        "latest_date": f"{last[5:7]}/{last[:4]}" if last else "not recorded",
+        "dates_seen": dates_of(works["date_seen"]),
         "characteristics": [
             {"licence": title, "works": num} for title, num in licenses.items()
         ],
         "large_sets": rows_of(rows, sets, True),
         "other_sets": rows_of(rows, sets, False) or "none",
+        "part_sets": _part_sets(parts) or "none: no other part is known",
         "domains": [
             {"domain": host, "works": num} for host, num in by_domain(works)[:DOMAINS]
         ],
@@ -285,10 +103,89 @@ def from_ledger(
             {"caption source": source, "captioner": name}
             for source, name in captioners_of(facts).items()
         ],
-        "reservations": "Only works were used whose source states an open licence for "
-        f"each ({', '.join(licenses.index)}); a work without one was rejected. Works "
-        f"that were to be taken down are left out; the list has {num_listed} entries.",
+        "reservations": "The UNet was trained only on works whose source states an "
+        f"open licence for each ({', '.join(licenses.index)}); a work without one was "
+        "rejected. Works that were to be taken down are left out; the list has "
+        f"{num_listed} entries. " + inherited.told(parts),
     }  # fmt: skip
+
+
+def _parts_modalities(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return what the parts of this project's own learnt from, by modality."""
+    found = []
+    for modality, what, own in (
+        ("image", "drawings", [part for part in parts if part.sets]),
+        ("text", "names of drawings", [p for p in parts if p.reads_names]),
+    ):
+        if own:
+            content = f"{what} of web icon sets, named in 2.1, for {_roles(own)}"
+            found.append(
+                {"modality": modality, "size": "not recorded", "content": content}
+            )
+    return found
+
+
+def _roles(parts: Sequence[Part]) -> str:
+    """Return the roles of parts, as text; captioners are one."""
+    return " and ".join(dict.fromkeys(part.role.partition(",")[0] for part in parts))
+
+
+def _part_sets(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return the sets that the parts learnt from, one a row; of others' what is known.
+
+    How many drawings were taken of each, and when it was packed, is not in a release.
+    """
+    own = [part for part in parts if part.sets]
+    modality = "image, text" if any(part.reads_names for part in own) else "image"
+    rows = [
+        {
+            "set": f"{one.name} {one.version}",
+            "link": one.link,
+            "modality": modality,
+            "licences": one.license,
+            "part": _roles(own),
+        }
+        for one in (own[0].sets if own else ())
+    ]
+    others = [f"{part.role}, {part.name}" for part in parts if not part.sets]
+    others += [
+        f"{_roles([part])}, which starts from {STARTED_FROM}"
+        for part in own
+        if part.reads_names
+    ]
+    stated = "stated by its authors"
+    return rows + [
+        {"set": stated, "link": "", "modality": "", "licences": stated, "part": part}
+        for part in others
+    ]
+
+
+def check_against(
+    answers: Mapping[str, str], facts: Mapping[str, Any], date: str
+) -> None:
+    """Refuse answers that the release itself, or the calendar, contradicts.
+
+    Args:
+        facts: of the release's manifest.
+        date: of publication, ISO.
+
+    Raises:
+        ParameterError: machine captions are called none, or data were acquired after
+            the summary.
+    """
+    machines = [part for part in parts_of(facts) if part.role.startswith("captioner")]
+    if machines and answers.get("synthetic_data") == "no":
+        raise ParameterError(
+            f"synthetic_data is no, and {machines[0].name} wrote captions that the "
+            "model was trained on; expected yes; correct it, or leave it empty."
+        )
+    latest = answers.get("latest_date", "")
+    month = "-".join(reversed(latest.split("/"))) if "/" in latest else latest
+    if month > date[: len(month)]:
+        raise ParameterError(
+            f"latest_date is {latest}, and the summary is of {date}; expected no later "
+            "day; correct it, or leave it empty."
+        )
 
 
 def rows_of(
@@ -354,10 +251,9 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
             told, is_open = field["answer"], key in summary["open"]
             is_asked = is_open or told is not None or key in optional
             if is_asked:
-                answer = _shown(told, is_open)
-                lines += ["", f"**{field['asked']}** {answer}".replace("** \n", "**\n")]
+                lines += ["", f"#### {field['asked']}", "", _shown(told, is_open)]
             if "from_ledger" in field:
-                lines += ["", f"By the ledger: {_shown(field['from_ledger'], False)}"]
+                lines += ["", "By the ledger:", "", _shown(field["from_ledger"], False)]
     return "\n".join(lines) + "\n"
 
 
@@ -371,5 +267,12 @@ def _shown(told: Any, is_open: bool) -> str:
             [f"{c:,}" if isinstance(c, int) else markdown_text(c) for c in row.values()]
             for row in told
         ]
-        return "\n\n" + tables.table(list(told[0]), cells)
-    return markdown_text(printable(told))
+        return tables.table(list(told[0]), cells)
+    # A line stays a line: a backslash breaks one, an empty one begins a paragraph.
+    paragraphs: list[list[str]] = [[]]
+    for line in str(told).splitlines():
+        if is_seen(line):
+            paragraphs[-1].append(markdown_text(line))
+        else:
+            paragraphs.append([])
+    return "\n\n".join("\\\n".join(lines) for lines in paragraphs if lines)

@@ -23,7 +23,7 @@ from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.manifest import read_manifest
 from commoncanvas.licenses import attribution, takedown
-from commoncanvas.release import dataset, records, uploading
+from commoncanvas.release import dataset, dataset_card, records, uploading
 from tests.rehearsal.commoncatalog import STRUCT
 
 DATE = "2026-11-28"
@@ -147,6 +147,36 @@ def test_the_ledger_credits_every_work(released):
     assert not len(attribution.missing_credits(ledger))
     text = (out / "ATTRIBUTION.md").read_text(encoding="utf-8")
     assert not re.search(r'<b>|href="javascript|\x1b', mistune.html(text))
+
+
+def test_the_card_says_how_many_works_are_not_for_every_use(released):
+    kept, out = released
+    nc = int(kept["license_slug"].str.contains("nc").sum())
+    nd = int(kept["license_slug"].str.contains("nd").sum())
+    assert nc and nd
+    said = f"{len(kept)} pictures under Creative Commons licences, {nc} of them for "
+    said += f"non-commercial use only, {nd} of them not to be adapted, with "
+    card = (out / "README.md").read_text(encoding="utf-8")
+    told = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
+    assert said in card and told["description"].startswith(said)
+    assert "openly" not in card + told["description"]
+    assert "rai:dataCollectionTimeframe" not in told
+    assert "for all others no upload is known" in card  # of dateuploaded
+
+
+def test_a_set_of_open_licences_alone_is_called_so(released, tmp_path):
+    files = sorted((released[1] / "cc-by").rglob("*.parquet"))
+    facts = dataset_card.facts_of(files, {}, {})
+    facts |= {"key": "a", "date": DATE, "taken_down": 0}
+    dataset_card.write_card(tmp_path, "toy", facts, {"cc-by/0/a/b/part-00000": 1})
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "- openly-licensed" in card and " of them" not in card
+    deed = "https://creativecommons.org/licenses/by/4.0/"
+    facts = {"licenses": [["CC BY 4.0", deed, "c", 3]]}
+    assert dataset_card.limits_of(facts) == ""
+    closed = {"licenses": [["CC BY-NC 4.0", deed.replace("by", "by-nc"), "nc", 1119]]}
+    told = ", 1,119 of them for non-commercial use only"
+    assert dataset_card.limits_of(closed) == told
 
 
 def test_read_back_it_gives_the_same_splits_captions_and_credits(released):

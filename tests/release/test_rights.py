@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spdx_python_model import v3_0_1 as bindings
 
+from commoncanvas.captions.names import OWN
 from commoncanvas.core import paths
 from commoncanvas.core.errors import ManifestError, ParameterError
 from commoncanvas.core.files import write_text
@@ -20,11 +21,13 @@ from commoncanvas.core.keys import key_of
 from commoncanvas.core.manifest import read_manifest, write_manifest
 from commoncanvas.core.text import is_seen
 from commoncanvas.licenses.license import read_license
-from commoncanvas.release import credited, rights, spdx, summary
+from commoncanvas.release import credited, questions, rights, spdx
+from commoncanvas.release.inherited import web_sets
 
 DATE = "2026-11-28"
-CHOICES = [item.key for item in summary.items() if item.by == "choice"]
-PEOPLE = [i.key for i in summary.items() if i.by == "person" and not i.after]
+CHOICES = [item.key for item in questions.items() if item.by == "choice"]
+DATES = [item.key for item in questions.items() if item.by == "date"]
+PEOPLE = [i.key for i in questions.items() if i.by == "person" and not i.after]
 WORKS = [
     ("emoji/cat", "CC BY 4.0", "Ada", "2026-01-02"),
     ("emoji/dog", "CC BY 4.0", "Ada", "2026-02-03"),
@@ -189,8 +192,9 @@ def test_without_a_person_each_choice_and_each_of_a_person_s_words_is_open(
     model, tmp_path
 ):
     made, out = write(model, tmp_path)
-    optional = {item.key for item in summary.items() if item.optional}
-    assert set(made["open"]) == {*CHOICES, *PEOPLE} - optional
+    optional = {item.key for item in questions.items() if item.optional}
+    assert optional == {"other"}  # the template leaves no more open
+    assert set(made["open"]) == {*CHOICES, *PEOPLE, *DATES} - optional
     assert not made["is_complete"]
     for key, field in fields_of(made).items():
         assert field["by"] == ("ledger" if field["answer"] is not None else None), key
@@ -199,9 +203,9 @@ def test_without_a_person_each_choice_and_each_of_a_person_s_words_is_open(
 
 
 def test_the_ledger_fills_all_that_a_person_need_not_say(model, tmp_path):
-    made, _ = write(model, tmp_path)
+    made, out = write(model, tmp_path)
     fields = fields_of(made)
-    for item in summary.items():
+    for item in questions.items():
         if item.by == "ledger":
             assert fields[item.key]["answer"], item.key
     large = fields["large_sets"]["answer"]
@@ -210,7 +214,12 @@ def test_the_ledger_fills_all_that_a_person_need_not_say(model, tmp_path):
         ("photos", 1, "25.0%"),
     ]
     assert large[0]["link"] == "https://emoji.example.org/works/"
-    assert fields["latest_date"]["answer"] == "03/2026"
+    # When a set was packed or seen is no date of acquisition; nobody said that one.
+    assert "between 2025-12-30 and 2026-03-04" in fields["dates_seen"]["answer"]
+    assert fields["latest_date"]["answer"] is None and "latest_date" in made["open"]
+    assert "rai:dataCollectionTimeframe" not in json.loads(
+        (out / "croissant.json").read_text(encoding="utf-8")
+    )
     image, text, *_ = fields["modalities"]["answer"]
     assert image["size"].startswith("less than 1 million images: 4")
     assert "96 at most" in text["size"]  # 4 works, 2 captions, 12 tokens
@@ -220,8 +229,10 @@ def test_the_ledger_fills_all_that_a_person_need_not_say(model, tmp_path):
 def whole():
     answers = {key: "no" for key in CHOICES} | {"crawlers": "yes", "public_sets": "yes"}
     answers |= {key: "told" for key in PEOPLE} | {"page": "https://example.org/m"}
+    answers |= {"placed_on_market": "2027-01-31", "latest_date": "11/2026"}
+    answers |= {"synthetic_data": "yes", "synthetic_told": "vlm"}
     return answers | {
-        item.key: "told" for item in summary.items() if item.after == "crawlers"
+        item.key: "told" for item in questions.items() if item.after == "crawlers"
     }
 
 
@@ -240,8 +251,8 @@ def test_a_person_s_answers_complete_it_and_are_told_from_the_ledger_s(model, tm
     assert croissant["url"] == "https://example.org/m"
     assert croissant["creator"]["name"] == "told"
     # What a person wrote comes back, to be gone on with.
-    again = summary.read_answers(out / "answers.yaml")
-    assert again == summary.read_answers(tmp_path / "mine.yaml")
+    again = questions.read_answers(out / "answers.yaml")
+    assert again == questions.read_answers(tmp_path / "mine.yaml")
 
 
 def test_a_yes_asks_what_follows_from_it(model, tmp_path):
@@ -263,6 +274,19 @@ def test_a_yes_asks_what_follows_from_it(model, tmp_path):
         (f"other: 0x{'f' * 5000}", "other is a int; expected text"),
         ('other: "a \\ud800"', "other has half a character"),
         ("page: javascript:alert(1)", "page is 'javascript:alert(1)'; expected an"),
+        ("placed_on_market: soon", "placed_on_market is 'soon'; expected a day or a"),
+        ("placed_on_market: 2026-02-30", "placed_on_market is '2026-02-30'; expected"),
+        ("latest_date: 13/2026", "latest_date is '13/2026'; expected a day or a month"),
+        ("latest_date: 2026-11-29", "latest_date is 2026-11-29, and the summary is of"),
+        ("latest_date: 12/2026", "latest_date is 12/2026, and the summary is of 2026"),
+        (
+            "crawlers: no\ncrawler_names: x",
+            "crawler_names is filled, and crawlers is no; expected yes, or an empty",
+        ),
+        (
+            "synthetic_data: no",
+            "synthetic_data is no, and vlm wrote captions that the model was trained",
+        ),
     ],
 )
 def test_answers_that_cannot_be_read_are_one_line(model, tmp_path, text, words):
@@ -274,7 +298,9 @@ def test_answers_that_cannot_be_read_are_one_line(model, tmp_path, text, words):
 @settings(deadline=None, derandomize=True)
 @given(
     st.dictionaries(
-        st.sampled_from([i.key for i in summary.items() if i.by != "choice"]),
+        st.sampled_from(
+            [i.key for i in questions.items() if i.by in ("person", "ledger")]
+        ),
         st.text("a é😀 \t\n\r\x07\x85\u2028\u200b\ufeff\U000e0001#:|\"'\\-&*{%@"),
     )
 )
@@ -283,9 +309,75 @@ def test_what_is_asked_for_reads_back_as_it_was_answered(tmp_path_factory, told)
     told = {k: text.strip() for k, text in told.items() if k != "page"}
     told |= {"page": "https://example.org/a"}
     file = tmp_path_factory.getbasetemp() / "asked.yaml"
-    write_text(file, summary.questionnaire(told))
+    write_text(file, questions.questionnaire(told))
     seen = {key: text for key, text in told.items() if is_seen(text)}
-    assert summary.read_answers(file) == seen
+    assert questions.read_answers(file) == seen
+
+
+def test_lines_of_an_answer_stay_lines_and_questions_stand_apart(model, tmp_path):
+    told = "provider: |\n  ACME\n  1 Main Street\n\n  # Room 7\n"
+    _, out = write(model, tmp_path, told)
+    text = (out / "training_summary.md").read_text(encoding="utf-8")
+    name = "#### Provider's name and contact details"
+    assert f"{name}\n\nACME\\\n1 Main Street\n\n\\# Room 7\n" in text
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"details</h4>\s*<p>ACME<br ?/?>\s*1 Main Street</p>", page)
+
+
+# The release's own VAE and captioner, and a text encoder by others.
+OWN_PARTS = [
+    ["text encoder", "MiniLM"],
+    ["VAE", "pretrained/vae"],
+    ["captioner, for the told captions", OWN["open"]],
+]
+
+
+def test_what_the_parts_learnt_from_is_named_with_its_licences(model, tmp_path):
+    facts = read_manifest(model)["facts"] | {"parts": OWN_PARTS}
+    (model / "vae").mkdir()
+    (model / "vae/diffusion_pytorch_model.safetensors").write_bytes(b"vae")
+    write_manifest(model, "release", "toy", "cc_toy", 4, 4, {}, facts)
+    made, out = write(model, tmp_path)
+    fields = fields_of(made)
+    sets = {row["set"].split()[0]: row for row in fields["part_sets"]["answer"]}
+    assert sets["noto"]["licences"] == "Apache-2.0"
+    assert sets["fluent-emoji"]["licences"] == "MIT"
+    assert sets["noto"]["part"] == "VAE and captioner"
+    assert "drawings of web icon sets" in str(fields["modalities"]["answer"])
+    rights_kept = fields["reservations"]["answer"]
+    for words in (
+        "The UNet was trained only on works whose source states an open licence",
+        "The VAE (commoncanvas-replicated/vae) and the captioner (commoncanvas-repl",
+        "noto (Apache-2.0)",
+        "starts from EfficientNet-Lite0, whose authors state",
+        "The text encoder (MiniLM): made by others, who state what each was trained",
+    ):
+        assert words in rights_kept
+    told = json.loads((out / "croissant.json").read_text(encoding="utf-8"))
+    assert "noto (Apache-2.0)" in told["description"]
+    for name in ("training_summary.json", "croissant.json", "spdx.json"):
+        assert "pretrained/vae" not in (out / name).read_text(encoding="utf-8")
+    assert not read_spdx(out / "spdx.json").missing_ids
+    graph = json.loads((out / "spdx.json").read_text(encoding="utf-8"))["@graph"]
+    names = {e["spdxId"]: e.get("name") for e in graph if "spdxId" in e}
+    ties = {
+        (names[e["from"]], e["relationshipType"]): e["to"]
+        for e in graph
+        if e["type"] == "Relationship"
+    }
+    vae = "VAE: commoncanvas-replicated/vae"
+    learnt = [names[one] for one in ties[vae, "trainedOn"]]
+    assert learnt[0] == "noto, web icon set" and len(learnt) == len(web_sets())
+    assert ties[vae, "trainedOn"] == ties[names_of(names, "captioner"), "trainedOn"]
+    (license_,) = ties[vae, "hasDeclaredLicense"]
+    assert license_.endswith("license-CC-BY-SA-4.0")
+    (license_,) = ties["noto, web icon set", "hasDeclaredLicense"]
+    assert license_.endswith("license-Apache-2.0")
+    assert "made elsewhere" not in json.dumps(graph)
+
+
+def names_of(names, start):
+    return next(name for name in names.values() if name and name.startswith(start))
 
 
 def test_a_stranger_s_words_do_nothing(model, tmp_path):
@@ -372,6 +464,6 @@ def test_the_committed_model_s_ledger_is_rebuilt_and_its_summary_lacks_a_person_
     assert len(works) == manifest["facts"]["works"] and works["date_seen"].min() > "2"
     told = call("rights", "--out", tmp_path / "out", "--date", DATE)
     made = json.loads((tmp_path / "out/training_summary.json").read_text())
-    asked = {item.key: item.by for item in summary.items()}
+    asked = {item.key: item.by for item in questions.items()}
     assert all(asked[key] != "ledger" for key in made["open"])
     assert told.splitlines()[-1].startswith("open, for a person to answer: provider, ")
