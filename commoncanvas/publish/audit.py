@@ -93,7 +93,7 @@ def copies_in_words(found: Audit) -> str:
     if not copies.num_looked:
         return "No picture was looked at: none of a usable row lies here."
     opened = copies.num_opened
-    start = f"Of {copies.num_looked:,} pictures looked at, {opened:,} could be opened"
+    start = f"Pictures looked at: {copies.num_looked:,}; {opened:,} could be opened"
     if not opened:
         return f"{start}."
     if not copies.exact + copies.near:

@@ -95,7 +95,7 @@ def test_a_table_of_addresses_is_audited_without_pictures(tmp_path):
         assert found.credits["lacks author, page"] == 1
         assert "2 rows; 0 (0.0 %) may be trained on" in summary(found)
         assert "allow 1, 1 of them without a picture" in summary(found)
-    assert "Of 1 pictures looked at, 0 could be opened." in summary(found)
+    assert "Pictures looked at: 1; 0 could be opened." in summary(found)
 
 
 def test_the_page_is_whole_and_shows_strangers_words_as_text(shard):
