@@ -196,7 +196,11 @@ def fetch(what: str, deb: Path | None, folder: Path | None) -> None:
 @click.argument("source")
 @click.option("--html", default="audit.html", type=ANY, help="Page to write.")
 @click.option("--limit", type=click.IntRange(1), help="Look at the first rows only.")
-@click.option("--pictures/--no-pictures", default=True, help="Compare pictures.")
+@click.option(
+    "--pictures/--no-pictures",
+    default=True,
+    help="Look at pictures: reject what cannot be opened, find copies.",
+)
 def audit(source: str, html: Path, limit: int | None, pictures: bool) -> None:
     """Count a SOURCE's licences, credits, captions and copies, before it is used.
 
@@ -205,11 +209,11 @@ def audit(source: str, html: Path, limit: int | None, pictures: bool) -> None:
     Example: commoncanvas audit gpic:shards/gpic_train_00000.tar
     """
     from commoncanvas.catalog.audit import audit
-    from commoncanvas.publish.audit import as_markdown, as_page
+    from commoncanvas.publish.audit import as_page, as_text
     from commoncanvas.publish.pages import write_page
 
     found = audit(source, limit, pictures)
-    click.echo(as_markdown(found))  # first, as a page may be refused
+    click.echo(as_text(found))  # first, as a page may be refused
     write_page(html, as_page(found))
     click.echo(f"wrote {html}", err=True)
 

@@ -1,18 +1,19 @@
-"""What an audit of a source found: a few tables on the terminal, and a page."""
+"""What an audit of a source found: plain tables on the terminal, and a page."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from commoncanvas.analysis import figures, plots
+from commoncanvas.analysis import figures
 from commoncanvas.catalog import audit as auditing
 from commoncanvas.catalog.audit import Audit
 from commoncanvas.core.images import stored_pixels
 from commoncanvas.core.templates import assets, page_template
-from commoncanvas.core.text import markdown_text, printable
+from commoncanvas.core.text import printable
 
 SPLIT_NAMES = {
     "c": "C: open to commercial use and adaptation",
@@ -21,118 +22,156 @@ SPLIT_NAMES = {
     "rejected": "rejected, each with its reason",
 }
 TILE_PX = 96
+BREAKS = re.compile(r"(?<=[/:,=])")  # where a long source may go on in the next line
 
 
-def as_markdown(found: Audit) -> str:
-    """Return the audit as Markdown that shows strangers' words as text."""
-    parts = [f"# {printable(found.source)}", "", summary(found), ""]
-    for title, head, rows in _tables(found):
-        # Names stand first, and may be strangers'; numbers are ours.
-        texts = [
-            [markdown_text(name), *(plots.as_text(cell, 3) for cell in others)]
-            for name, *others in rows
+@dataclass
+class Table:
+    """Counts by name; `aside` is a second column of words, such as keys of rows."""
+
+    title: str
+    name: str  # of what is counted, the head of its column
+    rows: list[tuple[str, str, int]]  # name, aside, count
+    whole: int  # of which the shares are
+    aside: str = ""
+    note: str = ""
+    lines: list[dict[str, Any]] = field(init=False)  # as they are shown
+
+    def __post_init__(self) -> None:
+        self.lines = [
+            {
+                "name": printable(name),
+                "aside": printable(aside),
+                "number": f"{count:,}",
+                "share": _share(count, self.whole),
+                "percent": f"{100 * count / self.whole:.1f}" if self.whole else "0",
+            }
+            for name, aside, count in self.rows
         ]
-        lines = [head, ["---"] * len(head), *texts]
-        parts += [f"## {title}", "", *(f"| {' | '.join(x)} |" for x in lines), ""]
+
+
+def as_text(found: Audit) -> str:
+    """Return the audit for a terminal; strangers' words steer nothing there."""
+    parts = [printable(found.source), "", summary(found)]
+    for table in _tables(found):
+        parts += ["", table.title, *([f"({table.note})"] if table.note else [])]
+        widest = max(len(line["number"]) for line in table.lines)
+        for line in table.lines:
+            aside = f"  [{line['aside']}]" if line["aside"] else ""
+            number = line["number"].rjust(widest)
+            parts.append(f"  {number} {line['share']:>8}  {line['name']}{aside}")
     return "\n".join(parts)
 
 
 def summary(found: Audit) -> str:
     """Say in a few sentences what matters most."""
-    kept = found.splits["c"] + found.splits["nc"]
+    kept = _kept(found)
     owed = found.credits[auditing.SUFFICIENT]
     lacking = sum(n for why, n in found.credits.items() if why.startswith("lacks"))
     lines = [
         f"{found.rows:,} rows; {kept:,} ({_share(kept, found.rows)}) may be trained "
         f"on, {found.splits['c']:,} of them for every use."
     ]
+    if lost := found.allowed - kept:
+        lines.append(
+            f"Licence and credit allow {found.allowed:,}, {lost:,} of them without a "
+            "picture here that can be opened."
+        )
     if owed + lacking:
         lines.append(
             f"Where the licence asks for a credit, it suffices for {owed:,} of "
             f"{owed + lacking:,} works ({_share(owed, owed + lacking)})."
         )
-    if found.repeated:
-        lines.append(f"{found.repeated:,} rows have the key of an earlier one.")
     return " ".join([*lines, copies_in_words(found)])
 
 
 def copies_in_words(found: Audit) -> str:
-    """Say how many pictures copy an earlier one, or that none was compared."""
+    """Say how many pictures were looked at and copy an earlier one."""
     copies = found.copies
-    if not copies.num_compared:
-        return "No picture was compared: none lies here, or none was asked for."
-    lost = sum(copies.unreadable.values())
+    if not found.is_looked_at:
+        return "No picture was looked at, as none was asked for."
+    if not copies.num_looked:
+        return "No picture was looked at: none of a usable row lies here."
+    opened = copies.num_opened
+    start = f"Pictures looked at: {copies.num_looked:,}; {opened:,} could be opened"
+    if not opened:
+        return f"{start}."
+    if not copies.exact + copies.near:
+        return f"{start}, and none copies an earlier one."
     return (
-        f"Of {copies.num_compared:,} pictures, {copies.exact:,} are exact copies of "
-        f"an earlier one and {copies.near:,} exact or near copies; {lost:,} more "
-        "cannot be drawn."
+        f"{start}. Exact copies of an earlier picture: {copies.exact:,}; near copies: "
+        f"{copies.near:,}."
     )
 
 
 def as_page(found: Audit) -> str:
     """Return the audit as one HTML page that needs nothing else."""
-    rendered = [
-        {"title": title, "html": Markup(_html(head, rows))}
-        for title, head, rows in _tables(found)
-    ]
+    parts = map(escape, BREAKS.split(printable(found.source)))
     return page_template("audit.html.j2").render(
         assets={name: Markup(text) for name, text in assets().items()},
         source=printable(found.source),
+        broken=Markup("<wbr>").join(parts),
+        rows=f"{found.rows:,}",
+        kept=f"{_kept(found):,}",
         summary=summary(found),
-        bars=[Markup(html) for html in _bars(found)],
-        tables=rendered,
-        pictures=Markup(_sheet(found)),
+        tables=list(_tables(found)),
+        pictures=Markup(_sheet(found)) if found.shown else "",
     )
 
 
-def _tables(found: Audit) -> Iterator[tuple[str, list[str], list[tuple[Any, ...]]]]:
-    """Yield title, head and rows of each table; every count has its share."""
-
-    def counted(counts: Mapping[str, int], most: int = 12) -> list[tuple[Any, ...]]:
+def _tables(found: Audit) -> Iterator[Table]:
+    def counted(
+        title: str, name: str, counts: Mapping[str, int], most: int = 12, **words: str
+    ) -> Table:
         listed = auditing.shares(Counter(counts), most)
-        return [(name, n, _share(n, found.rows)) for name, n in listed]
+        rows = [(one, _keys(found, one), n) for one, n in listed]
+        return Table(title, name, rows, found.rows, **words)
 
-    splits = {SPLIT_NAMES[s]: found.splits[s] for s in auditing.SPLITS}
-    rows = [(name, n, _share(n, found.rows)) for name, n in splits.items()]
-    yield "What the rows may be used for", ["split", "rows", "share"], rows
+    splits = [(SPLIT_NAMES[s], "", found.splits[s]) for s in auditing.SPLITS]
+    yield Table("What the rows may be used for", "split", splits, found.rows)
+    if found.reasons:
+        # Second, since it is what somebody can mend.
+        title, aside = "Why rows were rejected", "for example"
+        yield counted(title, "reason", found.reasons, 20, aside=aside)
     licences = sorted(found.licenses.items(), key=lambda item: (-item[1], item[0]))
-    read: list[tuple[Any, ...]] = []
+    read = []
     for (title, split), n in licences[:30]:
         use = SPLIT_NAMES[split].partition(":")[0].partition(",")[0]
-        read.append((title, use, n, _share(n, found.rows)))
-    yield "Licences, as read", ["licence", "split", "rows", "share"], read
-    yield "Versions of licences", ["version", "rows", "share"], counted(found.versions)
-    yield "Credits", ["credit", "rows", "share"], counted(found.credits)
-    yield (
-        "Whose words the captions are",
-        ["captioner", "rows", "share"],
-        counted(found.whose),
-    )
-    if found.reasons:
-        head = ["reason", "rows", "share"]
-        yield "Why rows were rejected", head, counted(found.reasons, 20)
-    if found.copies.unreadable:
-        head = ["reason", "pictures", "share"]
-        yield "Pictures that cannot be drawn", head, counted(found.copies.unreadable)
+        read.append((title, use, n))
+    yield Table("Licences, as read", "licence", read, found.rows, "split")
+    yield counted("Versions of licences", "version", found.versions)
+    yield counted("Credits", "credit", found.credits)
+    note = ""
+    if (words := found.whose.total()) > found.rows:
+        note = (
+            "Rows with words by their author and a caption by somebody else are "
+            f"counted twice: {words - found.rows:,}."
+        )
+    title = "Whose words the captions are"
+    yield counted(title, "captioner", found.whose, note=note)
+    copies = found.copies
+    if copies.num_looked:
+        pictures = [
+            ("could be opened", "", copies.num_opened),
+            ("exact copies of an earlier one", _pairs(copies.exact_keys), copies.exact),
+            ("near copies of an earlier one", _pairs(copies.near_keys), copies.near),
+        ]
+        title, aside = "Pictures looked at", "for example"
+        yield Table(title, "pictures", pictures, copies.num_looked, aside)
 
 
-def _html(head: list[str], rows: list[tuple[Any, ...]]) -> str:
-    return str(figures.table(pd.DataFrame(rows, columns=head)).data)
+def _keys(found: Audit, reason: str) -> str:
+    """Return the first rows of a reason, with an ellipsis if there are more."""
+    keys = found.keys.get(reason, [])
+    return _listed(keys, found.reasons[reason] > len(keys))
 
 
-def _bars(found: Audit) -> Iterator[str]:
-    names = [SPLIT_NAMES[split] for split in auditing.SPLITS]
-    counts = [found.splits[split] for split in auditing.SPLITS]
-    alt = "Number of rows by what they may be used for"
-    yield str(plots.bars(names, {"here": counts}, alt, alt, x_label="rows").data)
-    for counter, alt in (
-        (found.credits, "Number of rows by whether their credit suffices"),
-        (found.whose, "Number of rows by who wrote their caption"),
-    ):
-        listed = auditing.shares(counter, 8)
-        labels = [name[:60] for name, _ in listed]
-        values = {"here": [number for _, number in listed]}
-        yield str(plots.bars(labels, values, alt, alt, x_label="rows").data)
+def _pairs(keys: Iterable[tuple[str, str]]) -> str:
+    return _listed(f"{copy} of {first}" for copy, first in keys)
+
+
+def _listed(keys: Iterable[str], has_more: bool = False) -> str:
+    return ", ".join([*keys, *(["…"] if has_more else [])])
 
 
 def _sheet(found: Audit) -> str:
@@ -140,6 +179,10 @@ def _sheet(found: Audit) -> str:
     labels = [(printable(one.credit)[:90], one.license) for one in found.shown]
     alt = "The first works that are kept, each with its credit and licence"
     return str(figures.sheet(tiles, labels, columns=6, alt=alt, caption=alt).data)
+
+
+def _kept(found: Audit) -> int:
+    return sum(found.splits[split] for split in auditing.TRAINED)
 
 
 def _share(number: int, whole: int) -> str:

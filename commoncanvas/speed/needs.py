@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from tqdm import tqdm
 
 from commoncanvas.captions.blip2 import MODEL
-from commoncanvas.catalog.entries import KINDS, parse
-from commoncanvas.catalog.sources.iconify import read_pins
+from commoncanvas.catalog.entries import KINDS, Entry
+from commoncanvas.catalog.kinds import named
 from commoncanvas.core import paths
 from commoncanvas.core.errors import CommonCanvasError, brief
 from commoncanvas.core.files import shown
 from commoncanvas.core.places import is_address
 from commoncanvas.models.weights import OPEN_TEXT_ENCODER
+from commoncanvas.parameters import Sections, published
 from commoncanvas.speed.rates import Rates
 
 # Keys of a profile that name a model, and those that name files of one's own.
 MODELS = ("model", "vae_folder", "text_encoder", "scheduler")
-FILES = ("weights", "file", "ids", "prompt_file")
+FILES = ("weights", "file", "ids", "prompt_file", "pictures")
 
 
 def too_large(rows: Sequence[Mapping[str, Any]], rates: Rates) -> Iterator[str]:
@@ -45,13 +47,8 @@ def too_large(rows: Sequence[Mapping[str, Any]], rates: Rates) -> Iterator[str]:
             )
 
 
-def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[str]:
-    """Yield a line for each thing that is missing here.
-
-    Args:
-        sections: of the profile.
-        memory, disk: what the plan takes [bytes].
-    """
+def too_small(memory: float, disk: float) -> Iterator[str]:
+    """Yield a line for memory and disk that are not here; both in bytes."""
     present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if memory > present:
         yield (
@@ -65,37 +62,66 @@ def lacks(sections: Mapping[str, Any], memory: float, disk: float) -> Iterator[s
             "included; free some, move the clone, set DVC's cache.type to reflink or "
             "hardlink, or take fewer pictures."
         )
-    for name in _files(sections):
+
+
+def lacks(
+    sections: Sections, machine: str = "cpu", variants: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield a line for each thing that is missing here, whatever the pictures' number.
+
+    Args:
+        sections: of the profile.
+        machine: that was planned for, one of `rates.MACHINES`.
+        variants: rows that were planned; one that is published is a model, too.
+    """
+    if machine != "cpu" and not torch.cuda.is_available():
+        yield (
+            f"GPU: torch finds none here, a {machine.upper()} is planned; ask on the "
+            "machine that has it, or see its driver (nvidia-smi)."
+        )
+    for name in dict.fromkeys(_files(sections)):
         # Captions may be named by a pattern, lie elsewhere, or be stage 01's own.
         if is_address(name) or name.startswith("data/"):
             continue
         if state := _lacking(name):
             yield f"file: {state}; fetch it, or name another in the profile."
-    licenses = sections["licenses"]
-    for name, revision in sorted({*_models(sections)}):
+    models = {*_models(sections)}
+    models |= {*filter(None, (published(name, sections) for name in variants))}
+    for name, revision in sorted(models):
         if line := _no_access(name, revision, "model"):
             yield line
+    licenses = sections["licenses"]
     for source in [*licenses["cc_sources"], *licenses["web_sources"]]:
         try:
-            entry = parse(source)
+            entry = named(source)
         except CommonCanvasError as error:
             yield f"pictures: {error}"
-            continue
-        place = entry.path
-        if entry.kind == "commoncatalog":
-            place = place.partition(":")[2]
-        root = place.rpartition("hf://datasets/")[2]
-        if root != place:
-            name, _, revision = root.partition("@")
-            if line := _no_access(name, revision.partition("/")[0], "dataset"):
-                yield line
-        elif entry.kind in KINDS:
-            if not is_address(place) and (state := _lacking(place)):
-                yield f"pictures: {state}; fetch it, or correct cc_sources."
-        elif (
-            ":" not in source and source != "openclipart" and source not in read_pins()
-        ):
-            yield f"pictures: {source} is no source; correct cc_sources."
+        else:
+            yield from _lacks_of_source(entry)
+
+
+def _lacks_of_source(entry: Entry) -> Iterator[str]:
+    if entry.kind not in KINDS:
+        return  # a pinned set
+    place = entry.path
+    if entry.kind == "commoncatalog":
+        place = place.partition(":")[2]
+    root = place.rpartition("hf://datasets/")[2]
+    if root != place:
+        name, _, revision = root.partition("@")
+        if line := _no_access(name, revision.partition("/")[0], "dataset"):
+            yield line
+    elif not is_address(place) and (state := _lacking(place)):
+        yield f"pictures: {state}; fetch it, or correct cc_sources."
+    for option in ("pictures", "narratives"):
+        told = entry.options.get(option, "")
+        if told and not is_address(told) and (state := _lacking(told)):
+            yield f"pictures: {state}, {option} of {entry.name}; fetch them."
+    if KINDS[entry.kind].is_remote and "pictures" not in entry.options:
+        yield (
+            f"pictures: {entry.name} names no folder of them, so that stage 01 rejects "
+            "all; fetch them, then add pictures=FOLDER."
+        )
 
 
 def _lacking(pattern: str) -> str:

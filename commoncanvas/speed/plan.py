@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from commoncanvas.analysis.tables import digits
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import CommonCanvasError, ParameterError
 from commoncanvas.core.files import write_json
 from commoncanvas.core.settings import names_of
 from commoncanvas.models.efficientnet import NUM_FEATURES
@@ -31,7 +31,7 @@ from commoncanvas.parameters import (
     split_name,
 )
 from commoncanvas.speed.ablation import RECIPES
-from commoncanvas.speed.needs import lacks, too_large
+from commoncanvas.speed.needs import lacks, too_large, too_small
 from commoncanvas.speed.rates import MACHINES, Quantity, Rates
 from commoncanvas.speed.workload import (
     count_pictures,
@@ -80,7 +80,8 @@ def plan(
         num_seeds: runs of each variant, 1 or more.
         price: of an hour [dollars]; None for a published one, where there is any.
         pictures: their number, where the sources cannot be counted here; None counts.
-        here: also compare with this machine: memory, disk, files and the Hub's access.
+        here: also compare with this machine: GPU, memory, disk, files, access to the
+            Hub.
 
     Returns:
         dict for JSON: what was asked; rows of stage, pictures, bytes written, memory of
@@ -92,6 +93,7 @@ def plan(
     Raises:
         ParameterError: a scale, variant, machine or number is unknown or impossible.
         SourceError: the pictures are not counted yet, and their package is missing.
+            With `here`, the notes of either say what else is missing.
     """
     profiles = {path.stem for path in paths.PROFILES.glob("*.yaml")} - {"pretrain"}
     _check("scale", [scale], profiles)
@@ -108,7 +110,13 @@ def plan(
         )
     rates = Rates(machine, sections["latents"]["resolution_px"])
     hourly = rates.price(price)
-    counted = count_pictures(scale, sections["licenses"], rates, pictures)
+    missing = [*lacks(sections, machine, variants)] if here else []
+    try:
+        counted = count_pictures(scale, sections["licenses"], rates, pictures)
+    except CommonCanvasError as error:
+        for line in missing:  # known all the same
+            error.add_note(line)
+        raise
     stages = [
         *_data_stages(scale, sections, rates, counted),
         *_model_stages(scale, sections, rates, variants, num_seeds, counted[0]),
@@ -132,7 +140,7 @@ def plan(
     disk = (totals["bytes"] or 0) * COPIES
     memory = max(stage.memory.value for stage in stages)
     refused = [*too_large(rows, rates)]
-    refused += [*lacks(sections, memory, disk)] if here else []
+    refused += [*too_small(memory, disk), *missing] if here else []
     return {
         "scale": scale,
         "machine": machine,
@@ -316,7 +324,12 @@ def report(scale: str, variants: str, file: Path | None, **options: Any) -> bool
         variants: names with commas between; "" for all that run.
         options: of `plan`.
     """
-    found = plan(scale, [name for name in variants.split(",") if name], **options)
+    try:
+        found = plan(scale, [name for name in variants.split(",") if name], **options)
+    except CommonCanvasError as error:
+        for line in getattr(error, "__notes__", []):
+            print(f"missing here: {line}")
+        raise
     print("\n".join(as_lines(found)))
     if file:
         write_json(file, found)

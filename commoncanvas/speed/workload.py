@@ -14,9 +14,10 @@ from diffusers import AutoencoderKL
 from transformers import AutoConfig, AutoModel, CLIPTextConfig
 
 from commoncanvas.catalog import entries, splits
-from commoncanvas.catalog.sources import yfcc
+from commoncanvas.catalog.kinds import named
+from commoncanvas.catalog.sources import pd12m, yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
-from commoncanvas.core import paths
+from commoncanvas.core import paths, places
 from commoncanvas.core.errors import ParameterError, SourceError, brief
 from commoncanvas.core.files import read_json, shown
 from commoncanvas.core.manifest import NAME
@@ -35,14 +36,15 @@ def count_pictures(
 
     They are those of stage 01 where it has run, else as many as are given, else those
     that the sources of the profile state before any is rejected: a pinned package in
-    its description, a folder of one's own in its table, CommonCatalog's parquet files,
-    here or on the Hub, in their ends.
+    its description, a folder of one's own in its table, parquet files, here or on the
+    Hub, in their ends. Tars and other tables do not state it.
 
     Returns:
         (licensed, stored); stored are the captioned web's too.
 
     Raises:
-        ParameterError: the profile names no source, or only stage 01 can count one.
+        ParameterError: the profile names no source, or one that is not known or cannot
+            be counted quickly.
     """
     folder = paths.stage_dir(scale, "01_licenses")
     if (folder / NAME).is_file():
@@ -140,20 +142,32 @@ def _count_source(name: str, rates: Rates) -> float:
     pins = read_pins()
     if name in pins:
         return read_members(pins[name], "info.json")[0]["total"]
-    kind, _, place = name.partition(":")
-    why = "only stage 01 can count it"
-    if kind == "commoncatalog":
-        ranges, _, root = place.partition(":")
-        chosen = [one for one in ranges.split(",") if one] or None
-        try:
-            rows = yfcc.read_commoncatalog(splits.connect(), root, chosen, ["key"])
-            [(number,)] = rows.aggregate("count(*)").fetchall()
-            return number
-        except (SourceError, duckdb.Error) as error:
-            why = f"it cannot be counted here ({brief(error)})"
-    elif kind == "folder":
-        return sum(len(rows) for rows in entries.batches(name, need_pictures=False))
-    raise ParameterError(
-        f"source {name!r} is no pinned package, and {why}; run 01_licenses first, or "
-        "give --pictures a number."
+    entry = named(name)
+    why = (
+        "says nowhere how many pictures it holds, but `commoncanvas audit "
+        f"--no-pictures {name}` reads it and counts them"
     )
+    try:
+        if entry.kind == "folder":
+            return sum(len(rows) for rows in entries.batches(name, need_pictures=False))
+        if (rows := _parquet_rows(entry)) is not None:
+            [(number,)] = rows.aggregate("count(*)").fetchall()  # by the files' ends
+            return number
+    except (SourceError, duckdb.Error) as error:
+        why = f"cannot be counted here ({brief(error)})"
+    raise ParameterError(
+        f"source {name!r} {why}; run 01_licenses first, or give --pictures a number."
+    )
+
+
+def _parquet_rows(entry: entries.Entry) -> duckdb.DuckDBPyRelation | None:
+    """Return the rows of a source of parquet files, None of any other."""
+    connection = splits.connect()
+    if entry.kind == "commoncatalog":
+        ranges, _, root = entry.path.partition(":")
+        chosen = [one for one in ranges.split(",") if one] or None
+        return yfcc.read_commoncatalog(connection, root, chosen, ["key"])
+    if entry.kind in ("pd12m", "pd3m", "megalith-cc0"):
+        files = places.find_files(entry.path)
+        return pd12m.read_pd12m(connection, files, entry.kind)
+    return None

@@ -9,9 +9,13 @@ import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from click.testing import CliRunner
 from doors import call
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from shards import PD12M
 
+from commoncanvas.__main__ import door
 from commoncanvas.analysis.tables import digits
 from commoncanvas.catalog.sources import iconify, yfcc
 from commoncanvas.catalog.sources.iconify import read_members, read_pins
@@ -275,7 +279,7 @@ def test_pictures_are_stage_01_s_where_it_has_run(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     splits = {"c": 5, "nc": 3, "nd": 2, "web": 4, "rejected": 100}
     (folder / "metrics.json").write_text(json.dumps({"splits": splits}))
-    with pytest.raises(ParameterError, match="only stage 01 can count it"):
+    with pytest.raises(ParameterError, match="give --pictures a number"):
         counted(["webdataset:photos/*.tar"])  # it has written no manifest yet
     (folder / "manifest.json").write_text("{}")
     licensed, stored = counted(["webdataset:photos/*.tar"])
@@ -351,25 +355,62 @@ def profile_of(**changes):
 
 
 def test_memory_and_disk_that_are_not_here_are_named():
-    memory, disk = needs.lacks(profile_of(), 1e18, 1e18)
+    memory, disk = needs.too_small(1e18, 1e18)
     assert memory.startswith("memory: ") and "1.00EB needed" in memory
     assert disk.startswith("disk: ") and "1.00EB needed" in disk
-    assert list(needs.lacks(profile_of(), 1, 1)) == []
+    assert list(needs.too_small(1, 1)) == list(needs.lacks(profile_of())) == []
+
+
+def test_a_gpu_that_is_not_here_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (line,) = needs.lacks(profile_of(), "h100")
+    assert line.startswith("GPU: ") and "H100" in line
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert list(needs.lacks(profile_of(), "h100")) == []
 
 
 def test_files_and_pictures_that_are_not_here_are_named():
-    sections = profile_of(evaluate={"prompt_sets": {"coco": {"file": "no/coco.json"}}})
+    coco = {"file": "no/coco.json", "pictures": "no/val2014.zip"}
+    sections = profile_of(evaluate={"prompt_sets": {"coco": coco, "validation": coco}})
     sections["licenses"]["cc_sources"] = ["commoncatalog:256-512:no/by", "nonsense"]
-    lines = list(needs.lacks(sections, 1, 1))
-    assert [line.partition(" ")[0] for line in lines] == ["file:"] + 2 * ["pictures:"]
-    assert "no/coco.json" in lines[0] and "no/by is missing" in lines[1]
+    lines = list(needs.lacks(sections))
+    kinds = [line.partition(" ")[0] for line in lines]
+    assert kinds == 2 * ["file:"] + 2 * ["pictures:"]  # each file once
+    assert "no/coco.json" in lines[0] and "no/val2014.zip" in lines[1]
+    assert "no/by is missing" in lines[2] and "kinds are folder, " in lines[3]
     sources = ["gpic:split=nano:no/*.tar", "pd12m:pictures=p:s3://x/*", "monet:x"]
-    sections["licenses"]["cc_sources"] = sources
+    sections["licenses"]["cc_sources"] = [*sources, "pd3m:s3://x/*"]
     told = {"captioner": "imported", "file": "hf://datasets/a/b@0/c.parquet"}
     own = {"captioner": "imported", "file": "data/x/01_licenses/catalog.parquet"}
     sections |= {"captions": {"captioners": {"told": told, "own": own}}}
-    _, tars, refused = needs.lacks(sections, 1, 1)
+    *_, tars, folder, refused, unnamed = needs.lacks(sections)
     assert "no/*.tar is missing" in tars and "individual rights remain" in refused
+    assert "p is missing, pictures of pd12m:pictures=p:s3://x/*" in folder
+    assert "pd3m:s3://x/* names no folder" in unnamed
+
+
+def test_a_published_row_that_is_planned_is_a_model(monkeypatch):
+    asked = []
+    monkeypatch.setattr(needs, "_no_access", lambda *words: asked.append(words) or "")
+    pinned = {"pipeline": "someone/else", "revision": "5" * 40}
+    sections = profile_of(variants={"released": pinned, "a": {}}, own_variants={})
+    assert list(needs.lacks(sections, "cpu", ["a"])) == [] and asked == []
+    assert list(needs.lacks(sections, "cpu", ["a", "released"])) == []
+    assert asked == [("someone/else", "5" * 40, "model")]
+
+
+def test_what_is_missing_is_said_though_pictures_cannot_be_counted(monkeypatch):
+    monkeypatch.setattr(plan, "count_pictures", workload.count_pictures)
+    monkeypatch.setattr(plan, "lacks", lambda *_: iter(["file: no/x is missing."]))
+    sources = {"cc_sources": ["gpic:no/*.tar"], "web_sources": []}
+    change(monkeypatch, "licenses", **sources)
+    monkeypatch.setattr(workload.paths, "stage_dir", lambda *_: paths.ROOT / "none")
+    words = ["plan", "--scale", "mini", "--here"]
+    done = CliRunner().invoke(door, words)
+    assert done.exit_code == 1
+    assert done.stdout == "missing here: file: no/x is missing.\n"
+    assert "commoncanvas audit --no-pictures gpic:no/*.tar" in done.stderr
+    assert CliRunner().invoke(door, words[:-1]).stdout == ""
 
 
 def test_an_empty_file_is_no_file(tmp_path):
@@ -378,7 +419,7 @@ def test_an_empty_file_is_no_file(tmp_path):
     empty.touch()
     sections = profile_of(evaluate={"prompt_sets": {"coco": {"file": str(empty)}}})
     sections["licenses"]["cc_sources"] = [f"gpic:{tmp_path}/*.tar", f"gpic:{whole}"]
-    prompts, pictures = needs.lacks(sections, 1, 1)
+    prompts, pictures = needs.lacks(sections)
     assert prompts.startswith(f"file: {empty} is empty; ")
     assert pictures.startswith(f"pictures: {empty} is empty; ")
 
@@ -388,6 +429,15 @@ def test_a_folder_of_one_s_own_is_counted_by_its_table(tmp_path):
     (tmp_path / "works.csv").write_text("\n".join(rows))
     licensed, stored = counted([f"folder:{tmp_path}/works.csv"])
     assert licensed.value == stored.value == 2
+    with pytest.raises(ParameterError, match="write folder:own/works.csv;"):
+        counted(["own/works.csv"])
+
+
+def test_a_table_of_parquet_is_counted_by_its_ends(tmp_path):
+    columns = {name: [value] * 5 for name, value in PD12M.items()}
+    for number in range(2):
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    assert counted([f"pd12m:{tmp_path}/*.parquet"])[0].value == 10
 
 
 @pytest.mark.parametrize(
@@ -418,7 +468,7 @@ def test_a_model_that_the_hub_does_not_give_is_named(monkeypatch, error, words):
     sections = profile_of(captions={"captioners": captioners})
     source = "gpic:split=nano:hf://datasets/common-canvas/by@" + "4" * 40
     sections["licenses"]["cc_sources"] = [f"{source}/train/*.tar"]
-    lines = list(needs.lacks(sections, 1, 1))
+    lines = list(needs.lacks(sections))
     wanted = [("Salesforce/blip2-opt-2.7b", "model"), ("common-canvas/by", "dataset")]
     assert asked == wanted
     assert len(lines) == (2 if error else 0)
@@ -472,7 +522,7 @@ def test_a_captioner_of_one_s_own_is_left_out_and_the_plan_says_so(monkeypatch):
     line = "02_captions: `endpoint` takes what its model takes, which is left out"
     assert any(line in told for told in plan.as_lines(plan.plan("mini")))
     sections = profile_of(captions={"captioners": {"big": own}})
-    assert not any("qwen-vl" in told for told in needs.lacks(sections, 1, 1))
+    assert not any("qwen-vl" in told for told in needs.lacks(sections))
 
 
 def test_imported_captions_take_no_time_and_two_captioners_take_twice(monkeypatch):
