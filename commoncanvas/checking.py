@@ -12,8 +12,9 @@ from typing import Any
 
 from commoncanvas.captions import telephoning
 from commoncanvas.captions.answers import AnswerRules
+from commoncanvas.catalog.kinds import named
 from commoncanvas.core import paths
-from commoncanvas.core.errors import ParameterError
+from commoncanvas.core.errors import ParameterError, SourceError
 from commoncanvas.core.settings import call_named, load_yaml, names_of
 from commoncanvas.models.weights import pinned
 from commoncanvas.parameters import (
@@ -50,9 +51,12 @@ def check_settings(scale: str) -> int:
                 check_published(*found)
             elif stage.slug == "04_train":
                 check_caption_sources(values, sections["captions"]["captioners"])
+            elif stage.slug == "01_licenses":
+                for source in (*values["cc_sources"], *values["web_sources"]):
+                    named(source)
             elif stage.slug == "02_captions":
                 check_captioners(values["captioners"], values["second_captioner"])
-        except ParameterError as error:
+        except (ParameterError, SourceError) as error:
             raise ParameterError(f"{stage.name}: {error}") from None
     return len(stages)
 

@@ -71,6 +71,8 @@ def test_a_training_on_captions_that_nobody_writes_is_refused(source, weights, u
     ("section", "changes", "message"),
     [
         ("captions", {"second_captioner": {"captioner": "parrot"}}, "02_.*'parrot'"),
+        ("licenses", {"cc_sources": ["foldr:a.csv"]}, "01_.*write folder:a.csv"),
+        ("licenses", {"web_sources": ["megalith:x"]}, "01_.*no licence"),
         ("train", {"caption_source": "recap"}, r"04_train@tiny-\w+: .*`recap`"),
     ],
 )
