@@ -298,10 +298,12 @@ def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
         return round(100 * (value - low) / wide, 1)
 
     start, end = map(at, test["interval"])
-    rows = _label_rows([(at(value), label) for value, _, label in ticks])
+    centres = [_centre(at(value), label) for value, _, label in ticks]
+    words = [label for *_, label in ticks]
+    rows = _label_rows([*zip(centres, words, strict=True)])
     labelled = [
-        {"at": at(value), "kind": kind, "label": label, "row": row}
-        for (value, kind, label), row in zip(ticks, rows, strict=True)
+        {"at": at(value), "kind": kind, "label": label, "label_at": centre, "row": row}
+        for (value, kind, label), centre, row in zip(ticks, centres, rows, strict=True)
     ]
     return {
         "ticks": labelled,
@@ -315,6 +317,16 @@ def _axis(test: dict[str, Any], rule: Test | None) -> dict[str, Any] | None:
     }
 
 
+def _half(words: str) -> float:
+    """Return half of a label's width [percent of the axis]."""
+    return CHARACTER * (len(words) + 1) / 2
+
+
+def _centre(at: float, words: str) -> float:
+    """Return where a label's centre lies, so that it stands within the axis."""
+    return round(min(max(at, _half(words)), 100 - _half(words)), 1)
+
+
 def _label_rows(labels: Sequence[tuple[float, str]]) -> list[int]:
     """Return the row below an axis of each label, the first in which it has room.
 
@@ -324,8 +336,7 @@ def _label_rows(labels: Sequence[tuple[float, str]]) -> list[int]:
     rows: list[list[tuple[float, float]]] = []
     found = []
     for centre, words in labels:
-        half = CHARACTER * (len(words) + 1) / 2
-        start, end = centre - half, centre + half
+        start, end = centre - _half(words), centre + _half(words)
         free = (
             number
             for number, taken in enumerate(rows)

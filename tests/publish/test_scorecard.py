@@ -87,7 +87,10 @@ def test_labels_of_an_axis_are_all_there_and_do_not_overlap(interval, aim):
     assert len(shown) == (4 if aim == "equal" else 3)
     for a, b in itertools.combinations(shown, 2):
         width = scorecard.CHARACTER * (len(a["label"]) + len(b["label"])) / 2
-        assert a["row"] != b["row"] or abs(a["at"] - b["at"]) > width
+        assert a["row"] != b["row"] or abs(a["label_at"] - b["label_at"]) > width
+    for tick in shown:
+        half = scorecard.CHARACTER * len(tick["label"]) / 2
+        assert half <= tick["label_at"] <= 100 - half
     assert axis["rows"] == 1 + max(tick["row"] for tick in shown)
 
 
