@@ -24,7 +24,7 @@ def test_whole_settings_fit_though_the_models_are_not_here(settings):
         ({"captioner": "transfomers"}, "has 'transfomers'; expected one of open, "),
         ({"captioner": "endpoint", "model": "m"}, "lacks `url`"),
         (ENDPOINT | {"url": "gpu1:8000/v1"}, "gpu1:8000"),
-        (ENDPOINT | {"promt": "x"}, "does not take `promt`"),
+        (ENDPOINT | {"question": "x"}, "does not take `question`"),
         (HUB | {"strip": ["(abc"]}, r"\(abc"),
         (HUB | {"cut": "maybe"}, "`cut` of a captioner is 'maybe'"),
         (HUB | {"revision": None}, "is no folder here and has no revision"),
