@@ -21,7 +21,7 @@ def test_whole_settings_fit_though_the_models_are_not_here(settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"captioner": "transfomers"}, "has 'transfomers'; expected one of open, "),
+        ({"captioner": "parrots"}, "has 'parrots'; expected one of open, "),
         ({"captioner": "endpoint", "model": "m"}, "lacks `url`"),
         (ENDPOINT | {"url": "gpu1:8000/v1"}, "gpu1:8000"),
         (ENDPOINT | {"question": "x"}, "does not take `question`"),
