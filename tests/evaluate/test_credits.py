@@ -234,7 +234,7 @@ def test_faults_end_in_one_line(tmp_path, here):
         credits.read_picture(tmp_path / "text.png")
     with pytest.raises(ParameterError, match="-k is 0"):
         credits.report("a.png", "toy", "all", 0)
-    message = call("credits", tmp_path / "none.png", fails=True)
+    message = call("credits", tmp_path / "none.png", "--scale", "toy", fails=True)
     assert re.search("none.png cannot be read .*correct the path", message)
 
 
