@@ -76,8 +76,8 @@ def lacks(
     """
     if machine != "cpu" and not torch.cuda.is_available():
         yield (
-            f"GPU: torch finds none here, a {machine.upper()} is planned; ask on the "
-            "machine that has it, or see its driver (nvidia-smi)."
+            f"GPU: torch finds none here, and the plan is for {machine.upper()}; ask "
+            "on the machine that has it, or see its driver (nvidia-smi)."
         )
     for name in dict.fromkeys(_files(sections)):
         # Captions may be named by a pattern, lie elsewhere, or be stage 01's own.
