@@ -24,12 +24,17 @@ NAMED = Name()
 POSITIVE = click.IntRange(1, 1_000_000)
 PRICE = Price(0, 1e9)
 
+
+def chosen() -> str:
+    """Return the scale that plain `dvc repro` runs."""
+    from commoncanvas.parameters import chosen_scale
+
+    return chosen_scale()
+
+
 # Options that several verbs share.
 PROFILE = "Profile: a file in profiles/."
-OF_PARAMS: dict[str, Any] = {
-    "default": lambda: chosen(),
-    "show_default": "that of params.yaml",
-}
+OF_PARAMS: dict[str, Any] = {"default": chosen, "show_default": "that of params.yaml"}
 SCALE = click.option("--scale", type=NAMED, help=PROFILE, **OF_PARAMS)
 ROW = "Row of the experiment."
 VARIANT = click.option("--variant", required=True, type=NAMED, help=ROW)
@@ -490,13 +495,6 @@ def launch(spec: Path) -> None:
     from commoncanvas.train.launch import join
 
     join(spec)
-
-
-def chosen() -> str:
-    """Return the scale that plain `dvc repro` runs."""
-    from commoncanvas.parameters import chosen_scale
-
-    return chosen_scale()
 
 
 def confirmed(question: str) -> bool:

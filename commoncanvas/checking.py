@@ -85,13 +85,13 @@ def check_captioners(captioners: Mapping[str, Any], second: Mapping[str, Any]) -
             a pattern that cannot be read, or a model without a commit of the Hub's.
     """
     telephoning.leading(captioners)
+    known = {name: _unbuilt(made) for name, made in telephoning.CAPTIONERS.items()}
     for settings in (*captioners.values(), *filter(None, [second])):
         words = dict(settings)
         kind = words.pop("captioner", None)
         if kind == "endpoint":  # asks its server for nothing yet
             telephoning.load_captioner(dict(settings))
             continue
-        known = {name: _unbuilt(made) for name, made in telephoning.CAPTIONERS.items()}
         call_named(known, "captioners", kind, words)
         AnswerRules(**{name: words[name] for name in ANSWER_RULES if name in words})
         if "model" in words:
